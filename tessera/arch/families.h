@@ -1,0 +1,11 @@
+// One function a model family. A new family is a new file and a line in registry.cc.
+#pragma once
+
+#include "tessera/arch/model_spec.h"
+
+namespace tessera {
+
+/// LLaMA 1, 2 and 3, and Mistral, which differs in its sliding window alone.
+ModelSpec llama_spec(const ModelConfig& config);
+
+}  // namespace tessera

@@ -1,0 +1,92 @@
+// ModelSpec: what a decoder-only transformer is made of, as data. Both executors, the float one that
+// calibrates and the integer one that serves, interpret it; a model family is one file in this folder that
+// fills it in.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tessera/format/model_config.h"
+#include "tessera/format/safetensors.h"
+
+namespace tessera {
+
+enum class NormKind : uint8_t { kRms, kLayer };
+enum class Activation : uint8_t { kSilu, kRelu, kGelu };
+enum class Positions : uint8_t { kRope, kLearned };
+
+/// The linear layers of a decoder block. kGate exists only in gated MLPs.
+enum LinearId : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown, kLinearCount };
+/// The norms of a decoder block.
+enum NormId : uint8_t { kAttentionNorm, kMlpNorm, kNormCount };
+
+/// y[N] = x[K] W[N, K]^T + bias.
+struct LinearSpec {
+  std::string name;  ///< inside the block, such as "self_attn.q_proj"
+  int64_t n = 0, k = 0;
+  bool bias = false;
+
+  bool exists() const { return n > 0; }
+};
+
+/// One activation inside a block together with the linears that read it. Smoothing, outlier selection and
+/// channel reassembly act on sites; the name is what reports and recipes call it.
+struct Site {
+  const char* name = "";          ///< "qkv", "o", "gate_up", "down"
+  std::vector<LinearId> readers;  ///< share the input, and so its channels
+  /// Where a channel scale of the input folds into: a norm's gain (and bias), or the output rows of a linear.
+  enum class Producer : uint8_t { kNorm, kLinear } producer = Producer::kNorm;
+  NormId norm = kAttentionNorm;  ///< when producer is kNorm
+  LinearId linear = kV;          ///< when producer is kLinear
+};
+
+struct ModelSpec {
+  std::string family;  ///< "llama", "mistral", ...
+  int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, n_layers = 0;
+  int64_t n_heads = 0, n_kv_heads = 0, head_dim = 0;
+  int64_t max_positions = 0;
+  int64_t sliding_window = 0;  ///< 0: attention sees everything before
+
+  NormKind norm = NormKind::kRms;
+  float norm_eps = 1e-5f;
+  Activation activation = Activation::kSilu;
+  Positions positions = Positions::kRope;
+  RopeConfig rope;
+
+  // Tensor names. A norm is NAME.weight (and NAME.bias for kLayer), a linear NAME.weight (and NAME.bias).
+  std::string embedding;           ///< [vocab_size, hidden_size]
+  std::string position_embedding;  ///< kLearned: [max_positions + position_offset, hidden_size]
+  int64_t position_offset = 0;     ///< row of position 0 (OPT: 2)
+  std::string final_norm;
+  std::string lm_head;  ///< [vocab_size, hidden_size]; the embedding when tied
+  bool tied_embeddings = false;
+  std::string block_prefix;  ///< "model.layers." + layer + "."
+  std::array<std::string, kNormCount> norms;
+  std::array<LinearSpec, kLinearCount> linears;
+  std::vector<Site> sites;  ///< in order of execution
+
+  int64_t q_size() const { return n_heads * head_dim; }
+  int64_t kv_size() const { return n_kv_heads * head_dim; }
+  bool gated() const { return linears[kGate].exists(); }
+  std::string block(int64_t layer) const { return block_prefix + std::to_string(layer) + "."; }
+  /// Full name without ".weight", such as "model.layers.3.mlp.up_proj".
+  std::string linear_name(int64_t layer, LinearId id) const { return block(layer) + linears[id].name; }
+  std::string norm_name(int64_t layer, NormId id) const { return block(layer) + norms[id]; }
+  /// The linears that exist, in order of execution.
+  std::vector<LinearId> existing_linears() const;
+};
+
+/// The spec of a model folder. Throws Error for an unknown architecture (listing the known ones) or an
+/// inconsistent config.json.
+ModelSpec make_model_spec(const ModelConfig& config);
+
+/// Architectures that make_model_spec knows, such as "LlamaForCausalLM".
+std::vector<std::string> known_architectures();
+
+/// Checks that every float tensor that the spec names is there with its shape, or, for a linear, its
+/// quantized form. Throws Error naming the first that is not.
+void check_tensors(const ModelSpec& spec, const Checkpoint& checkpoint);
+
+}  // namespace tessera

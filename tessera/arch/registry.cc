@@ -1,0 +1,76 @@
+// From config.json to a spec, and the check that a checkpoint fits it.
+#include <fmt/ranges.h>
+
+#include "tessera/arch/families.h"
+#include "tessera/format/quantized_linear.h"
+
+namespace tessera {
+namespace {
+
+struct Family {
+  const char* architecture;
+  ModelSpec (*make)(const ModelConfig&);
+};
+
+constexpr Family kFamilies[] = {{"LlamaForCausalLM", llama_spec}, {"MistralForCausalLM", llama_spec}};
+
+void check_consistency(const ModelSpec& s, const std::string& file) {
+  if (s.n_kv_heads < 1 || s.n_heads % s.n_kv_heads != 0) {
+    throw Error("{}: {} attention heads cannot share {} key-value heads", file, s.n_heads, s.n_kv_heads);
+  }
+  if (s.head_dim < 2 || s.head_dim % 2 != 0) {
+    throw Error("{}: head dimension {} is not a positive even number", file, s.head_dim);
+  }
+}
+
+}  // namespace
+
+std::vector<LinearId> ModelSpec::existing_linears() const {
+  std::vector<LinearId> ids;
+  for (int id = 0; id < kLinearCount; ++id) {
+    if (linears[static_cast<size_t>(id)].exists()) ids.push_back(static_cast<LinearId>(id));
+  }
+  return ids;
+}
+
+std::vector<std::string> known_architectures() {
+  std::vector<std::string> names;
+  for (const Family& family : kFamilies) names.emplace_back(family.architecture);
+  return names;
+}
+
+ModelSpec make_model_spec(const ModelConfig& config) {
+  const std::string architecture = config.architecture();
+  for (const Family& family : kFamilies) {
+    if (architecture != family.architecture) continue;
+    ModelSpec spec = family.make(config);
+    check_consistency(spec, config.file());
+    return spec;
+  }
+  throw Error("{}: architecture '{}' is not supported (known: {})", config.file(), architecture,
+              fmt::join(known_architectures(), ", "));
+}
+
+void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
+  checkpoint.at(s.embedding, {s.vocab_size, s.hidden_size});
+  checkpoint.at(s.lm_head, {s.vocab_size, s.hidden_size});
+  if (s.positions == Positions::kLearned) {
+    checkpoint.at(s.position_embedding, {s.max_positions + s.position_offset, s.hidden_size});
+  }
+  const auto check_norm = [&](const std::string& name) {
+    checkpoint.at(name + ".weight", {s.hidden_size});
+    if (s.norm == NormKind::kLayer) checkpoint.at(name + ".bias", {s.hidden_size});
+  };
+  check_norm(s.final_norm);
+  for (int64_t layer = 0; layer < s.n_layers; ++layer) {
+    for (int id = 0; id < kNormCount; ++id) check_norm(s.norm_name(layer, static_cast<NormId>(id)));
+    for (LinearId id : s.existing_linears()) {
+      const std::string name = s.linear_name(layer, id);
+      if (is_quantized(checkpoint, name)) continue;  // load_quantized_linear checks it
+      checkpoint.at(name + ".weight", {s.linears[id].n, s.linears[id].k});
+      if (s.linears[id].bias) checkpoint.at(name + ".bias", {s.linears[id].n});
+    }
+  }
+}
+
+}  // namespace tessera

@@ -1,0 +1,108 @@
+// Tests of base/.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <limits>
+
+#include "tessera/base/atomic_output.h"
+#include "tessera/base/cpu_info.h"
+#include "tessera/base/error.h"
+#include "tessera/base/hash.h"
+#include "tessera/base/mapped_file.h"
+#include "tessera/base/parallel.h"
+#include "tessera/base/tensor.h"
+
+namespace tessera {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(DType, HalfRoundTripsEveryValue) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const Half h{static_cast<uint16_t>(bits)};
+    const float f = to_float(h);
+    if (std::isnan(f)) {
+      EXPECT_TRUE(std::isnan(to_float(to_half(f))));
+    } else {
+      ASSERT_EQ(to_half(f).bits, bits);
+    }
+  }
+}
+
+TEST(DType, HalfRoundsToNearestEven) {
+  EXPECT_EQ(to_half(1.0f + 0x1p-11f).bits, to_half(1.0f).bits);          // tie, to even
+  EXPECT_EQ(to_half(1.0f + 3 * 0x1p-11f).bits, to_half(1.0f).bits + 2);  // tie, to even
+  EXPECT_EQ(to_half(0x1p-25f).bits, 0);                                  // tie with zero
+  EXPECT_EQ(to_half(std::nextafter(0x1p-25f, 1.0f)).bits, 1);            // smallest subnormal
+  EXPECT_EQ(to_half(65519.0f).bits, to_half(65504.0f).bits);             // largest finite
+  EXPECT_TRUE(std::isinf(to_float(to_half(65520.0f))));
+}
+
+TEST(DType, BFloat16RoundsToNearestEven) {
+  EXPECT_EQ(to_float(to_bfloat16(1.0f + 0x1p-8f)), 1.0f);
+  EXPECT_EQ(to_float(to_bfloat16(1.0f + 3 * 0x1p-8f)), 1.0f + 4 * 0x1p-8f);
+  EXPECT_TRUE(std::isnan(to_float(to_bfloat16(std::numeric_limits<float>::quiet_NaN()))));
+}
+
+TEST(DType, NamesInvert) {
+  for (int i = 0; i <= static_cast<int>(DType::kF8E5M2); ++i) {
+    const DType d = static_cast<DType>(i);
+    EXPECT_EQ(dtype_from_name(name_of(d)), d);
+  }
+  EXPECT_THROW(dtype_from_name("F12"), Error);
+}
+
+TEST(Tensor, ConvertsToFloat) {
+  const std::vector<BFloat16> values{to_bfloat16(1.5f), to_bfloat16(-2.0f)};
+  const Tensor t = Tensor::from<BFloat16>(values, {2});
+  EXPECT_EQ(to_floats(t.view()), (std::vector<float>{1.5f, -2.0f}));
+  EXPECT_THROW(to_floats(Tensor(DType::kI8, {2}).view()), Error);
+}
+
+TEST(Hash, KnownVector) {
+  EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+TEST(AtomicFile, AppearsWholeOrNotAtAll) {
+  const fs::path dir = fs::temp_directory_path() / "tessera_atomic_test";
+  fs::remove_all(dir);
+  fs::create_directories(dir);
+  {
+    AtomicFile abandoned(dir / "a");
+    abandoned.write("half");
+  }
+  EXPECT_TRUE(fs::is_empty(dir));
+  write_file(dir / "a", "whole");
+  EXPECT_EQ(read_file(dir / "a"), "whole");
+  EXPECT_EQ(MappedFile(dir / "a").bytes().size(), 5u);
+  EXPECT_THROW(write_file(dir / "missing" / "a", "x"), Error);
+  fs::remove_all(dir);
+}
+
+TEST(AtomicFile, FullDiskIsAnError) {
+  if (!fs::exists("/dev/full")) GTEST_SKIP() << "needs /dev/full";
+  const fs::path dir = fs::temp_directory_path() / "tessera_full_test";
+  fs::remove_all(dir);
+  fs::create_directories(dir);
+  fs::create_symlink("/dev/full", dir / "a.partial");
+  EXPECT_THROW(write_file(dir / "a", "x"), Error);
+  EXPECT_TRUE(fs::is_empty(dir));
+  fs::remove_all(dir);
+}
+
+TEST(Parallel, VisitsEveryItemOnce) {
+  std::vector<std::atomic<int>> visits(1000);
+  parallel_for(1000, [&](int64_t i) { ++visits[static_cast<size_t>(i)]; });
+  parallel_for_dynamic(1000, [&](int64_t i) { ++visits[static_cast<size_t>(i)]; });
+  for (const auto& v : visits) EXPECT_EQ(v.load(), 2);
+}
+
+TEST(CpuInfo, IsPlausible) {
+  EXPECT_GE(cpu_info().cores, 1);
+  EXPECT_GT(available_memory(), 0u);
+  EXPECT_GT(peak_memory(), 0u);
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,73 @@
+// config.json of a Hugging Face folder, with the differences between its dialects taken out.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tessera/base/error.h"
+
+namespace tessera {
+
+/// Rotary position embedding parameters.
+struct RopeConfig {
+  enum class Type { kDefault, kLinear, kLlama3 };
+  Type type = Type::kDefault;
+  double theta = 10000.0;
+  double factor = 1.0;             ///< kLinear: positions are divided by it; kLlama3: lowest frequencies are
+  double low_freq_factor = 1.0;    ///< kLlama3
+  double high_freq_factor = 4.0;   ///< kLlama3
+  double original_context = 8192;  ///< kLlama3: context length of the pre-training
+};
+
+/// A parsed config.json. Getters throw Error naming the file and the key.
+class ModelConfig {
+ public:
+  static ModelConfig load(const std::filesystem::path& model_dir);
+  ModelConfig(nlohmann::json values, std::string file) : values_(std::move(values)), file_(std::move(file)) {}
+
+  const nlohmann::json& values() const { return values_; }
+  const std::string& file() const { return file_; }
+
+  /// architectures[0], such as "LlamaForCausalLM".
+  std::string architecture() const;
+  bool has(const char* key) const { return values_.contains(key) && !values_[key].is_null(); }
+
+  /// The value of a key that must be there.
+  template <class T>
+  T get(const char* key) const {
+    if (!has(key)) throw Error("{}: key '{}' is missing", file_, key);
+    return convert<T>(key);
+  }
+  /// The value, or `fallback` when the key is absent or null.
+  template <class T>
+  T get(const char* key, T fallback) const {
+    return has(key) ? convert<T>(key) : fallback;
+  }
+  /// A positive integer that must be there.
+  int64_t extent(const char* key) const;
+
+  /// Reads both dialects: rope_theta + rope_scaling (Transformers up to 4) and rope_parameters (from 5 on).
+  /// Throws Error for a scaling type other than default, linear, llama3.
+  RopeConfig rope() const;
+  /// eos_token_id of config.json and generation_config.json together; each may be a number or a list.
+  std::vector<int32_t> eos_token_ids() const { return eos_token_ids_; }
+
+ private:
+  template <class T>
+  T convert(const char* key) const {
+    try {
+      return values_[key].get<T>();
+    } catch (const nlohmann::json::exception&) {
+      throw Error("{}: key '{}' has the wrong type", file_, key);
+    }
+  }
+
+  nlohmann::json values_;
+  std::string file_;
+  std::vector<int32_t> eos_token_ids_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,241 @@
+// QuantizedLinear: packing, validation, disk form.
+#include "tessera/format/quantized_linear.h"
+
+#include <cmath>
+
+#include "tessera/base/error.h"
+
+namespace tessera {
+
+using nlohmann::json;
+
+std::string_view name_of(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::kInt8:
+      return "int8";
+    case WeightFormat::kInt4:
+      return "int4";
+    case WeightFormat::kUint4Grouped:
+      return "uint4-grouped";
+  }
+  return "";
+}
+
+json to_json(const ActivationFormat& format) {
+  return {{"bits", format.bits},
+          {"symmetric", format.symmetric},
+          {"scale", format.per_token ? "per_token" : "static"}};
+}
+
+ActivationFormat activation_format_from_json(const json& value, const std::string& where) {
+  const auto bad = [&](const char* why) {
+    return Error("{}: activation format {}: {}", where, value.dump(), why);
+  };
+  if (!value.is_object()) throw bad("not an object");
+  ActivationFormat format;
+  for (const auto& [key, v] : value.items()) {
+    if (key == "bits") {
+      if (!v.is_number_integer() || (v != 8 && v != 4)) throw bad("bits must be 8 or 4");
+      format.bits = v.get<int>();
+    } else if (key == "symmetric") {
+      if (!v.is_boolean()) throw bad("symmetric must be true or false");
+      format.symmetric = v.get<bool>();
+    } else if (key == "scale") {
+      if (v != "per_token" && v != "static") throw bad("scale must be per_token or static");
+      format.per_token = v == "per_token";
+    } else {
+      throw bad("unknown key");
+    }
+  }
+  if (!format.per_token && !format.symmetric) throw bad("a static scale is symmetric");
+  return format;
+}
+
+namespace {
+
+/// The optional tensors by their names on disk.
+template <class Linear>
+auto fields(Linear& l) {
+  using T = decltype(&l.qweight);
+  return std::vector<std::pair<const char*, T>>{{"qweight", &l.qweight},
+                                                {"scale", &l.scale},
+                                                {"group_scale", &l.group_scale},
+                                                {"group_zero", &l.group_zero},
+                                                {"row_sum", &l.row_sum},
+                                                {"bias", &l.bias},
+                                                {"input_scale", &l.input_scale},
+                                                {"outlier_index", &l.outlier_index},
+                                                {"outlier_weight", &l.outlier_weight},
+                                                {"input_index", &l.input_index},
+                                                {"input_gain", &l.input_gain},
+                                                {"input_offset", &l.input_offset}};
+}
+
+void expect(const Tensor& tensor, DType dtype, const Shape& shape, const std::string& where,
+            const char* name) {
+  if (tensor.empty()) throw Error("{}: {} is missing", where, name);
+  if (tensor.dtype() != dtype || tensor.shape() != shape) {
+    throw Error("{}: {} is {} {}, expected {} {}", where, name, tessera::name_of(tensor.dtype()),
+                to_string(tensor.shape()), tessera::name_of(dtype), to_string(shape));
+  }
+}
+
+void expect_if_present(const Tensor& tensor, DType dtype, const Shape& shape, const std::string& where,
+                       const char* name) {
+  if (!tensor.empty()) expect(tensor, dtype, shape, where, name);
+}
+
+void expect_finite(const Tensor& tensor, const std::string& where, const char* name) {
+  if (tensor.empty()) return;
+  for (float v : tensor.as<float>()) {
+    if (!std::isfinite(v)) throw Error("{}: {} holds a value that is not finite", where, name);
+  }
+}
+
+/// Every code of the group must stay in int8 once multiplied by the group scale.
+void validate_groups(const QuantizedLinear& l, const std::string& where) {
+  if (l.group_size <= 0 || l.k % l.group_size != 0) {
+    throw Error("{}: group size {} does not divide K = {}", where, l.group_size, l.k);
+  }
+  expect(l.group_scale, DType::kI8, {l.n, l.groups()}, where, "group_scale");
+  expect_if_present(l.group_zero, DType::kU8, {l.n, l.groups()}, where, "group_zero");
+  const auto scale = l.group_scale.as<int8_t>();
+  const auto zero = l.group_zero.as<uint8_t>();
+  const auto codes = l.qweight.as<uint8_t>();
+  const size_t bytes_per_group = static_cast<size_t>(l.group_size) / 2;
+  for (size_t g = 0; g < scale.size(); ++g) {
+    const int z = zero.empty() ? 8 : zero[g];
+    int lo = 15, hi = 0;
+    for (uint8_t byte : codes.subspan(g * bytes_per_group, bytes_per_group)) {
+      lo = std::min({lo, byte & 15, byte >> 4});
+      hi = std::max({hi, byte & 15, byte >> 4});
+    }
+    if (scale[g] < 1 || z > 15 || scale[g] * (lo - z) < -128 || scale[g] * (hi - z) > 127) {
+      throw Error("{}: group {} (scale {}, zero point {}) leaves the int8 range; the file is damaged", where,
+                  g, int{scale[g]}, z);
+    }
+  }
+}
+
+/// Input map and outliers. K_in is not known here, so only signs, order and sizes are checked.
+void validate_input(const QuantizedLinear& l, const std::string& where) {
+  if (!l.outlier_index.empty()) {
+    const int64_t f = l.outlier_index.size();
+    expect(l.outlier_index, DType::kI32, {f}, where, "outlier_index");
+    expect(l.outlier_weight, DType::kF16, {l.n, f}, where, "outlier_weight");
+    const auto index = l.outlier_index.as<int32_t>();
+    for (size_t i = 0; i < index.size(); ++i) {
+      if (index[i] < 0 || (i > 0 && index[i] <= index[i - 1]))
+        throw Error("{}: outlier_index is not ascending", where);
+    }
+  }
+  if (l.input_index.empty()) return;
+  const int64_t nnz = l.input_index.size();
+  expect(l.input_index, DType::kI32, {nnz}, where, "input_index");
+  expect_if_present(l.input_gain, DType::kF32, {nnz}, where, "input_gain");
+  expect_finite(l.input_gain, where, "input_gain");
+  if (l.input_offset.empty()) {
+    if (nnz != l.k) throw Error("{}: input_index has {} entries for K = {}", where, nnz, l.k);
+    return;
+  }
+  expect(l.input_offset, DType::kI32, {l.k + 1}, where, "input_offset");
+  const auto offset = l.input_offset.as<int32_t>();
+  bool ordered = offset.front() == 0 && offset.back() == nnz;
+  for (size_t i = 1; i < offset.size(); ++i) ordered = ordered && offset[i] >= offset[i - 1];
+  if (!ordered) throw Error("{}: input_offset does not ascend from 0 to {}", where, nnz);
+}
+
+}  // namespace
+
+size_t QuantizedLinear::bytes() const {
+  size_t total = 0;
+  for (const auto& [name, tensor] : fields(*this)) total += tensor->bytes();
+  return total;
+}
+
+void QuantizedLinear::validate(const std::string& where) const {
+  if (weight_format == WeightFormat::kInt8) {
+    expect(qweight, DType::kI8, {n, k}, where, "qweight");
+  } else {
+    if (k % 2 != 0) throw Error("{}: K = {} is odd, 4-bit codes come in pairs", where, k);
+    expect(qweight, DType::kU8, {n, k / 2}, where, "qweight");
+  }
+  expect(scale, DType::kF32, {n}, where, "scale");
+  expect_finite(scale, where, "scale");
+  expect_if_present(bias, DType::kF32, {n}, where, "bias");
+  expect_finite(bias, where, "bias");
+  if (weight_format == WeightFormat::kUint4Grouped) validate_groups(*this, where);
+  if (!activation.symmetric) expect(row_sum, DType::kI32, {n}, where, "row_sum");
+  if (!activation.per_token) {
+    expect(input_scale, DType::kF32, {1}, where, "input_scale");
+    if (!(input_scale.as<float>()[0] > 0)) throw Error("{}: input_scale is not positive", where);
+  }
+  validate_input(*this, where);
+}
+
+bool is_quantized(const Checkpoint& checkpoint, const std::string& prefix) {
+  return checkpoint.contains(prefix + ".qweight");
+}
+
+QuantizedLinear load_quantized_linear(const Checkpoint& checkpoint, const std::string& prefix,
+                                      const ActivationFormat& activation, int64_t n, int64_t k_in) {
+  const std::string where = fmt::format("{}: {}", checkpoint.dir().string(), prefix);
+  QuantizedLinear l;
+  l.activation = activation;
+  for (const auto& [name, tensor] : fields(l)) {
+    const std::string full = prefix + "." + name;
+    if (checkpoint.contains(full)) *tensor = Tensor(checkpoint.at(full));
+  }
+  const Shape& shape = l.qweight.shape();
+  if (shape.size() != 2 || (l.qweight.dtype() != DType::kI8 && l.qweight.dtype() != DType::kU8)) {
+    throw Error("{}: qweight is {} {}, expected I8 [N, K] or U8 [N, K/2]", where,
+                tessera::name_of(l.qweight.dtype()), to_string(shape));
+  }
+  const bool packed = l.qweight.dtype() == DType::kU8;
+  l.n = shape[0];
+  l.k = packed ? shape[1] * 2 : shape[1];
+  l.weight_format = !packed ? WeightFormat::kInt8
+                            : (l.group_scale.empty() ? WeightFormat::kInt4 : WeightFormat::kUint4Grouped);
+  if (!l.group_scale.empty() && l.group_scale.shape().size() == 2 && l.group_scale.shape()[1] > 0) {
+    l.group_size = l.k / l.group_scale.shape()[1];
+  }
+  l.validate(where);
+  const int64_t expected_k = l.input_index.empty() ? k_in - l.outlier_index.size() : l.k;
+  if (l.n != n || l.k != expected_k) {
+    throw Error("{}: {} x {} codes, config.json asks for {} x {}", where, l.n, l.k, n, expected_k);
+  }
+  for (const Tensor* index : {&l.input_index, &l.outlier_index}) {
+    for (int32_t i : index->as<int32_t>()) {
+      if (i < 0 || i >= k_in) throw Error("{}: input index {} is outside 0..{}", where, i, k_in - 1);
+    }
+  }
+  return l;
+}
+
+std::vector<NamedTensor> named_tensors(const QuantizedLinear& linear, const std::string& prefix) {
+  std::vector<NamedTensor> out;
+  for (const auto& [name, tensor] : fields(linear)) {
+    if (!tensor->empty()) out.push_back({prefix + "." + name, tensor->view()});
+  }
+  return out;
+}
+
+Tensor pack_int4(std::span<const int8_t> codes, int64_t n, int64_t k) {
+  assert(k % 2 == 0 && codes.size() == static_cast<size_t>(n * k));
+  Tensor packed(DType::kU8, {n, k / 2});
+  const auto out = packed.as<uint8_t>();
+  for (size_t i = 0; i < out.size(); ++i) out[i] = pack_nibbles(codes[2 * i], codes[2 * i + 1]);
+  return packed;
+}
+
+std::vector<int8_t> unpack_int4(const Tensor& packed, int64_t n, int64_t k, WeightFormat format) {
+  const auto in = packed.as<uint8_t>();
+  std::vector<int8_t> codes(static_cast<size_t>(n * k));
+  for (size_t i = 0; i < codes.size(); ++i) {
+    const int nibble = unpack_nibble(in[i / 2], static_cast<int64_t>(i));
+    codes[i] = static_cast<int8_t>(format == WeightFormat::kInt4 ? sign_extend_nibble(nibble) : nibble);
+  }
+  return codes;
+}
+
+}  // namespace tessera

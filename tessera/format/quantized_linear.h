@@ -1,0 +1,112 @@
+// QuantizedLinear: the one integer linear layer that every method ends in, and its form on disk.
+//
+// For a token x (row of K_in floats) and N outputs:
+//
+//   x'      = input map of x                           often the identity; K columns
+//   q, s, z = quantize_token(x')                       int8 codes (8- or 4-bit range), float scale, integer
+//   zero point w8      = expand(qweight)                          int8 [N, K], see WeightFormat acc[n]  =
+//   sum_k q[k] * w8[n, k]                    int32, exact in any order y[n]    = (float(acc[n] - z *
+//   row_sum[n]) * scale[n]) * s  +  sum_f x[outlier f] * outlier_weight[n, f]  +  bias[n]
+//
+// A method is data in this struct, not a code path. The arithmetic is defined in reference.h.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "tessera/base/tensor.h"
+#include "tessera/format/safetensors.h"
+
+namespace tessera {
+
+/// How weight codes become the int8 operand w8 of the product.
+enum class WeightFormat : uint8_t {
+  kInt8,         ///< w8 = q, q in [-127, 127]
+  kInt4,         ///< w8 = q, q in [-8, 7], two's complement nibble; one scale a row (QQQ per channel)
+  kUint4Grouped  ///< w8 = group_scale * (u - group_zero), u in [0, 15]; |w8| <= 128 (QQQ g128 with integer
+                 ///< scales, DGQ)
+};
+
+/// "int8", "int4", "uint4-grouped"
+std::string_view name_of(WeightFormat format);
+
+/// How a linear layer's input is quantized.
+struct ActivationFormat {
+  int bits = 8;           ///< 8 or 4
+  bool symmetric = true;  ///< symmetric: codes -(2^(b-1) - 1) .. 2^(b-1) - 1 and zero point 0
+  bool per_token = true;  ///< false: one static scale, QuantizedLinear::input_scale
+
+  friend bool operator==(const ActivationFormat&, const ActivationFormat&) = default;
+};
+
+/// {"bits": 8, "symmetric": true, "scale": "per_token"}
+nlohmann::json to_json(const ActivationFormat& format);
+/// Throws Error naming `where` for unknown keys or values.
+ActivationFormat activation_format_from_json(const nlohmann::json& json, const std::string& where);
+
+/// One linear layer in integers. Tensors that a layer does not need are empty. On disk each tensor is
+/// "PREFIX.field".
+struct QuantizedLinear {
+  int64_t n = 0;           ///< outputs
+  int64_t k = 0;           ///< columns of the integer product (after map and outlier removal)
+  int64_t group_size = 0;  ///< inputs that share a group scale; 0: none. Divides k
+  WeightFormat weight_format = WeightFormat::kInt4;
+  ActivationFormat activation;
+
+  Tensor qweight;      ///< I8 [N, K] (kInt8), or U8 [N, K/2]: low nibble = even k
+  Tensor scale;        ///< F32 [N]: real weight = scale[n] * w8[n, k]
+  Tensor group_scale;  ///< I8 [N, K/group_size], values 1..127 (kUint4Grouped)
+  Tensor group_zero;   ///< U8 [N, K/group_size], values 0..15; empty: 8 everywhere
+  Tensor row_sum;      ///< I32 [N]: sum_k w8[n, k]; present when the activation is asymmetric
+  Tensor bias;         ///< F32 [N], optional
+  Tensor input_scale;  ///< F32 [1]: the static activation scale, when !activation.per_token
+
+  Tensor outlier_index;   ///< I32 [F]: inputs that bypass quantization, ascending (QUIK)
+  Tensor outlier_weight;  ///< F16 [N, F]
+  /// Sparse input map (QLLM reassembly, QUIK permutation): x'[c] = sum over i in [map_offset[c],
+  /// map_offset[c+1]) of input_gain[i] * x[input_index[i]]. All three empty: identity, or dropping the
+  /// outliers where there are some.
+  Tensor input_index;   ///< I32 [nnz]
+  Tensor input_gain;    ///< F32 [nnz]; empty: 1
+  Tensor input_offset;  ///< I32 [K + 1]; empty: one source a column (nnz = K)
+
+  int64_t groups() const { return group_size > 0 ? k / group_size : 0; }
+  /// True when x' = x: no map and no outliers.
+  bool plain_input() const { return input_index.empty() && outlier_index.empty(); }
+  /// Bytes of all tensors.
+  size_t bytes() const;
+
+  /// Throws Error ("WHERE: ...") when shapes, dtypes or value ranges do not fit together, among them a group
+  /// scale that drives some |w8| beyond 127 (128 for codes -8 x 16), an index outside the input, or scales
+  /// that are not finite.
+  void validate(const std::string& where) const;
+};
+
+/// True when the checkpoint holds PREFIX.qweight, i.e. this linear is quantized.
+bool is_quantized(const Checkpoint& checkpoint, const std::string& prefix);
+/// Reads PREFIX.* and validates. n and k_in are what config.json asks for.
+QuantizedLinear load_quantized_linear(const Checkpoint& checkpoint, const std::string& prefix,
+                                      const ActivationFormat& activation, int64_t n, int64_t k_in);
+/// The tensors to write for `linear`; views into it.
+std::vector<NamedTensor> named_tensors(const QuantizedLinear& linear, const std::string& prefix);
+
+/// Nibble packing along K: byte i of a row holds codes 2i (low nibble) and 2i + 1 (high nibble).
+constexpr uint8_t pack_nibbles(int even, int odd) {
+  return static_cast<uint8_t>((even & 15) | (odd & 15) << 4);
+}
+constexpr int unpack_nibble(uint8_t byte, int64_t k) {
+  return (k & 1) ? byte >> 4 : byte & 15;
+}
+/// Two's complement value, -8..7, of a nibble.
+constexpr int sign_extend_nibble(int nibble) {
+  return (nibble ^ 8) - 8;
+}
+
+/// Packs codes [N, K] (int4: -8..7, uint4: 0..15) into U8 [N, K/2]. K must be even.
+Tensor pack_int4(std::span<const int8_t> codes, int64_t n, int64_t k);
+/// The inverse, in the range of `format` (kInt4: -8..7, kUint4Grouped: 0..15).
+std::vector<int8_t> unpack_int4(const Tensor& packed, int64_t n, int64_t k, WeightFormat format);
+
+}  // namespace tessera

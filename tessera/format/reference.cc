@@ -1,0 +1,172 @@
+// Scalar definitions of the integer arithmetic. Clarity before speed.
+#include "tessera/format/reference.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <limits>
+
+namespace tessera {
+namespace {
+
+int8_t rounded_code(float value, int lo, int hi) {
+  return static_cast<int8_t>(
+      std::clamp(std::nearbyint(value), static_cast<float>(lo), static_cast<float>(hi)));
+}
+
+bool all_finite(std::span<const float> x) {
+  return std::all_of(x.begin(), x.end(), [](float v) { return std::isfinite(v); });
+}
+
+TokenScale not_finite(std::span<int8_t> codes) {
+  std::fill(codes.begin(), codes.end(), int8_t{0});
+  return {std::numeric_limits<float>::quiet_NaN(), 0};
+}
+
+}  // namespace
+
+TokenScale quantize_symmetric(std::span<const float> x, int bits, std::span<int8_t> codes) {
+  if (!all_finite(x)) return not_finite(codes);
+  const int qmax = (1 << (bits - 1)) - 1;
+  float absmax = 0;
+  for (float v : x) absmax = std::max(absmax, std::fabs(v));
+  if (absmax < 0x1p-100f) {
+    std::fill(codes.begin(), codes.end(), int8_t{0});
+    return {0, 0};
+  }
+  const float inverse = static_cast<float>(qmax) / absmax;
+  for (size_t k = 0; k < x.size(); ++k) codes[k] = rounded_code(x[k] * inverse, -qmax, qmax);
+  return {absmax / static_cast<float>(qmax), 0};
+}
+
+TokenScale quantize_asymmetric(std::span<const float> x, int bits, std::span<int8_t> codes) {
+  if (!all_finite(x)) return not_finite(codes);
+  const int levels = (1 << bits) - 1, half = 1 << (bits - 1);
+  float lo = 0, hi = 0;
+  for (float v : x) {
+    lo = std::min(lo, v);
+    hi = std::max(hi, v);
+  }
+  if (hi - lo < 0x1p-100f) {
+    lo = 0;
+    hi = 1;
+  }
+  const float scale = (hi - lo) / static_cast<float>(levels);
+  const float zero = std::nearbyint(-lo / scale);
+  for (size_t k = 0; k < x.size(); ++k) {
+    const float u = std::clamp(std::nearbyint(x[k] / scale) + zero, 0.0f, static_cast<float>(levels));
+    codes[k] = static_cast<int8_t>(static_cast<int>(u) - half);
+  }
+  return {scale, static_cast<int32_t>(zero) - half};
+}
+
+TokenScale quantize_static(std::span<const float> x, int bits, float scale, std::span<int8_t> codes) {
+  if (!all_finite(x)) return not_finite(codes);
+  const int qmax = (1 << (bits - 1)) - 1;
+  for (size_t k = 0; k < x.size(); ++k) codes[k] = rounded_code(x[k] / scale, -qmax, qmax);
+  return {scale, 0};
+}
+
+TokenScale quantize_token(const QuantizedLinear& linear, std::span<const float> x, std::span<int8_t> codes) {
+  const ActivationFormat& format = linear.activation;
+  if (!format.per_token) return quantize_static(x, format.bits, linear.input_scale.as<float>()[0], codes);
+  return format.symmetric ? quantize_symmetric(x, format.bits, codes)
+                          : quantize_asymmetric(x, format.bits, codes);
+}
+
+void map_input(const QuantizedLinear& linear, std::span<const float> x, std::span<float> mapped) {
+  if (!linear.input_index.empty()) {
+    const auto index = linear.input_index.as<int32_t>();
+    const auto gain = linear.input_gain.as<float>();
+    const auto offset = linear.input_offset.as<int32_t>();
+    for (size_t c = 0; c < mapped.size(); ++c) {
+      const size_t begin = offset.empty() ? c : static_cast<size_t>(offset[c]);
+      const size_t end = offset.empty() ? c + 1 : static_cast<size_t>(offset[c + 1]);
+      float sum = 0;
+      for (size_t i = begin; i < end; ++i)
+        sum += (gain.empty() ? 1.0f : gain[i]) * x[static_cast<size_t>(index[i])];
+      mapped[c] = sum;
+    }
+    return;
+  }
+  const auto outliers = linear.outlier_index.as<int32_t>();
+  size_t next_outlier = 0, c = 0;
+  for (size_t k = 0; k < x.size(); ++k) {
+    if (next_outlier < outliers.size() && static_cast<size_t>(outliers[next_outlier]) == k) {
+      ++next_outlier;
+    } else {
+      mapped[c++] = x[k];
+    }
+  }
+}
+
+void expand_row(const QuantizedLinear& linear, int64_t n, std::span<int8_t> w8) {
+  const int64_t k = linear.k;
+  if (linear.weight_format == WeightFormat::kInt8) {
+    const auto codes =
+        linear.qweight.as<int8_t>().subspan(static_cast<size_t>(n * k), static_cast<size_t>(k));
+    std::copy(codes.begin(), codes.end(), w8.begin());
+    return;
+  }
+  const auto bytes = linear.qweight.as<uint8_t>();
+  const auto group_scale = linear.group_scale.as<int8_t>();
+  const auto group_zero = linear.group_zero.as<uint8_t>();
+  for (int64_t i = 0; i < k; ++i) {
+    const int nibble = unpack_nibble(bytes[static_cast<size_t>((n * k + i) / 2)], i);
+    int value = sign_extend_nibble(nibble);
+    if (linear.weight_format == WeightFormat::kUint4Grouped) {
+      const size_t group = static_cast<size_t>(n * linear.groups() + i / linear.group_size);
+      value = group_scale[group] * (nibble - (group_zero.empty() ? 8 : group_zero[group]));
+    }
+    w8[static_cast<size_t>(i)] = static_cast<int8_t>(value);
+  }
+}
+
+int32_t dot(std::span<const int8_t> codes, std::span<const int8_t> w8) {
+  int32_t acc = 0;
+  for (size_t k = 0; k < codes.size(); ++k) acc += int32_t{codes[k]} * w8[k];
+  return acc;
+}
+
+void reference_forward(const QuantizedLinear& linear, std::span<const float> x, int64_t m, std::span<float> y,
+                       std::vector<int32_t>* accumulators) {
+  const auto k = static_cast<size_t>(linear.k), n = static_cast<size_t>(linear.n);
+  const size_t k_in = x.size() / static_cast<size_t>(m);
+  const auto scale = linear.scale.as<float>();
+  const auto bias = linear.bias.as<float>();
+  const auto row_sum = linear.row_sum.as<int32_t>();
+  const auto outliers = linear.outlier_index.as<int32_t>();
+  const auto outlier_weight = linear.outlier_weight.as<Half>();
+  std::vector<float> mapped(k);
+  std::vector<int8_t> codes(k), w8(k);
+  if (accumulators) accumulators->resize(static_cast<size_t>(m) * n);
+  for (size_t t = 0; t < static_cast<size_t>(m); ++t) {
+    const std::span<const float> token = x.subspan(t * k_in, k_in);
+    map_input(linear, token, mapped);
+    const TokenScale token_scale = quantize_token(linear, mapped, codes);
+    for (size_t j = 0; j < n; ++j) {
+      expand_row(linear, static_cast<int64_t>(j), w8);
+      const int32_t acc = dot(codes, w8);
+      if (accumulators) (*accumulators)[t * n + j] = acc;
+      float out = scale_accumulator(acc, row_sum.empty() ? 0 : row_sum[j], scale[j], token_scale);
+      for (size_t f = 0; f < outliers.size(); ++f) {
+        out += token[static_cast<size_t>(outliers[f])] * to_float(outlier_weight[j * outliers.size() + f]);
+      }
+      y[t * n + j] = bias.empty() ? out : out + bias[j];
+    }
+  }
+}
+
+std::vector<float> dequantize(const QuantizedLinear& linear) {
+  const auto k = static_cast<size_t>(linear.k), n = static_cast<size_t>(linear.n);
+  std::vector<float> out(n * k);
+  std::vector<int8_t> w8(k);
+  const auto scale = linear.scale.as<float>();
+  for (size_t j = 0; j < n; ++j) {
+    expand_row(linear, static_cast<int64_t>(j), w8);
+    for (size_t i = 0; i < k; ++i) out[j * k + i] = scale[j] * static_cast<float>(w8[i]);
+  }
+  return out;
+}
+
+}  // namespace tessera

@@ -1,0 +1,59 @@
+// The exact arithmetic of QuantizedLinear, one scalar function a step. The quantizer simulates with it and
+// every kernel is judged by it: bit for bit up to the int32 accumulator, and in the epilogue when the order
+// below is kept.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "tessera/format/quantized_linear.h"
+
+namespace tessera {
+
+/// Scale and zero point of one quantized token: x[k] ~ scale * (code[k] - zero_point).
+struct TokenScale {
+  float scale = 0;
+  int32_t zero_point = 0;
+};
+
+/// Symmetric codes, the definition for all kernels (QQQ, "per token, dynamic, symmetric"): with a = max|x|
+/// and qmax = 2^(bits-1) - 1; if a < 2^-100 the scale is 0 and all codes 0; otherwise inv = qmax / a, code =
+/// rint(x * inv) clamped to [-qmax, qmax], scale = a / qmax; all in float. A row with NaN or infinity gives
+/// scale NaN and codes 0.
+TokenScale quantize_symmetric(std::span<const float> x, int bits, std::span<int8_t> codes);
+
+/// Asymmetric codes (QUIK, variant Z): lo = min(0, min x), hi = max(0, max x), L = 2^bits - 1, s = (hi - lo)
+/// / L, z = rint(-lo / s), u = clamp(rint(x / s) + z, 0, L); stored shifted by h = 2^(bits-1): code = u - h,
+/// zero_point = z - h. A row of zeros has scale 1/L, z = 0 (all codes -h). Non-finite rows as above.
+TokenScale quantize_asymmetric(std::span<const float> x, int bits, std::span<int8_t> codes);
+
+/// Static symmetric codes: code = rint(x / scale) clamped to [-qmax, qmax].
+TokenScale quantize_static(std::span<const float> x, int bits, float scale, std::span<int8_t> codes);
+
+/// The one that `linear.activation` asks for.
+TokenScale quantize_token(const QuantizedLinear& linear, std::span<const float> x, std::span<int8_t> codes);
+
+/// x [K_in] -> x' [K]: the input map, or the columns that are no outliers.
+void map_input(const QuantizedLinear& linear, std::span<const float> x, std::span<float> mapped);
+
+/// w8 [K] of output n.
+void expand_row(const QuantizedLinear& linear, int64_t n, std::span<int8_t> w8);
+
+/// sum_k codes[k] * w8[k].
+int32_t dot(std::span<const int8_t> codes, std::span<const int8_t> w8);
+
+/// (float(acc - zero_point * row_sum) * weight_scale) * token.scale, in this order.
+inline float scale_accumulator(int32_t acc, int32_t row_sum, float weight_scale, TokenScale token) {
+  return static_cast<float>(acc - token.zero_point * row_sum) * weight_scale * token.scale;
+}
+
+/// The whole layer: x [M, K_in] -> y [M, N]; outliers and bias are added in float after the integer part, in
+/// this order. Where `accumulators` is not null it receives acc [M, N].
+void reference_forward(const QuantizedLinear& linear, std::span<const float> x, int64_t m, std::span<float> y,
+                       std::vector<int32_t>* accumulators = nullptr);
+
+/// Real weights scale[n] * w8[n, k] as F32 [N, K].
+std::vector<float> dequantize(const QuantizedLinear& linear);
+
+}  // namespace tessera

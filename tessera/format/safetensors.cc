@@ -1,0 +1,212 @@
+// Parsing of untrusted safetensors headers, and the writer.
+#include "tessera/format/safetensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "tessera/base/atomic_output.h"
+#include "tessera/base/error.h"
+
+namespace tessera {
+
+static_assert(std::endian::native == std::endian::little, "safetensors data is little-endian");
+
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+constexpr const char* kIndexName = "model.safetensors.index.json";
+
+struct Extent {
+  uint64_t begin, end;
+  std::string name;
+};
+
+uint64_t unsigned_at(const json& value, const std::string& where) {
+  if (!value.is_number_unsigned()) throw Error("{}: expected a non-negative integer", where);
+  return value.get<uint64_t>();
+}
+
+/// Product of the extents times the element size, refusing overflow.
+uint64_t byte_count(const Shape& shape, DType dtype, const std::string& where) {
+  uint64_t n = size_of(dtype);
+  for (int64_t extent : shape) {
+    if (__builtin_mul_overflow(n, static_cast<uint64_t>(extent), &n)) {
+      throw Error("{}: shape {} is too large", where, to_string(shape));
+    }
+  }
+  return n;
+}
+
+/// One entry of the header: its view, checked against the `data` section.
+TensorView parse_entry(const json& entry, std::span<const std::byte> data, const std::string& where,
+                       Extent& extent) {
+  if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") ||
+      !entry.contains("data_offsets") || !entry["dtype"].is_string() || !entry["shape"].is_array() ||
+      !entry["data_offsets"].is_array() || entry["data_offsets"].size() != 2) {
+    throw Error("{}: malformed header entry", where);
+  }
+  TensorView view;
+  try {
+    view.dtype = dtype_from_name(entry["dtype"].get<std::string>());
+  } catch (const Error& e) {
+    throw Error("{}: {}", where, e.what());
+  }
+  for (const json& dim : entry["shape"]) {
+    const uint64_t value = unsigned_at(dim, where);
+    if (value > (uint64_t{1} << 48)) throw Error("{}: extent {} is too large", where, value);
+    view.shape.push_back(static_cast<int64_t>(value));
+  }
+  extent.begin = unsigned_at(entry["data_offsets"][0], where);
+  extent.end = unsigned_at(entry["data_offsets"][1], where);
+  if (extent.begin > extent.end || extent.end > data.size()) {
+    throw Error("{}: data [{}, {}) lies outside the file ({} bytes of data); is the download complete?",
+                where, extent.begin, extent.end, data.size());
+  }
+  if (byte_count(view.shape, view.dtype, where) != extent.end - extent.begin) {
+    throw Error("{}: {} {} needs {} bytes, the header gives {}", where, name_of(view.dtype),
+                to_string(view.shape), byte_count(view.shape, view.dtype, where), extent.end - extent.begin);
+  }
+  view.data = data.data() + extent.begin;
+  if (reinterpret_cast<uintptr_t>(view.data) % size_of(view.dtype) != 0) {
+    throw Error("{}: data is not aligned to its {} elements; save the file again", where,
+                name_of(view.dtype));
+  }
+  return view;
+}
+
+void check_overlaps(std::vector<Extent>& extents, const std::string& file) {
+  std::sort(extents.begin(), extents.end(), [](const Extent& a, const Extent& b) {
+    return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+  });
+  for (size_t i = 1; i < extents.size(); ++i) {
+    if (extents[i].begin < extents[i - 1].end) {
+      throw Error("{}: tensors {} and {} overlap", file, extents[i - 1].name, extents[i].name);
+    }
+  }
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
+  const std::span<const std::byte> bytes = file_.bytes();
+  const std::string file = path.string();
+  if (bytes.size() < 8) throw Error("{}: too short for a safetensors file; is the download complete?", file);
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, bytes.data(), 8);
+  if (header_bytes > kMaxHeaderBytes || header_bytes > bytes.size() - 8) {
+    throw Error("{}: header of {} bytes does not fit into the file of {} bytes; is the download complete?",
+                file, header_bytes, bytes.size());
+  }
+  const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
+  const json header = json::parse(text, text + header_bytes, nullptr, /*allow_exceptions=*/false);
+  if (!header.is_object()) throw Error("{}: the header is not a JSON object", file);
+  const std::span<const std::byte> data = bytes.subspan(8 + header_bytes);
+  std::vector<Extent> extents;
+  for (const auto& [name, entry] : header.items()) {
+    if (name == "__metadata__") continue;
+    Extent extent{0, 0, name};
+    tensors_[name] = parse_entry(entry, data, fmt::format("{}: tensor {}", file, name), extent);
+    if (extent.end > extent.begin) extents.push_back(extent);
+  }
+  check_overlaps(extents, file);
+}
+
+void write_safetensors(const fs::path& path, const std::vector<NamedTensor>& tensors) {
+  nlohmann::ordered_json header;
+  header["__metadata__"] = {{"format", "pt"}};
+  uint64_t offset = 0;
+  for (const NamedTensor& t : tensors) {
+    const uint64_t end = offset + t.tensor.bytes();
+    header[t.name] = {
+        {"dtype", name_of(t.tensor.dtype)}, {"shape", t.tensor.shape}, {"data_offsets", {offset, end}}};
+    offset = (end + 7) / 8 * 8;  // every tensor starts aligned for any dtype
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const uint64_t header_bytes = text.size();
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(&header_bytes, 1)));
+  file.write(text);
+  for (const NamedTensor& t : tensors) {
+    file.write({t.tensor.data, t.tensor.bytes()});
+    file.write(std::string_view("\0\0\0\0\0\0\0", (8 - t.tensor.bytes() % 8) % 8));
+  }
+  file.commit();
+}
+
+namespace {
+
+/// File names of the shards in the index, and the tensors that it promises.
+json read_index(const fs::path& path) {
+  const json index = json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
+    throw Error("{}: no weight_map; download the index again", path.string());
+  }
+  for (const auto& [name, file] : index["weight_map"].items()) {
+    if (!file.is_string() || fs::path(file.get<std::string>()).filename() != file.get<std::string>()) {
+      throw Error("{}: tensor {} has no plain file name", path.string(), name);
+    }
+  }
+  return index["weight_map"];
+}
+
+}  // namespace
+
+Checkpoint::Checkpoint(const fs::path& dir) : dir_(dir) {
+  if (!fs::is_directory(dir)) throw Error("{}: no such model folder", dir.string());
+  std::set<std::string> names;
+  json weight_map = json::object();
+  if (fs::exists(dir / kIndexName)) {
+    weight_map = read_index(dir / kIndexName);
+    for (const auto& [name, file] : weight_map.items()) names.insert(file.get<std::string>());
+  } else if (fs::exists(dir / "model.safetensors")) {
+    names.insert("model.safetensors");
+  } else {
+    throw Error("{}: neither model.safetensors nor {} is there; convert the weights to safetensors",
+                dir.string(), kIndexName);
+  }
+  for (const std::string& name : names) {
+    if (!fs::exists(dir / name)) throw Error("{}: shard {} is missing; download it", dir.string(), name);
+    files_.push_back(std::make_unique<SafetensorsFile>(dir / name));
+    for (const auto& [tensor, view] : files_.back()->tensors()) {
+      if (!tensors_.emplace(tensor, view).second) {
+        throw Error("{}: tensor {} is also in another shard", (dir / name).string(), tensor);
+      }
+    }
+  }
+  for (const auto& [name, file] : weight_map.items()) {
+    if (!tensors_.contains(name)) {
+      throw Error("{}: tensor {} is missing although the index names it",
+                  (dir / file.get<std::string>()).string(), name);
+    }
+  }
+}
+
+const TensorView& Checkpoint::at(std::string_view name) const {
+  const auto it = tensors_.find(name);
+  if (it == tensors_.end()) throw Error("{}: tensor {} is missing", dir_.string(), name);
+  return it->second;
+}
+
+const TensorView& Checkpoint::at(std::string_view name, const Shape& expected) const {
+  const TensorView& view = at(name);
+  if (view.shape != expected) {
+    throw Error("{}: tensor {} has shape {}, config.json asks for {}", dir_.string(), name,
+                to_string(view.shape), to_string(expected));
+  }
+  return view;
+}
+
+std::vector<fs::path> Checkpoint::files() const {
+  std::vector<fs::path> paths;
+  for (const auto& file : files_) paths.push_back(file->path());
+  return paths;
+}
+
+}  // namespace tessera

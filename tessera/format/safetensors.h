@@ -1,0 +1,65 @@
+// The safetensors container: reading through a memory map, writing atomically, and sharded folders of both.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tessera/base/mapped_file.h"
+#include "tessera/base/tensor.h"
+
+namespace tessera {
+
+/// One .safetensors file, mapped. Every offset is checked against the file's size before a view is handed
+/// out.
+class SafetensorsFile {
+ public:
+  /// Throws Error when the header is malformed, a tensor points outside the file, its byte count does not
+  /// match its dtype and shape, tensors overlap, or data is not aligned to its dtype.
+  explicit SafetensorsFile(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return file_.path(); }
+  /// Views stay valid as long as this object lives.
+  const std::map<std::string, TensorView, std::less<>>& tensors() const { return tensors_; }
+
+ private:
+  MappedFile file_;
+  std::map<std::string, TensorView, std::less<>> tensors_;
+};
+
+/// A named tensor about to be written.
+struct NamedTensor {
+  std::string name;
+  TensorView tensor;
+};
+
+/// Writes one file, in the order given, atomically. The header carries {"format": "pt"} as metadata.
+void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors);
+
+/// All weights of a Hugging Face folder: model.safetensors, or the shards that model.safetensors.index.json
+/// names.
+class Checkpoint {
+ public:
+  /// Throws Error when there are no weights, a shard is missing or malformed, or the index names an absent
+  /// tensor.
+  explicit Checkpoint(const std::filesystem::path& dir);
+
+  const std::filesystem::path& dir() const { return dir_; }
+  bool contains(std::string_view name) const { return tensors_.contains(name); }
+  /// Throws Error (folder and name) when the tensor is absent.
+  const TensorView& at(std::string_view name) const;
+  /// Throws Error, too, when the shape is not the expected one.
+  const TensorView& at(std::string_view name, const Shape& expected) const;
+  const std::map<std::string, TensorView, std::less<>>& tensors() const { return tensors_; }
+  /// The files, in order of their names.
+  std::vector<std::filesystem::path> files() const;
+
+ private:
+  std::filesystem::path dir_;
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::map<std::string, TensorView, std::less<>> tensors_;
+};
+
+}  // namespace tessera
