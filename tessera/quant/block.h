@@ -1,0 +1,46 @@
+// A decoder block in floating point, as libtorch tensors, and its forward pass in the steps that calibration
+// needs.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <functional>
+
+#include "tessera/arch/model_spec.h"
+
+namespace tessera {
+
+/// Float32 parameters of one block, on the calibration device. Absent biases and linears are undefined
+/// tensors.
+struct Block {
+  std::array<at::Tensor, kLinearCount> weight;  ///< [N, K]
+  std::array<at::Tensor, kLinearCount> bias;    ///< [N]
+  std::array<at::Tensor, kNormCount> gain;      ///< [hidden]
+  std::array<at::Tensor, kNormCount> norm_bias;
+};
+
+/// Reads block `layer`. Throws Error when a weight is not finite.
+Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer,
+                 const at::Device& device);
+
+/// y [..., N] of linear `id` for its input x [..., K]. Replaced to quantize, observed to calibrate.
+using LinearFn = std::function<at::Tensor(LinearId id, const at::Tensor& x)>;
+
+/// The plain float linears of `block`, which must outlive the function.
+LinearFn float_linears(const Block& block);
+
+/// Gain, bias and kind of a norm applied to x [..., hidden].
+at::Tensor norm_forward(const ModelSpec& spec, const Block& block, NormId id, const at::Tensor& x);
+/// RoPE, grouped-query attention, causal mask, softmax: everything between q, k, v [B, T, heads * head_dim]
+/// and o_proj.
+at::Tensor attention_core(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& k,
+                          const at::Tensor& v);
+/// activation(gate) * up, or activation(up) for families without a gate.
+at::Tensor mlp_core(const ModelSpec& spec, const at::Tensor& gate, const at::Tensor& up);
+
+/// The whole block: x [B, T, hidden] -> [B, T, hidden]. Positions start at 0 in each of the B windows.
+at::Tensor block_forward(const ModelSpec& spec, const Block& block, const LinearFn& linear,
+                         const at::Tensor& x);
+
+}  // namespace tessera

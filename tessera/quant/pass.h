@@ -1,0 +1,81 @@
+// A pass changes one decoder block: it folds a scale, rotates, or quantizes. A method is a list of passes
+// (recipe.h).
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tessera/base/reporter.h"
+#include "tessera/format/quantized_linear.h"
+#include "tessera/quant/block.h"
+
+namespace tessera {
+
+/// What the weights of a linear become.
+struct WeightScheme {
+  int bits = 4;            ///< 4 or 8
+  int64_t group_size = 0;  ///< 0: one scale a row; else a two-level grid with integer group scales
+
+  friend bool operator==(const WeightScheme&, const WeightScheme&) = default;
+};
+
+/// The target formats of one linear.
+struct LinearScheme {
+  WeightScheme weight;
+  ActivationFormat activation;
+};
+
+/// The parameters outside the blocks, float32; a pass that changes the residual stream's basis changes them,
+/// too.
+struct OuterWeights {
+  at::Tensor embedding;   ///< [vocab, hidden]
+  at::Tensor final_gain;  ///< [hidden]
+  at::Tensor lm_head;     ///< [vocab, hidden]; a copy of the embedding when the checkpoint ties them
+};
+
+/// The state of one block while its passes run.
+struct BlockContext {
+  const ModelSpec& spec;
+  int64_t layer;
+  std::array<LinearScheme, kLinearCount> schemes;  ///< of the linears that exist
+
+  /// Inputs of this block [windows, tokens, hidden]: `x_float` as the float model produces them, `x_quant` as
+  /// the blocks already quantized do (weights and activations quantized).
+  const at::Tensor& x_float;
+  const at::Tensor& x_quant;
+
+  Block block;  ///< float parameters; passes transform them in place, keeping the block's function
+  /// Set by the pass that quantizes: the linears' final integer form.
+  std::array<std::optional<QuantizedLinear>, kLinearCount> quantized;
+  nlohmann::json report;  ///< one object a block: passes add what they chose and what it cost
+  Reporter& reporter;
+};
+
+/// One step of a recipe. Options come from JSON; an unknown option is an Error. Deterministic for a given
+/// seed.
+class Pass {
+ public:
+  virtual ~Pass() = default;
+  virtual std::string name() const = 0;
+  /// Called once, before the first block.
+  virtual void run_on_outer(const ModelSpec& /*spec*/, OuterWeights& /*outer*/) {}
+  virtual void run_on_block(BlockContext& context) = 0;
+  /// True when run_on_outer unties embedding and lm_head (rotation).
+  virtual bool unties_embedding() const { return false; }
+};
+
+/// Makes the pass that {"pass": NAME, option: value, ...} describes: "rotate", "smooth", "rtn", "gptq".
+/// Throws Error naming the unknown pass or option and listing the known ones.
+std::unique_ptr<Pass> make_pass(const nlohmann::json& step);
+
+/// Names and options of all passes, for --help and error messages.
+struct PassInfo {
+  std::string name, summary;
+  nlohmann::json defaults;  ///< option -> default value
+};
+std::vector<PassInfo> known_passes();
+
+}  // namespace tessera
