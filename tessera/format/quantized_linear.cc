@@ -1,6 +1,7 @@
 // QuantizedLinear: packing, validation, disk form.
 #include "tessera/format/quantized_linear.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "tessera/base/error.h"
@@ -153,6 +154,29 @@ size_t QuantizedLinear::bytes() const {
   return total;
 }
 
+int64_t QuantizedLinear::k_in() const {
+  if (input_index.empty()) return k + outlier_index.size();
+  int32_t last = -1;
+  for (int32_t i : input_index.as<int32_t>()) last = std::max(last, i);
+  for (int32_t i : outlier_index.as<int32_t>()) last = std::max(last, i);
+  return int64_t{last} + 1;
+}
+
+QuantizedLinear QuantizedLinear::clone() const {
+  QuantizedLinear copy;
+  copy.n = n;
+  copy.k = k;
+  copy.group_size = group_size;
+  copy.weight_format = weight_format;
+  copy.activation = activation;
+  const auto from = fields(*this);
+  const auto to = fields(copy);
+  for (size_t i = 0; i < from.size(); ++i) {
+    if (!from[i].second->empty()) *to[i].second = Tensor(from[i].second->view());
+  }
+  return copy;
+}
+
 void QuantizedLinear::validate(const std::string& where) const {
   if (weight_format == WeightFormat::kInt8) {
     expect(qweight, DType::kI8, {n, k}, where, "qweight");
@@ -200,14 +224,13 @@ QuantizedLinear load_quantized_linear(const Checkpoint& checkpoint, const std::s
     l.group_size = l.k / l.group_scale.shape()[1];
   }
   l.validate(where);
-  const int64_t expected_k = l.input_index.empty() ? k_in - l.outlier_index.size() : l.k;
-  if (l.n != n || l.k != expected_k) {
-    throw Error("{}: {} x {} codes, config.json asks for {} x {}", where, l.n, l.k, n, expected_k);
-  }
   for (const Tensor* index : {&l.input_index, &l.outlier_index}) {
     for (int32_t i : index->as<int32_t>()) {
       if (i < 0 || i >= k_in) throw Error("{}: input index {} is outside 0..{}", where, i, k_in - 1);
     }
+  }
+  if (l.n != n || l.k_in() != k_in) {
+    throw Error("{}: {} outputs of {} inputs, config.json asks for {} of {}", where, l.n, l.k_in(), n, k_in);
   }
   return l;
 }

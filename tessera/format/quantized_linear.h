@@ -75,8 +75,12 @@ struct QuantizedLinear {
   int64_t groups() const { return group_size > 0 ? k / group_size : 0; }
   /// True when x' = x: no map and no outliers.
   bool plain_input() const { return input_index.empty() && outlier_index.empty(); }
+  /// Width of the float input x: K and the outliers, or one past the last input that map and outliers read.
+  int64_t k_in() const;
   /// Bytes of all tensors.
   size_t bytes() const;
+  /// A deep copy.
+  QuantizedLinear clone() const;
 
   /// Throws Error ("WHERE: ...") when shapes, dtypes or value ranges do not fit together, among them a group
   /// scale that drives some |w8| beyond 127 (128 for codes -8 x 16), an index outside the input, or scales

@@ -1,0 +1,285 @@
+// The oracle: every operation of Backend as a scalar loop in the order of its definition, sums in double.
+// Integer layers run through format/reference.h. Slow, for tests.
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+
+#include "tessera/format/reference.h"
+#include "tessera/kernels/backend.h"
+
+namespace tessera {
+namespace {
+
+class HostBuffer : public Buffer {
+ public:
+  explicit HostBuffer(size_t bytes) : bytes_(bytes) {}
+  void* data() override { return bytes_.data(); }
+  size_t bytes() const override { return bytes_.size(); }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+/// Float rows; a quantized layer quantizes them itself, each time it reads them.
+class FloatInput : public LinearInput {
+ public:
+  FloatInput(int64_t max_tokens, int64_t max_width) : values_(static_cast<size_t>(max_tokens * max_width)) {}
+  /// The first m rows of `width` columns.
+  std::span<float> rows(int64_t m, int64_t width) {
+    assert(static_cast<size_t>(m * width) <= values_.size());
+    return std::span(values_).first(static_cast<size_t>(m * width));
+  }
+  std::span<const float> rows(int64_t m, int64_t width) const {
+    return std::span(values_).first(static_cast<size_t>(m * width));
+  }
+
+ private:
+  std::vector<float> values_;
+};
+
+class ReferenceLinear : public Linear {
+ public:
+  /// y [m, n] = x [m, k_in] * W^T + bias.
+  virtual void forward(std::span<const float> x, int64_t m, std::span<float> y) const = 0;
+};
+
+class FloatLinear : public ReferenceLinear {
+ public:
+  FloatLinear(const TensorView& weight, std::span<const float> bias)
+      : weight_(weight), values_(to_floats(weight)), bias_(bias.begin(), bias.end()) {}
+
+  int64_t n() const override { return weight_.shape[0]; }
+  int64_t k_in() const override { return weight_.shape[1]; }
+  KernelInfo info() const override {
+    return {fmt::format("f32 x {}", tessera::name_of(weight_.dtype)), "scalar",
+            static_cast<int>(8 * size_of(weight_.dtype)), 32};
+  }
+  std::span<const float> row(int64_t i) const {
+    return std::span(values_).subspan(static_cast<size_t>(i * k_in()), static_cast<size_t>(k_in()));
+  }
+
+  void forward(std::span<const float> x, int64_t m, std::span<float> y) const override {
+    const size_t outputs = static_cast<size_t>(n()), inputs = static_cast<size_t>(k_in());
+    for (size_t t = 0; t < static_cast<size_t>(m); ++t) {
+      for (size_t j = 0; j < outputs; ++j) {
+        double sum = bias_.empty() ? 0.0 : double{bias_[j]};
+        const std::span<const float> w = row(static_cast<int64_t>(j));
+        for (size_t k = 0; k < inputs; ++k) sum += double{x[t * inputs + k]} * double{w[k]};
+        y[t * outputs + j] = static_cast<float>(sum);
+      }
+    }
+  }
+
+ private:
+  TensorView weight_;
+  std::vector<float> values_, bias_;
+};
+
+class IntegerLinear : public ReferenceLinear {
+ public:
+  explicit IntegerLinear(const QuantizedLinear& linear) : linear_(linear.clone()) {}
+
+  int64_t n() const override { return linear_.n; }
+  int64_t k_in() const override { return linear_.k_in(); }
+  KernelInfo info() const override {
+    return {fmt::format("{} x a{}", name_of(linear_.weight_format), linear_.activation.bits), "scalar",
+            linear_.weight_format == WeightFormat::kInt8 ? 8 : 4, linear_.activation.bits};
+  }
+  void forward(std::span<const float> x, int64_t m, std::span<float> y) const override {
+    reference_forward(linear_, x, m, y);
+  }
+
+ private:
+  QuantizedLinear linear_;
+};
+
+float activate(float x, GluActivation activation) {
+  switch (activation) {
+    case GluActivation::kSilu:
+      return static_cast<float>(x / (1.0 + std::exp(-double{x})));
+    case GluActivation::kRelu:
+      return std::max(x, 0.0f);
+    case GluActivation::kGelu:
+      return static_cast<float>(0.5 * x * (1.0 + std::erf(double{x} * std::sqrt(0.5))));
+  }
+  return x;
+}
+
+/// One row of a norm.
+void normalize(std::span<const float> x, bool layer_norm, double eps, const float* gain, const float* bias,
+               std::span<float> y) {
+  const double width = static_cast<double>(x.size());
+  double mean = 0, square = 0;
+  if (layer_norm) {
+    for (float v : x) mean += v / width;
+  }
+  for (float v : x) square += (v - mean) * (v - mean) / width;
+  const double inverse = 1.0 / std::sqrt(square + eps);
+  for (size_t i = 0; i < x.size(); ++i) {
+    y[i] = static_cast<float>((x[i] - mean) * inverse * gain[i] + (bias ? bias[i] : 0.0f));
+  }
+}
+
+/// One head of one token: pairs (i, i + half) turn by the angle of the token's position.
+void rotate(float* head, int64_t half, const float* cosines, const float* sines) {
+  for (int64_t i = 0; i < half; ++i) {
+    const double a = head[i], b = head[i + half];
+    head[i] = static_cast<float>(a * cosines[i] - b * sines[i]);
+    head[i + half] = static_cast<float>(b * cosines[i] + a * sines[i]);
+  }
+}
+
+/// Element `index` of a cache buffer.
+float load(const KvCache& cache, Buffer& buffer, int64_t index) {
+  if (cache.dtype == DType::kF16) return to_float(static_cast<const Half*>(buffer.data())[index]);
+  return buffer.floats()[index];
+}
+
+void store(const KvCache& cache, Buffer& buffer, int64_t index, float value) {
+  if (cache.dtype == DType::kF16) {
+    static_cast<Half*>(buffer.data())[index] = to_half(value);
+  } else {
+    buffer.floats()[index] = value;
+  }
+}
+
+/// One query head [head_dim] over the positions [begin, end) of `kv_head`.
+void attend(std::span<const float> q, const KvCache& cache, int64_t layer, int64_t kv_head, int64_t begin,
+            int64_t end, std::span<float> out) {
+  const int64_t d = cache.head_dim, head = kv_head * cache.capacity * d;
+  Buffer& keys = *cache.keys[static_cast<size_t>(layer)];
+  Buffer& values = *cache.values[static_cast<size_t>(layer)];
+  std::vector<double> weights(static_cast<size_t>(end - begin));
+  for (int64_t p = begin; p < end; ++p) {
+    double score = 0;
+    for (int64_t i = 0; i < d; ++i) score += double{q[i]} * load(cache, keys, head + p * d + i);
+    weights[static_cast<size_t>(p - begin)] = score / std::sqrt(static_cast<double>(d));
+  }
+  const double highest = *std::max_element(weights.begin(), weights.end());
+  double total = 0;
+  for (double& w : weights) total += w = std::exp(w - highest);
+  for (int64_t i = 0; i < d; ++i) {
+    double sum = 0;
+    for (int64_t p = begin; p < end; ++p) {
+      sum += weights[static_cast<size_t>(p - begin)] / total * load(cache, values, head + p * d + i);
+    }
+    out[static_cast<size_t>(i)] = static_cast<float>(sum);
+  }
+}
+
+class ReferenceBackend : public Backend {
+ public:
+  std::string name() const override { return "reference scalar"; }
+
+  std::unique_ptr<Buffer> allocate(size_t bytes) override { return std::make_unique<HostBuffer>(bytes); }
+  void upload(Buffer& to, std::span<const std::byte> from) override {
+    assert(from.size() <= to.bytes());
+    std::memcpy(to.data(), from.data(), from.size());
+  }
+  void download(const float* from, std::span<float> to) override { std::copy_n(from, to.size(), to.data()); }
+
+  std::unique_ptr<Linear> load(const QuantizedLinear& linear) override {
+    return std::make_unique<IntegerLinear>(linear);
+  }
+  std::unique_ptr<Linear> load(const TensorView& weight, std::span<const float> bias) override {
+    return std::make_unique<FloatLinear>(weight, bias);
+  }
+  std::unique_ptr<LinearInput> make_input(int64_t max_tokens, int64_t max_width) override {
+    return std::make_unique<FloatInput>(max_tokens, max_width);
+  }
+
+  void embed(const Linear& table, std::span<const int32_t> ids, float* out) override {
+    for (int32_t id : ids) {
+      const auto row = static_cast<const FloatLinear&>(table).row(id);
+      out = std::copy(row.begin(), row.end(), out);
+    }
+  }
+
+  void norm(const float* x, int64_t m, const NormWeights& weights, const Linear& reader,
+            LinearInput& out) override {
+    const auto width = static_cast<size_t>(reader.k_in());
+    const std::span<float> rows = static_cast<FloatInput&>(out).rows(m, reader.k_in());
+    for (size_t t = 0; t < static_cast<size_t>(m); ++t) {
+      normalize({x + t * width, width}, weights.layer_norm, weights.eps, weights.gain->floats(),
+                weights.bias ? weights.bias->floats() : nullptr, rows.subspan(t * width, width));
+    }
+  }
+
+  void prepare(const float* x, int64_t m, const Linear& reader, LinearInput& out) override {
+    const std::span<float> rows = static_cast<FloatInput&>(out).rows(m, reader.k_in());
+    std::copy_n(x, rows.size(), rows.data());
+  }
+
+  void glu(const float* gate, const float* up, int64_t m, GluActivation activation, const Linear& reader,
+           LinearInput& out) override {
+    const std::span<float> rows = static_cast<FloatInput&>(out).rows(m, reader.k_in());
+    for (size_t i = 0; i < rows.size(); ++i) {
+      rows[i] = gate ? activate(gate[i], activation) * up[i] : activate(up[i], activation);
+    }
+  }
+
+  void linear(const Linear& weights, const LinearInput& input, int64_t m, float* y,
+              bool accumulate) override {
+    const std::span<const float> x = static_cast<const FloatInput&>(input).rows(m, weights.k_in());
+    std::vector<float> product(static_cast<size_t>(m * weights.n()));
+    static_cast<const ReferenceLinear&>(weights).forward(x, m, product);
+    if (accumulate) {
+      add(product.data(), static_cast<int64_t>(product.size()), y);
+    } else {
+      std::copy(product.begin(), product.end(), y);
+    }
+  }
+
+  void rope(float* q, float* k, int64_t m, int64_t first, int64_t n_heads, int64_t n_kv_heads,
+            int64_t head_dim, const RopeTable& table) override {
+    const int64_t half = head_dim / 2;
+    for (int64_t t = 0; t < m; ++t) {
+      const float* cosines = table.cos->floats() + (first + t) * half;
+      const float* sines = table.sin->floats() + (first + t) * half;
+      for (int64_t h = 0; h < n_heads; ++h) rotate(q + (t * n_heads + h) * head_dim, half, cosines, sines);
+      for (int64_t h = 0; h < n_kv_heads; ++h) {
+        rotate(k + (t * n_kv_heads + h) * head_dim, half, cosines, sines);
+      }
+    }
+  }
+
+  void append(KvCache& cache, int64_t layer, const float* k, const float* v, int64_t m) override {
+    const int64_t d = cache.head_dim;
+    for (int64_t t = 0; t < m; ++t) {
+      for (int64_t h = 0; h < cache.n_kv_heads; ++h) {
+        const int64_t from = (t * cache.n_kv_heads + h) * d;
+        const int64_t to = (h * cache.capacity + cache.length + t) * d;
+        for (int64_t i = 0; i < d; ++i) {
+          store(cache, *cache.keys[static_cast<size_t>(layer)], to + i, k[from + i]);
+          store(cache, *cache.values[static_cast<size_t>(layer)], to + i, v[from + i]);
+        }
+      }
+    }
+  }
+
+  void attention(const float* q, const KvCache& cache, int64_t layer, int64_t m, int64_t n_heads,
+                 int64_t window, float* out) override {
+    const auto d = static_cast<size_t>(cache.head_dim);
+    for (int64_t t = 0; t < m; ++t) {
+      const int64_t end = cache.length + t + 1;
+      const int64_t begin = window > 0 ? std::max<int64_t>(0, end - window) : 0;
+      for (int64_t h = 0; h < n_heads; ++h) {
+        const size_t row = static_cast<size_t>(t * n_heads + h) * d;
+        attend({q + row, d}, cache, layer, h / (n_heads / cache.n_kv_heads), begin, end, {out + row, d});
+      }
+    }
+  }
+
+  void add(const float* x, int64_t count, float* y) override {
+    for (int64_t i = 0; i < count; ++i) y[i] += x[i];
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_reference_backend() {
+  return std::make_unique<ReferenceBackend>();
+}
+
+}  // namespace tessera
