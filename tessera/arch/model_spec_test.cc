@@ -1,1 +1,106 @@
+// Tests of the model families' tables.
+#include "tessera/arch/model_spec.h"
+
 #include <gtest/gtest.h>
+
+#include "tessera/base/test_paths.h"
+
+namespace tessera {
+namespace {
+
+using nlohmann::json;
+
+json llama_config() {
+  return json::parse(
+      R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 100, "hidden_size": 64,
+      "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2,
+      "max_position_embeddings": 32, "rms_norm_eps": 1e-5, "tie_word_embeddings": true})");
+}
+
+ModelSpec spec_of(const json& config) {
+  return make_model_spec(ModelConfig(config, "config.json"));
+}
+
+TEST(ModelSpec, Llama) {
+  const ModelSpec s = spec_of(llama_config());
+  EXPECT_EQ(s.head_dim, 8);
+  EXPECT_EQ(s.linears[kK].n, 16);
+  EXPECT_EQ(s.linears[kO].k, 64);
+  EXPECT_EQ(s.linear_name(1, kDown), "model.layers.1.mlp.down_proj");
+  EXPECT_EQ(s.lm_head, s.embedding);
+  EXPECT_EQ(s.existing_linears().size(), 7u);
+  EXPECT_EQ(s.sites.size(), 4u);
+}
+
+TEST(ModelSpec, EveryLinearIsReadByOneSite) {
+  const ModelSpec s = spec_of(llama_config());
+  for (LinearId id : s.existing_linears()) {
+    int readers = 0;
+    for (const Site& site : s.sites) readers += static_cast<int>(std::ranges::count(site.readers, id));
+    EXPECT_EQ(readers, 1) << s.linears[id].name;
+  }
+}
+
+TEST(ModelSpec, ExplicitHeadDim) {
+  json config = llama_config();
+  config["head_dim"] = 16;
+  const ModelSpec s = spec_of(config);
+  EXPECT_EQ(s.linears[kQ].n, 128);
+  EXPECT_EQ(s.linears[kO].k, 128);
+}
+
+TEST(ModelSpec, MistralHasASlidingWindow) {
+  json config = llama_config();
+  config["architectures"] = {"MistralForCausalLM"};
+  config["model_type"] = "mistral";
+  config["sliding_window"] = 16;
+  EXPECT_EQ(spec_of(config).sliding_window, 16);
+  config["sliding_window"] = nullptr;
+  EXPECT_EQ(spec_of(config).sliding_window, 0);
+}
+
+TEST(ModelSpec, Refusals) {
+  json unknown = llama_config();
+  unknown["architectures"] = {"MambaForCausalLM"};
+  try {
+    spec_of(unknown);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("MambaForCausalLM"), std::string::npos);
+    EXPECT_NE(std::string(e.what()).find("LlamaForCausalLM"), std::string::npos) << "lists the known ones";
+  }
+  json heads = llama_config();
+  heads["num_key_value_heads"] = 3;
+  EXPECT_THROW(spec_of(heads), Error);
+  json activation = llama_config();
+  activation["hidden_act"] = "gelu";
+  EXPECT_THROW(spec_of(activation), Error);
+  json missing = llama_config();
+  missing.erase("hidden_size");
+  EXPECT_THROW(spec_of(missing), Error);
+  json odd = llama_config();
+  odd["head_dim"] = 7;
+  EXPECT_THROW(spec_of(odd), Error);
+}
+
+TEST(CheckTensors, BundledModelFits) {
+  const std::filesystem::path dir = std::filesystem::path(TESSERA_SOURCE_DIR) / "models" / "demo-llama";
+  const ModelSpec s = make_model_spec(ModelConfig::load(dir));
+  const Checkpoint checkpoint(dir);
+  EXPECT_NO_THROW(check_tensors(s, checkpoint));
+  ModelSpec deeper = s;
+  deeper.n_layers += 1;
+  EXPECT_THROW(check_tensors(deeper, checkpoint), Error);
+  ModelSpec wider = s;
+  wider.linears[kUp].n += 1;
+  EXPECT_THROW(check_tensors(wider, checkpoint), Error);
+}
+
+TEST(CheckTensors, ShardedModelFits) {
+  const std::filesystem::path dir = shared_dir() / "models" / "lab-llama";
+  TESSERA_REQUIRE_FILE(dir);
+  EXPECT_NO_THROW(check_tensors(make_model_spec(ModelConfig::load(dir)), Checkpoint(dir)));
+}
+
+}  // namespace
+}  // namespace tessera

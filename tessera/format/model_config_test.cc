@@ -1,1 +1,75 @@
+// Tests of config.json reading: both RoPE dialects, EOS union, hostile values.
+#include "tessera/format/model_config.h"
+
 #include <gtest/gtest.h>
+
+#include "tessera/base/atomic_output.h"
+
+namespace tessera {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+ModelConfig config(const char* text) {
+  return {json::parse(text), "config.json"};
+}
+
+TEST(ModelConfig, RopeOldDialect) {
+  const RopeConfig rope =
+      config(R"({"rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
+      "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}})")
+          .rope();
+  EXPECT_EQ(rope.type, RopeConfig::Type::kLlama3);
+  EXPECT_EQ(rope.theta, 500000.0);
+  EXPECT_EQ(rope.factor, 8.0);
+  EXPECT_EQ(config(R"({"rope_scaling": {"type": "linear", "factor": 2}})").rope().type,
+            RopeConfig::Type::kLinear);
+  EXPECT_EQ(config(R"({"rope_scaling": null})").rope().theta, 10000.0);
+}
+
+TEST(ModelConfig, RopeNewDialect) {
+  const RopeConfig rope =
+      config(R"({"rope_parameters": {"rope_theta": 1e6, "rope_type": "linear", "factor": 4.0}})").rope();
+  EXPECT_EQ(rope.type, RopeConfig::Type::kLinear);
+  EXPECT_EQ(rope.theta, 1e6);
+  EXPECT_EQ(rope.factor, 4.0);
+  EXPECT_EQ(config(R"({"rope_parameters": {"rope_theta": 2e6, "rope_type": "default"}})").rope().theta, 2e6);
+}
+
+TEST(ModelConfig, RopeRefusals) {
+  EXPECT_THROW(config(R"({"rope_scaling": {"type": "yarn", "factor": 2}})").rope(), Error);
+  EXPECT_THROW(config(R"({"rope_scaling": 3})").rope(), Error);
+  EXPECT_THROW(config(R"({"rope_scaling": {"type": "linear", "factor": 0}})").rope(), Error);
+  EXPECT_THROW(config(R"({"rope_scaling": {"type": "linear", "factor": "2"}})").rope(), Error);
+}
+
+TEST(ModelConfig, GettersNameTheKey) {
+  try {
+    config(R"({"hidden_size": "big"})").extent("hidden_size");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("hidden_size"), std::string::npos);
+  }
+  EXPECT_THROW(config("{}").extent("hidden_size"), Error);
+  EXPECT_THROW(config(R"({"hidden_size": 0})").extent("hidden_size"), Error);
+  EXPECT_THROW(config(R"({"architectures": []})").architecture(), Error);
+  EXPECT_EQ(config(R"({"x": null})").get<int>("x", 3), 3);
+}
+
+TEST(ModelConfig, UnitesEosIds) {
+  const fs::path dir = fs::temp_directory_path() / "tessera_config_test";
+  fs::remove_all(dir);
+  EXPECT_THROW(ModelConfig::load(dir), Error);
+  fs::create_directories(dir);
+  EXPECT_THROW(ModelConfig::load(dir), Error);
+  write_file(dir / "config.json", R"({"eos_token_id": 2})");
+  write_file(dir / "generation_config.json", R"({"eos_token_id": [2, 7]})");
+  EXPECT_EQ(ModelConfig::load(dir).eos_token_ids(), (std::vector<int32_t>{2, 7}));
+  write_file(dir / "config.json", "{");
+  EXPECT_THROW(ModelConfig::load(dir), Error);
+  fs::remove_all(dir);
+}
+
+}  // namespace
+}  // namespace tessera

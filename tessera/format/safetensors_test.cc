@@ -1,1 +1,167 @@
+// Tests of the safetensors reader against hostile headers, and of the writer.
+#include "tessera/format/safetensors.h"
+
 #include <gtest/gtest.h>
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "tessera/base/atomic_output.h"
+#include "tessera/base/error.h"
+#include "tessera/base/test_paths.h"
+
+namespace tessera {
+namespace {
+
+namespace fs = std::filesystem;
+
+class SafetensorsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ =
+        fs::temp_directory_path() /
+        fmt::format("tessera_safetensors_{}", testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::remove_all(dir_);
+    fs::create_directories(dir_);
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  /// A file with this header text and `data_bytes` zero bytes of data.
+  fs::path write_raw(const std::string& header, size_t data_bytes, uint64_t claimed_header = 0) {
+    const uint64_t length = claimed_header ? claimed_header : header.size();
+    std::string file(reinterpret_cast<const char*>(&length), 8);
+    file += header + std::string(data_bytes, '\0');
+    write_file(dir_ / "raw.safetensors", file);
+    return dir_ / "raw.safetensors";
+  }
+
+  /// The message of the Error that reading throws; empty when it does not.
+  std::string refusal(const std::string& header, size_t data_bytes, uint64_t claimed_header = 0) {
+    try {
+      SafetensorsFile file(write_raw(header, data_bytes, claimed_header));
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  }
+
+  fs::path dir_;
+};
+
+TEST_F(SafetensorsTest, RoundTrip) {
+  const std::vector<float> a{1, 2, 3, 4, 5, 6};
+  const std::vector<int8_t> b{-1, 2, -3};
+  const std::vector<int32_t> c{7};
+  const Tensor ta = Tensor::from<float>(a, {2, 3}), tb = Tensor::from<int8_t>(b, {3}),
+               tc = Tensor::from<int32_t>(c, {1}), empty(DType::kF16, {0, 4});
+  write_safetensors(dir_ / "model.safetensors",
+                    {{"b", tb.view()}, {"a", ta.view()}, {"empty", empty.view()}, {"c", tc.view()}});
+  const Checkpoint checkpoint(dir_);
+  EXPECT_EQ(to_floats(checkpoint.at("a", {2, 3})), a);
+  EXPECT_TRUE(std::ranges::equal(checkpoint.at("b").as<int8_t>(), b));
+  EXPECT_TRUE(std::ranges::equal(checkpoint.at("c").as<int32_t>(), c));
+  EXPECT_EQ(checkpoint.at("empty").size(), 0);
+  EXPECT_THROW(checkpoint.at("a", {3, 2}), Error);
+  EXPECT_THROW(checkpoint.at("d"), Error);
+}
+
+TEST_F(SafetensorsTest, AcceptsPaddedHeaderAndMetadata) {
+  EXPECT_EQ(
+      refusal(R"({"__metadata__":{"format":"pt"},"x":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}   )",
+              4),
+      "");
+}
+
+TEST_F(SafetensorsTest, RefusesHostileHeaders) {
+  const auto tensor = [](const char* dtype, const char* shape, const char* offsets) {
+    return fmt::format(R"({{"x":{{"dtype":"{}","shape":{},"data_offsets":{}}}}})", dtype, shape, offsets);
+  };
+  EXPECT_NE(refusal("", 0), "");
+  EXPECT_NE(refusal("[1]", 0), "");
+  EXPECT_NE(refusal("{\"x\":1}", 0), "");
+  EXPECT_NE(refusal("{}", 0, 1ull << 60), "") << "header longer than the file";
+  EXPECT_NE(refusal("{}", 0, ~0ull), "");
+  EXPECT_NE(refusal(tensor("F32", "[2]", "[0,16]"), 8), "") << "end outside the file";
+  EXPECT_NE(refusal(tensor("F32", "[2]", "[8,0]"), 8), "") << "backwards";
+  EXPECT_NE(refusal(tensor("F32", "[2]", "[0,4]"), 8), "") << "bytes do not match the shape";
+  EXPECT_NE(refusal(tensor("F32", "[-2]", "[0,8]"), 8), "") << "negative extent";
+  EXPECT_NE(refusal(tensor("F32", "[1.5]", "[0,8]"), 8), "");
+  EXPECT_NE(refusal(tensor("F32", "[4294967296,4294967296,4294967296]", "[0,0]"), 8), "")
+      << "overflowing product";
+  EXPECT_NE(refusal(tensor("F12", "[2]", "[0,8]"), 8), "") << "unknown dtype";
+  EXPECT_NE(refusal(tensor("F32", "[2]", "[0]"), 8), "");
+  EXPECT_NE(refusal(tensor("F32", "\"2\"", "[0,8]"), 8), "");
+  EXPECT_NE(
+      refusal(
+          R"({"x":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"y":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})",
+          8),
+      "")
+      << "overlap";
+  EXPECT_NE(
+      refusal(
+          R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"y":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}})",
+          8),
+      "")
+      << "misaligned";
+}
+
+TEST_F(SafetensorsTest, ErrorsNameFileAndTensor) {
+  const std::string message = refusal(R"({"model.x":{"dtype":"F32","shape":[2],"data_offsets":[0,16]}})", 8);
+  EXPECT_NE(message.find("raw.safetensors"), std::string::npos) << message;
+  EXPECT_NE(message.find("model.x"), std::string::npos) << message;
+}
+
+TEST_F(SafetensorsTest, TruncatedAtEveryLengthIsRefusedOrWhole) {
+  const std::vector<float> values(16, 1.0f);
+  const Tensor t = Tensor::from<float>(values, {16});
+  write_safetensors(dir_ / "model.safetensors", {{"x", t.view()}});
+  const std::string whole = read_file(dir_ / "model.safetensors");
+  for (size_t length = 0; length < whole.size(); ++length) {
+    write_file(dir_ / "model.safetensors", whole.substr(0, length));
+    EXPECT_THROW(Checkpoint{dir_}, Error) << length;
+  }
+}
+
+TEST_F(SafetensorsTest, RandomBytesNeverCrash) {
+  std::mt19937 rng(1);
+  const std::string header = R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+  for (int i = 0; i < 2000; ++i) {
+    std::string mutated = header;
+    for (int j = 0; j < 3; ++j) mutated[rng() % mutated.size()] = static_cast<char>(rng());
+    refusal(mutated, 8);  // either outcome is fine; the sanitizers watch
+  }
+}
+
+TEST_F(SafetensorsTest, Shards) {
+  const std::vector<float> v{1};
+  const Tensor t = Tensor::from<float>(v, {1});
+  write_safetensors(dir_ / "m-1.safetensors", {{"a", t.view()}});
+  write_safetensors(dir_ / "m-2.safetensors", {{"b", t.view()}});
+  const auto index = [&](const std::string& map) {
+    write_file(dir_ / "model.safetensors.index.json", R"({"weight_map":)" + map + "}");
+  };
+  index(R"({"a":"m-1.safetensors","b":"m-2.safetensors"})");
+  EXPECT_EQ(Checkpoint(dir_).tensors().size(), 2u);
+  index(R"({"a":"m-1.safetensors","b":"m-3.safetensors"})");
+  EXPECT_THROW(Checkpoint{dir_}, Error) << "missing shard";
+  index(R"({"a":"m-1.safetensors","b":"m-1.safetensors"})");
+  EXPECT_THROW(Checkpoint{dir_}, Error) << "promised tensor absent";
+  index(R"({"a":"../m-1.safetensors"})");
+  EXPECT_THROW(Checkpoint{dir_}, Error) << "path outside the folder";
+  index("[]");
+  EXPECT_THROW(Checkpoint{dir_}, Error);
+  fs::remove(dir_ / "model.safetensors.index.json");
+  EXPECT_THROW(Checkpoint{dir_}, Error) << "no weights";
+}
+
+TEST(Checkpoint, ReadsRealShards) {
+  const fs::path dir = shared_dir() / "models" / "lab-llama";
+  TESSERA_REQUIRE_FILE(dir);
+  const Checkpoint checkpoint(dir);
+  EXPECT_EQ(checkpoint.files().size(), 2u);
+  EXPECT_EQ(checkpoint.at("lm_head.weight", {8192, 512}).dtype, DType::kBF16);
+}
+
+}  // namespace
+}  // namespace tessera
