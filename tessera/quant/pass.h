@@ -11,22 +11,9 @@
 #include "tessera/base/reporter.h"
 #include "tessera/format/quantized_linear.h"
 #include "tessera/quant/block.h"
+#include "tessera/quant/scheme.h"
 
 namespace tessera {
-
-/// What the weights of a linear become.
-struct WeightScheme {
-  int bits = 4;            ///< 4 or 8
-  int64_t group_size = 0;  ///< 0: one scale a row; else a two-level grid with integer group scales
-
-  friend bool operator==(const WeightScheme&, const WeightScheme&) = default;
-};
-
-/// The target formats of one linear.
-struct LinearScheme {
-  WeightScheme weight;
-  ActivationFormat activation;
-};
 
 /// The parameters outside the blocks, float32; a pass that changes the residual stream's basis changes them,
 /// too.
@@ -70,12 +57,5 @@ class Pass {
 /// Makes the pass that {"pass": NAME, option: value, ...} describes: "rotate", "smooth", "rtn", "gptq".
 /// Throws Error naming the unknown pass or option and listing the known ones.
 std::unique_ptr<Pass> make_pass(const nlohmann::json& step);
-
-/// Names and options of all passes, for --help and error messages.
-struct PassInfo {
-  std::string name, summary;
-  nlohmann::json defaults;  ///< option -> default value
-};
-std::vector<PassInfo> known_passes();
 
 }  // namespace tessera

@@ -7,9 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "tessera/quant/pass.h"
+#include "tessera/arch/model_spec.h"
+#include "tessera/quant/scheme.h"
 
 namespace tessera {
+
+class Pass;
 
 /// {
 ///   "name": "qqq-g128",

@@ -1,0 +1,34 @@
+// Target formats of the linears, and what a recipe can ask for. Free of libtorch, so that the command line
+// can read it.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "tessera/format/quantized_linear.h"
+
+namespace tessera {
+
+/// What the weights of a linear become.
+struct WeightScheme {
+  int bits = 4;            ///< 4 or 8
+  int64_t group_size = 0;  ///< 0: one scale a row; else a two-level grid with integer group scales
+
+  friend bool operator==(const WeightScheme&, const WeightScheme&) = default;
+};
+
+/// The target formats of one linear.
+struct LinearScheme {
+  WeightScheme weight;
+  ActivationFormat activation;
+};
+
+/// Names and options of all passes, for --help and error messages.
+struct PassInfo {
+  std::string name, summary;
+  nlohmann::json defaults;  ///< option -> default value
+};
+std::vector<PassInfo> known_passes();
+
+}  // namespace tessera

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The layers of docs/architecture.md: a folder of tessera/ may include itself and the folders listed for it.
+set -euo pipefail
+root=$1
+
+declare -A may_use=(
+  [base]=""
+  [format]="base"
+  [arch]="base format"
+  [text]="base"
+  [kernels]="base format"
+  [model]="base format arch kernels"
+  [engine]="base format arch kernels model text"
+  [quant]="base format arch text"
+  [eval]="base format arch kernels model text engine"
+  [cli]="base format arch kernels model text engine quant eval"
+)
+
+status=0
+for path in "$root"/tessera/*/; do
+  folder=$(basename "$path")
+  if [ -z "${may_use[$folder]+x}" ]; then
+    echo "tessera/$folder is not in the table of layers"
+    status=1
+    continue
+  fi
+  allowed=" $folder ${may_use[$folder]} "
+  while IFS=: read -r file line include; do
+    used=$(sed -E 's|.*"tessera/([a-z]+)/.*|\1|' <<<"$include")
+    if [[ $allowed != *" $used "* ]]; then
+      echo "$file:$line: tessera/$folder may not include tessera/$used"
+      status=1
+    fi
+  done < <(grep -rnE --include='*.h' --include='*.cc' --include='*.cu' --include='*.cuh' '#include "tessera/[a-z]+/' "$path" || true)
+  if [ "$folder" != quant ] && grep -rnlE '#include <(torch|ATen|c10)/' "$path"; then
+    echo "tessera/$folder includes libtorch; only quant may"
+    status=1
+  fi
+done
+exit $status
