@@ -52,6 +52,11 @@ class Pass {
   virtual void run_on_block(BlockContext& context) = 0;
   /// True when run_on_outer unties embedding and lm_head (rotation).
   virtual bool unties_embedding() const { return false; }
+  /// Most bytes that run_on_block holds beside the block's float weights, its quantized linears and the two
+  /// streams of `windows` x `tokens` calibration tokens.
+  virtual size_t workspace_bytes(const ModelSpec& /*spec*/, int64_t /*windows*/, int64_t /*tokens*/) const {
+    return 0;
+  }
 };
 
 /// Makes the pass that {"pass": NAME, option: value, ...} describes: "rotate", "smooth", "rtn", "gptq".

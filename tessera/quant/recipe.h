@@ -1,8 +1,8 @@
 // A recipe names the target formats and the passes of a quantization run; the built-in methods are recipes.
 #pragma once
 
+#include <array>
 #include <filesystem>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -12,15 +12,15 @@
 
 namespace tessera {
 
-class Pass;
-
 /// {
 ///   "name": "qqq-g128",
 ///   "weight": {"bits": 4, "group_size": 128},
 ///   "activation": {"bits": 8, "symmetric": true, "scale": "per_token"},
-///   "overrides": {"down_proj": {"weight": {"bits": 8}}},          optional, by the last component of a
-///   linear's name "passes": [{"pass": "smooth"}, {"pass": "gptq", "act_order": true}]
+///   "overrides": {"down_proj": {"weight": {"bits": 8}}},
+///   "passes": [{"pass": "smooth"}, {"pass": "gptq", "act_order": true}]
 /// }
+/// A weight or activation object stands for itself: keys that it leaves out have the defaults of WeightScheme
+/// and ActivationFormat. "overrides" is optional; its keys are last components of the linears' names.
 struct Recipe {
   std::string name;
   LinearScheme scheme;
@@ -28,14 +28,24 @@ struct Recipe {
   nlohmann::json passes = nlohmann::json::array();
 
   nlohmann::json to_json() const;
-  /// Throws Error naming `where` and the unknown or malformed key.
+  /// Throws Error naming `where` and the unknown or malformed key. The passes' options are checked by
+  /// make_pass.
   static Recipe from_json(const nlohmann::json& json, const std::string& where);
   static Recipe load(const std::filesystem::path& file);
 
-  /// The formats of a linear of `spec`; throws Error when a group size does not divide K.
-  LinearScheme scheme_of(const ModelSpec& spec, LinearId id) const;
-  std::vector<std::unique_ptr<Pass>> make_passes() const;
+  /// The same recipe with another default weight format; the overrides stay. Throws Error for formats that do
+  /// not exist.
+  Recipe with_weight(int bits, int64_t group_size) const;
+
+  /// The formats of the linear whose name ends in `component`, such as "down_proj".
+  LinearScheme scheme_of(const std::string& component) const;
+  /// The formats of all linears of a block of `spec`. Throws Error when a group size does not divide K (with
+  /// the legal sizes) or when an override matches no linear.
+  std::array<LinearScheme, kLinearCount> schemes(const ModelSpec& spec) const;
 };
+
+/// "down_proj" of "mlp.down_proj".
+std::string last_component(const std::string& name);
 
 /// A named recipe with its description.
 struct Method {
@@ -43,7 +53,7 @@ struct Method {
   Recipe recipe;
 };
 
-/// "rtn", "qqq", "qqq-rotation", ... group_size and bits are set afterwards by the command line.
+/// "rtn", "qqq", "qqq-rotation"; 4-bit weights per channel until Recipe::with_weight says otherwise.
 const std::vector<Method>& methods();
 /// Throws Error listing the known names.
 const Method& find_method(const std::string& name);
