@@ -1,0 +1,27 @@
+// Loading, as all commands do it.
+#include "tessera/cli/command.h"
+
+#include "tessera/base/atomic_output.h"
+#include "tessera/base/error.h"
+
+namespace tessera {
+
+Backend& default_backend() {
+  static const std::unique_ptr<Backend> backend = make_cpu_backend(detect_cpu_isa());
+  return *backend;
+}
+
+LoadedModel load_model(const std::string& dir) {
+  LoadedModel loaded;
+  loaded.model = Model::load(dir, default_backend());
+  loaded.tokenizer = Tokenizer::load(dir);
+  return loaded;
+}
+
+std::vector<int32_t> encode_file(const Tokenizer& tokenizer, const std::string& path) {
+  const std::string text = read_file(path);
+  if (text.empty()) throw Error("{}: the file is empty", path);
+  return tokenizer.encode(text, /*add_special_tokens=*/true);
+}
+
+}  // namespace tessera

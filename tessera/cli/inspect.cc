@@ -1,0 +1,142 @@
+// tessera inspect: what a model folder or a safetensors file holds, and which kernel each layer will really
+// run.
+#include <fmt/format.h>
+
+#include <map>
+
+#include "tessera/base/cpu_info.h"
+#include "tessera/base/error.h"
+#include "tessera/cli/command.h"
+
+namespace tessera {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kExample =
+    "Examples:\n"
+    "  tessera inspect llama-qqq                       architecture, formats and kernels of a model folder\n"
+    "  tessera inspect llama-qqq --tensors             every tensor, too\n"
+    "  tessera inspect llama-qqq/model-00001-of-00033.safetensors";
+
+using TensorMap = std::map<std::string, TensorView, std::less<>>;
+
+void print_tensors(const TensorMap& tensors) {
+  Table table({"tensor", "dtype", "shape", "bytes"});
+  for (const auto& [name, view] : tensors) {
+    table.add({name, std::string(name_of(view.dtype)), to_string(view.shape), std::to_string(view.bytes())});
+  }
+  fmt::print("{}", table.text());
+}
+
+json tensors_json(const TensorMap& tensors) {
+  json out = json::object();
+  for (const auto& [name, view] : tensors) {
+    out[name] = {{"dtype", name_of(view.dtype)}, {"shape", view.shape}, {"bytes", view.bytes()}};
+  }
+  return out;
+}
+
+size_t total_bytes(const TensorMap& tensors) {
+  size_t total = 0;
+  for (const auto& [name, view] : tensors) total += view.bytes();
+  return total;
+}
+
+void inspect_file(const std::string& path, const GlobalOptions& global) {
+  const SafetensorsFile file(path);
+  if (global.json) {
+    fmt::print("{}\n", tensors_json(file.tensors()).dump(2));
+    return;
+  }
+  print_tensors(file.tensors());
+  fmt::print("{} tensors, {}\n", file.tensors().size(), format_bytes(total_bytes(file.tensors())));
+}
+
+void print_model(const Model& model, const Checkpoint& checkpoint, const std::string& backend) {
+  const ModelSpec& s = model.spec();
+  fmt::print(
+      "{}: {} layers, hidden {}, MLP {}, {} heads / {} key-value heads of {}, vocabulary {}, context {}\n",
+      s.family, s.n_layers, s.hidden_size, s.intermediate_size, s.n_heads, s.n_kv_heads, s.head_dim,
+      s.vocab_size, s.max_positions);
+  fmt::print("{} tensors, {} on disk{}\n", checkpoint.tensors().size(),
+             format_bytes(total_bytes(checkpoint.tensors())), s.tied_embeddings ? ", embeddings tied" : "");
+  fmt::print("runs on: {}\n\n", backend);
+  Table table({"layer", "outputs x inputs", "bits W/A", "kernel", "ISA", "size"});
+  for (const LinearInfo& l : model.linears()) {
+    table.add({l.name, fmt::format("{} x {}", l.n, l.k),
+               fmt::format("{}/{}", l.kernel.weight_bits, l.kernel.activation_bits), l.kernel.kernel,
+               l.kernel.isa, format_bytes(l.bytes)});
+  }
+  fmt::print("{}", table.text());
+}
+
+json model_json(const Model& model, const Checkpoint& checkpoint, const std::string& backend) {
+  const ModelSpec& s = model.spec();
+  json linears = json::array();
+  for (const LinearInfo& l : model.linears()) {
+    linears.push_back({{"name", l.name},
+                       {"n", l.n},
+                       {"k", l.k},
+                       {"bytes", l.bytes},
+                       {"weight_bits", l.kernel.weight_bits},
+                       {"activation_bits", l.kernel.activation_bits},
+                       {"kernel", l.kernel.kernel},
+                       {"isa", l.kernel.isa}});
+  }
+  return {{"family", s.family},
+          {"layers", s.n_layers},
+          {"hidden_size", s.hidden_size},
+          {"intermediate_size", s.intermediate_size},
+          {"heads", s.n_heads},
+          {"kv_heads", s.n_kv_heads},
+          {"head_dim", s.head_dim},
+          {"vocab_size", s.vocab_size},
+          {"max_positions", s.max_positions},
+          {"tied_embeddings", s.tied_embeddings},
+          {"backend", backend},
+          {"bytes", total_bytes(checkpoint.tensors())},
+          {"linears", linears},
+          {"tensors", tensors_json(checkpoint.tensors())}};
+}
+
+void inspect_model(const std::string& dir, bool tensors, const GlobalOptions& global) {
+  const Checkpoint checkpoint(dir);
+  const std::unique_ptr<Model> model = Model::load(dir, default_backend());
+  const std::string backend = fmt::format("{} ({})", default_backend().name(), cpu_info().model);
+  if (global.json) {
+    fmt::print("{}\n", model_json(*model, checkpoint, backend).dump(2));
+    return;
+  }
+  print_model(*model, checkpoint, backend);
+  if (tensors) {
+    fmt::print("\n");
+    print_tensors(checkpoint.tensors());
+  }
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, const GlobalOptions& global) {
+  CLI::App* command =
+      app.add_subcommand("inspect", "Show architecture, tensors, formats and the kernels that will run");
+  struct Options {
+    std::string path;
+    bool tensors = false;
+  };
+  auto o = std::make_shared<Options>();
+  command->footer(kExample);
+  command->add_option("path", o->path, "Model folder or .safetensors file")->required();
+  command->add_flag("--tensors", o->tensors, "List every tensor of the folder");
+  command->callback([o, &global] {
+    if (!fs::exists(o->path)) throw Error("{}: no such file or folder", o->path);
+    if (fs::is_directory(o->path)) {
+      inspect_model(o->path, o->tensors, global);
+    } else {
+      inspect_file(o->path, global);
+    }
+  });
+}
+
+}  // namespace tessera

@@ -1,0 +1,98 @@
+// tessera quantize: a checkpoint becomes a quantized one.
+#include <fmt/format.h>
+
+#include "tessera/base/cpu_info.h"
+#include "tessera/base/error.h"
+#include "tessera/cli/command.h"
+#include "tessera/cli/evaluation.h"
+#include "tessera/cli/quantize_options.h"
+#include "tessera/quant/quantizer.h"
+
+namespace tessera {
+namespace {
+
+constexpr const char* kExample =
+    "Examples:\n"
+    "  tessera quantize Llama-2-7b --method qqq -o llama-qqq                      calibrated on its own "
+    "samples\n"
+    "  tessera quantize Llama-2-7b --method qqq --group-size 128 --calib text.txt --eval test.txt -o "
+    "llama-g128\n"
+    "  tessera quantize Llama-2-7b --method rtn --bits 8 -o llama-w8a8\n"
+    "  tessera quantize Llama-2-7b --recipe mine.json --calib text.txt -o out     (tessera methods lists the "
+    "passes)\n"
+    "An interrupted run goes on with --resume.";
+
+struct Options {
+  std::string dir, output, method = "qqq", recipe_file, eval_file, device = "cpu";
+  int bits = 0;
+  int64_t group_size = 0;
+  CalibrationRequest calibration;
+  bool resume = false, overwrite = false;
+};
+
+Recipe recipe_of(const Options& o) {
+  if (o.recipe_file.empty()) return make_recipe(o.method, o.bits, o.group_size);
+  const Recipe recipe = Recipe::load(o.recipe_file);
+  if (o.bits == 0 && o.group_size == 0) return recipe;
+  return recipe.with_weight(o.bits ? o.bits : recipe.scheme.weight.bits, o.group_size);
+}
+
+void run(const Options& o, const GlobalOptions& global) {
+  TerminalReporter reporter(global.quiet);
+  QuantizeOptions options{.model_dir = o.dir,
+                          .output_dir = o.output,
+                          .recipe = recipe_of(o),
+                          .calibration = {},
+                          .device = o.device,
+                          .resume = o.resume,
+                          .overwrite = o.overwrite};
+  options.calibration = make_calibration(o.dir, o.calibration, reporter);
+  quantize(options, reporter);
+  nlohmann::json result{
+      {"output", o.output}, {"recipe", options.recipe.to_json()}, {"peak_memory", peak_memory()}};
+  if (!o.eval_file.empty()) {
+    result["evaluation"] = evaluate_perplexity({o.dir, o.output}, {.file = o.eval_file}, global, reporter);
+  }
+  if (global.json) {
+    fmt::print("{}\n", result.dump(2));
+  } else {
+    fmt::print("{} is ready; report.json there tells what each layer cost.\n", o.output);
+  }
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app, const GlobalOptions& global) {
+  CLI::App* command = app.add_subcommand("quantize", "Quantize a Hugging Face checkpoint");
+  auto o = std::make_shared<Options>();
+  command->footer(kExample);
+  command->add_option("model", o->dir, "Folder of the float checkpoint")->required();
+  command->add_option("-o,--output", o->output, "Folder to make")->required();
+  auto* method =
+      command->add_option("-m,--method", o->method, "Method: see tessera methods")->capture_default_str();
+  command->add_option("--recipe", o->recipe_file, "A recipe of your own (JSON) instead of a method")
+      ->excludes(method);
+  command->add_option("--bits", o->bits, "Weight bits: 4 (default) or 8")->check(CLI::IsMember({4, 8}));
+  command->add_option(
+      "-g,--group-size", o->group_size,
+      "Inputs that share a weight scale: 128, 64 or 32 (default: one scale an output channel)");
+  command
+      ->add_option("--calib", o->calibration.source,
+                   "Calibration text, or 'self' to sample it from the model")
+      ->capture_default_str();
+  command->add_option("--windows", o->calibration.windows, "Calibration windows")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--tokens", o->calibration.tokens, "Tokens a window (default: the context, at most 2048)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--seed", o->calibration.seed, "Seed of the windows")->capture_default_str();
+  command->add_option("--eval", o->eval_file, "Then measure the perplexity of both models on this text");
+  command->add_option("--device", o->device, "Where libtorch calibrates: cpu, cuda, cuda:1")
+      ->capture_default_str();
+  command->add_flag("--resume", o->resume, "Continue an interrupted run");
+  command->add_flag("--overwrite", o->overwrite, "Replace the output folder");
+  command->callback([o, &global] { run(*o, global); });
+}
+
+}  // namespace tessera

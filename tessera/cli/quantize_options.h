@@ -1,0 +1,27 @@
+// From the words of the command line to what the quantizer takes. Shared by quantize and demo.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "tessera/base/reporter.h"
+#include "tessera/quant/calibration.h"
+#include "tessera/quant/recipe.h"
+
+namespace tessera {
+
+struct CalibrationRequest {
+  std::string source = "self";  ///< a UTF-8 text file, or "self": text sampled from the float model
+  int64_t windows = 128;
+  int64_t tokens = 0;  ///< a window; 0: the model's context, at most 2048
+  uint64_t seed = 0;
+};
+
+/// Reads or samples the calibration windows for the model in `dir`. Throws Error when the text is too short.
+CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest& request,
+                                Reporter& reporter);
+
+/// The method's recipe with its weight format; bits and group_size of 0 keep the recipe's own.
+Recipe make_recipe(const std::string& method, int bits, int64_t group_size);
+
+}  // namespace tessera
