@@ -1,5 +1,7 @@
 // The oracle: every operation of Backend as a scalar loop in the order of its definition, sums in double.
 // Integer layers run through format/reference.h. Slow, for tests.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cassert>
 #include <cmath>

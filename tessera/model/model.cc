@@ -1,0 +1,229 @@
+// The decoder forward.
+#include "tessera/model/model.h"
+
+#include <algorithm>
+
+#include "tessera/model/rope.h"
+
+namespace tessera {
+namespace {
+
+constexpr int64_t kChunk = 512;                       // ids that run at once: enough rows to keep a GEMM busy
+constexpr int64_t kLogitElements = int64_t{1} << 22;  // 16 MiB of logits at once, whatever the vocabulary
+
+GluActivation to_glu(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu:
+      return GluActivation::kSilu;
+    case Activation::kRelu:
+      return GluActivation::kRelu;
+    case Activation::kGelu:
+      return GluActivation::kGelu;
+  }
+  return GluActivation::kSilu;
+}
+
+}  // namespace
+
+std::unique_ptr<Model> Model::load(const std::filesystem::path& dir, Backend& backend) {
+  return load(dir, make_model_spec(ModelConfig::load(dir)), backend);
+}
+
+std::unique_ptr<Model> Model::load(const std::filesystem::path& dir, ModelSpec spec, Backend& backend) {
+  const auto quantization = read_quantization_config(ModelConfig::load(dir));
+  return std::unique_ptr<Model>(new Model(dir, std::move(spec), quantization, backend));
+}
+
+Model::Model(const std::filesystem::path& dir, ModelSpec spec,
+             const std::optional<QuantizationConfig>& quantization, Backend& backend)
+    : spec_(std::move(spec)),
+      checkpoint_(dir),
+      backend_(backend),
+      weights_(load_weights(spec_, checkpoint_, quantization, backend)) {
+  allocate_scratch();
+}
+
+void Model::allocate_scratch() {
+  logit_rows_ = std::clamp<int64_t>(kLogitElements / spec_.vocab_size, 32, kChunk);
+  const auto rows = [&](int64_t m, int64_t width) {
+    return backend_.allocate(static_cast<size_t>(m * width) * sizeof(float));
+  };
+  scratch_ = {.hidden = rows(kChunk, spec_.hidden_size),
+              .positions = weights_.position_embedding ? rows(kChunk, spec_.hidden_size) : nullptr,
+              .q = rows(kChunk, spec_.q_size()),
+              .k = rows(kChunk, spec_.kv_size()),
+              .v = rows(kChunk, spec_.kv_size()),
+              .attention = rows(kChunk, spec_.q_size()),
+              .gate = spec_.gated() ? rows(kChunk, spec_.intermediate_size) : nullptr,
+              .up = rows(kChunk, spec_.intermediate_size),
+              .logits = rows(logit_rows_, spec_.vocab_size),
+              .input = backend_.make_input(kChunk, weights_.max_input_width)};
+  host_logits_.resize(static_cast<size_t>(logit_rows_ * spec_.vocab_size));
+}
+
+KvCache Model::make_cache(int64_t capacity, DType dtype) {
+  if (capacity < 1 || capacity > spec_.max_positions) {
+    throw Error("{}: a context of {} ids is not possible, the model has {} positions", dir().string(),
+                capacity, spec_.max_positions);
+  }
+  if (spec_.positions == Positions::kRope && capacity > rope_positions_) {
+    rope_ = make_rope_table(spec_.rope, spec_.head_dim, capacity, backend_);
+    rope_positions_ = capacity;
+  }
+  KvCache cache;
+  cache.n_layers = spec_.n_layers;
+  cache.n_kv_heads = spec_.n_kv_heads;
+  cache.head_dim = spec_.head_dim;
+  cache.capacity = capacity;
+  cache.dtype = dtype;
+  const size_t bytes = static_cast<size_t>(capacity * spec_.kv_size()) * size_of(dtype);
+  for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
+    cache.keys.push_back(backend_.allocate(bytes));
+    cache.values.push_back(backend_.allocate(bytes));
+  }
+  return cache;
+}
+
+void Model::check_ids(std::span<const int32_t> ids) const {
+  if (ids.empty()) throw Error("{}: the prompt is empty; give at least one token", dir().string());
+  for (int32_t id : ids) {
+    if (id < 0 || id >= spec_.vocab_size) {
+      throw Error("{}: token id {} is outside the vocabulary of {}; is the tokenizer that of another model?",
+                  dir().string(), id, spec_.vocab_size);
+    }
+  }
+}
+
+void Model::check_room(const KvCache& cache, int64_t m) const {
+  if (cache.length + m > cache.capacity) {
+    throw Error("{}: {} tokens after {} do not fit in a context of {}; shorten the prompt or ask for fewer",
+                dir().string(), m, cache.length, cache.capacity);
+  }
+}
+
+std::span<const float> Model::forward(std::span<const int32_t> ids, KvCache& cache) {
+  check_ids(ids);
+  check_room(cache, static_cast<int64_t>(ids.size()));
+  int64_t m = 0;
+  for (size_t first = 0; first < ids.size(); first += kChunk) {
+    m = std::min<int64_t>(kChunk, static_cast<int64_t>(ids.size() - first));
+    const Segment segment{m, &cache};
+    run(ids.subspan(first, static_cast<size_t>(m)), {&segment, 1});
+  }
+  return logits(m - 1, 1);
+}
+
+void Model::forward(std::span<const int32_t> ids, KvCache& cache, const LogitsVisitor& visit) {
+  check_ids(ids);
+  check_room(cache, static_cast<int64_t>(ids.size()));
+  for (size_t first = 0; first < ids.size(); first += kChunk) {
+    const int64_t m = std::min<int64_t>(kChunk, static_cast<int64_t>(ids.size() - first));
+    const Segment segment{m, &cache};
+    run(ids.subspan(first, static_cast<size_t>(m)), {&segment, 1});
+    for (int64_t row = 0; row < m; row += logit_rows_) {
+      visit(static_cast<int64_t>(first) + row, logits(row, std::min(logit_rows_, m - row)));
+    }
+  }
+}
+
+std::span<const float> Model::decode(std::span<const int32_t> ids, std::span<KvCache> caches) {
+  check_ids(ids);
+  assert(ids.size() == caches.size() && static_cast<int64_t>(ids.size()) <= logit_rows_);
+  std::vector<Segment> segments;
+  for (KvCache& cache : caches) {
+    check_room(cache, 1);
+    segments.push_back({1, &cache});
+  }
+  run(ids, segments);
+  return logits(0, static_cast<int64_t>(ids.size()));
+}
+
+void Model::run(std::span<const int32_t> ids, std::span<const Segment> segments) {
+  const auto m = static_cast<int64_t>(ids.size());
+  embed(ids, segments);
+  show_hidden(0, segments);
+  for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
+    attention_half(layer, m, segments);
+    mlp_half(weights_.blocks[static_cast<size_t>(layer)], m);
+    show_hidden(layer + 1, segments);
+  }
+  for (const Segment& segment : segments) segment.cache->length += segment.m;
+}
+
+void Model::embed(std::span<const int32_t> ids, std::span<const Segment> segments) {
+  float* hidden = scratch_.hidden->floats();
+  backend_.embed(*weights_.embedding, ids, hidden);
+  if (!weights_.position_embedding) return;
+  std::vector<int32_t> positions;
+  for (const Segment& segment : segments) {
+    for (int64_t i = 0; i < segment.m; ++i) {
+      positions.push_back(static_cast<int32_t>(segment.cache->length + i + spec_.position_offset));
+    }
+  }
+  backend_.embed(*weights_.position_embedding, positions, scratch_.positions->floats());
+  backend_.add(scratch_.positions->floats(), static_cast<int64_t>(ids.size()) * spec_.hidden_size, hidden);
+}
+
+void Model::attention_half(int64_t layer, int64_t m, std::span<const Segment> segments) {
+  const BlockWeights& block = weights_.blocks[static_cast<size_t>(layer)];
+  const auto& linears = block.linears;
+  float *hidden = scratch_.hidden->floats(), *q = scratch_.q->floats(), *k = scratch_.k->floats(),
+        *v = scratch_.v->floats(), *attention = scratch_.attention->floats();
+  LinearInput& input = *scratch_.input;
+
+  backend_.norm(hidden, m, block.norms[kAttentionNorm], *linears[kQ], input);
+  backend_.linear(*linears[kQ], input, m, q, false);
+  backend_.linear(*linears[kK], input, m, k, false);
+  backend_.linear(*linears[kV], input, m, v, false);
+  int64_t row = 0;
+  for (const auto& [rows, cache] : segments) {
+    float *q_rows = q + row * spec_.q_size(), *k_rows = k + row * spec_.kv_size(),
+          *v_rows = v + row * spec_.kv_size();
+    if (spec_.positions == Positions::kRope) {
+      backend_.rope(q_rows, k_rows, rows, cache->length, spec_.n_heads, spec_.n_kv_heads, spec_.head_dim,
+                    rope_);
+    }
+    backend_.append(*cache, layer, k_rows, v_rows, rows);
+    backend_.attention(q_rows, *cache, layer, rows, spec_.n_heads, spec_.sliding_window,
+                       attention + row * spec_.q_size());
+    row += rows;
+  }
+  backend_.prepare(attention, m, *linears[kO], input);
+  backend_.linear(*linears[kO], input, m, hidden, true);
+}
+
+void Model::mlp_half(const BlockWeights& block, int64_t m) {
+  const auto& linears = block.linears;
+  float *hidden = scratch_.hidden->floats(), *up = scratch_.up->floats(),
+        *gate = spec_.gated() ? scratch_.gate->floats() : nullptr;
+  LinearInput& input = *scratch_.input;
+
+  backend_.norm(hidden, m, block.norms[kMlpNorm], *linears[kUp], input);
+  if (gate) backend_.linear(*linears[kGate], input, m, gate, false);
+  backend_.linear(*linears[kUp], input, m, up, false);
+  backend_.glu(gate, up, m, to_glu(spec_.activation), *linears[kDown], input);
+  backend_.linear(*linears[kDown], input, m, hidden, true);
+}
+
+std::span<const float> Model::logits(int64_t first, int64_t rows) {
+  float* out = scratch_.logits->floats();
+  backend_.norm(scratch_.hidden->floats() + first * spec_.hidden_size, rows, weights_.final_norm,
+                weights_.lm_head(), *scratch_.input);
+  backend_.linear(weights_.lm_head(), *scratch_.input, rows, out, false);
+  const auto host = std::span(host_logits_).first(static_cast<size_t>(rows * spec_.vocab_size));
+  backend_.download(out, host);
+  return host;
+}
+
+void Model::show_hidden(int64_t layer, std::span<const Segment> segments) {
+  if (!observer_) return;
+  int64_t row = 0;
+  for (const Segment& segment : segments) {
+    std::vector<float> rows(static_cast<size_t>(segment.m * spec_.hidden_size));
+    backend_.download(scratch_.hidden->floats() + row * spec_.hidden_size, rows);
+    observer_(layer, segment.cache->length, rows);
+    row += segment.m;
+  }
+}
+
+}  // namespace tessera

@@ -1,0 +1,153 @@
+// The float path against Transformers: hidden states, logits and greedy continuations stored beside the
+// models.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "tessera/base/atomic_output.h"
+#include "tessera/base/test_paths.h"
+#include "tessera/model/model.h"
+
+namespace tessera {
+namespace {
+
+constexpr double kTolerance = 1e-3;  // relative to the norm of the golden tensor
+
+std::filesystem::path bundled(const char* name) {
+  return std::filesystem::path(TESSERA_SOURCE_DIR) / "models" / name;
+}
+
+/// ||a - b|| / ||b||.
+double relative_error(std::span<const float> a, std::span<const float> b) {
+  EXPECT_EQ(a.size(), b.size());
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < b.size(); ++i) {
+    difference += std::pow(double{a[i]} - b[i], 2);
+    norm += std::pow(double{b[i]}, 2);
+  }
+  return std::sqrt(difference / norm);
+}
+
+int32_t argmax(std::span<const float> x) {
+  return static_cast<int32_t>(std::max_element(x.begin(), x.end()) - x.begin());
+}
+
+/// OPT as data: what differs from LLaMA is LayerNorm, learned positions, biases and a plain ReLU MLP.
+ModelSpec opt_spec(const ModelConfig& config) {
+  ModelSpec s;
+  s.family = "opt";
+  s.vocab_size = config.extent("vocab_size");
+  s.hidden_size = config.extent("hidden_size");
+  s.intermediate_size = config.extent("ffn_dim");
+  s.n_layers = config.extent("num_hidden_layers");
+  s.n_heads = s.n_kv_heads = config.extent("num_attention_heads");
+  s.head_dim = s.hidden_size / s.n_heads;
+  s.max_positions = config.extent("max_position_embeddings");
+  s.norm = NormKind::kLayer;
+  s.activation = Activation::kRelu;
+  s.positions = Positions::kLearned;
+  s.position_offset = 2;
+  s.embedding = s.lm_head = "model.decoder.embed_tokens.weight";
+  s.tied_embeddings = true;
+  s.position_embedding = "model.decoder.embed_positions.weight";
+  s.final_norm = "model.decoder.final_layer_norm";
+  s.block_prefix = "model.decoder.layers.";
+  s.norms = {"self_attn_layer_norm", "final_layer_norm"};
+  const int64_t h = s.hidden_size, i = s.intermediate_size;
+  s.linears[kQ] = {"self_attn.q_proj", h, h, true};
+  s.linears[kK] = {"self_attn.k_proj", h, h, true};
+  s.linears[kV] = {"self_attn.v_proj", h, h, true};
+  s.linears[kO] = {"self_attn.out_proj", h, h, true};
+  s.linears[kUp] = {"fc1", i, h, true};
+  s.linears[kDown] = {"fc2", h, i, true};
+  s.sites = {{.name = "qkv", .readers = {kQ, kK, kV}},
+             {.name = "o", .readers = {kO}},
+             {.name = "gate_up", .readers = {kUp}},
+             {.name = "down", .readers = {kDown}}};
+  return s;
+}
+
+struct Case {
+  const char* name;
+  std::filesystem::path dir;
+  ModelSpec (*spec)(const ModelConfig&);
+};
+
+class ModelGolden : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    TESSERA_REQUIRE_FILE(GetParam().dir);
+    golden_ = nlohmann::json::parse(read_file(GetParam().dir / "golden.json"));
+    tensors_ = std::make_unique<SafetensorsFile>(GetParam().dir / "golden.safetensors");
+    const ModelSpec spec = GetParam().spec(ModelConfig::load(GetParam().dir));
+    model_ = Model::load(GetParam().dir, spec, *backend_);
+  }
+
+  std::vector<int32_t> prompt(int i) const {
+    return golden_["prompts"][i]["ids"].get<std::vector<int32_t>>();
+  }
+  std::span<const float> tensor(const std::string& name) const {
+    return tensors_->tensors().at(name).as<float>();
+  }
+  KvCache float_cache() { return model_->make_cache(model_->spec().max_positions, DType::kF32); }
+
+  nlohmann::json golden_;
+  std::unique_ptr<SafetensorsFile> tensors_;
+  std::unique_ptr<Backend> backend_ = make_reference_backend();
+  std::unique_ptr<Model> model_;
+};
+
+TEST_P(ModelGolden, HiddenStatesOfEveryLayer) {
+  int64_t seen = 0;
+  model_->observe([&](int64_t layer, int64_t position, std::span<const float> hidden) {
+    EXPECT_EQ(position, 0);
+    EXPECT_EQ(layer, seen++);
+    if (layer == model_->spec().n_layers) return;  // golden has the final norm's output here; logits judge it
+    EXPECT_LT(relative_error(hidden, tensor(fmt::format("prompt0.hidden.{}", layer))), kTolerance) << layer;
+  });
+  KvCache cache = float_cache();
+  model_->forward(prompt(0), cache);
+  EXPECT_EQ(seen, model_->spec().n_layers + 1);
+}
+
+TEST_P(ModelGolden, LogitsOfEveryPosition) {
+  KvCache cache = float_cache();
+  std::vector<float> all;
+  model_->forward(prompt(0), cache, [&](int64_t first, std::span<const float> logits) {
+    EXPECT_EQ(first * model_->spec().vocab_size, static_cast<int64_t>(all.size()));
+    all.insert(all.end(), logits.begin(), logits.end());
+  });
+  EXPECT_LT(relative_error(all, tensor("prompt0.all_logits")), kTolerance);
+}
+
+TEST_P(ModelGolden, LogitsBehindEachPrompt) {
+  for (int i = 0; i < 3; ++i) {
+    KvCache cache = float_cache();
+    const auto logits = model_->forward(prompt(i), cache);
+    EXPECT_LT(relative_error(logits, tensor(fmt::format("prompt{}.logits", i))), kTolerance) << i;
+  }
+}
+
+TEST_P(ModelGolden, GreedyContinuations) {
+  for (int i = 0; i < 3; ++i) {
+    KvCache cache = model_->make_cache(model_->spec().max_positions);  // binary16, as in use
+    std::vector<int32_t> ids;
+    int32_t next = argmax(model_->forward(prompt(i), cache));
+    for (int step = 0; step < 32; ++step) {
+      ids.push_back(next);
+      next = argmax(model_->forward({&next, 1}, cache));
+    }
+    EXPECT_EQ(ids, golden_["prompts"][i]["greedy_ids"].get<std::vector<int32_t>>()) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, ModelGolden,
+                         testing::Values(Case{"demo_llama", bundled("demo-llama"), make_model_spec},
+                                         Case{"lab_llama", shared_dir() / "models/lab-llama",
+                                              make_model_spec},
+                                         Case{"lab_opt", shared_dir() / "models/lab-opt", opt_spec}),
+                         [](const auto& test) { return test.param.name; });
+
+}  // namespace
+}  // namespace tessera

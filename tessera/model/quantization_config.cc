@@ -1,0 +1,42 @@
+// Reading the quantization section of config.json.
+#include "tessera/model/quantization_config.h"
+
+namespace tessera {
+
+using nlohmann::json;
+
+const ActivationFormat& QuantizationConfig::activation_of(const std::string& linear_name) const {
+  const auto found = overrides.find(linear_name.substr(linear_name.rfind('.') + 1));
+  return found == overrides.end() ? activation : found->second;
+}
+
+std::optional<QuantizationConfig> read_quantization_config(const ModelConfig& config) {
+  if (!config.has("quantization_config")) return std::nullopt;
+  const json& section = config.values()["quantization_config"];
+  const std::string where = config.file() + ": quantization_config";
+  if (!section.is_object()) throw Error("{} is not an object", where);
+
+  const json method = section.value("quant_method", json());
+  if (method != "tessera") {
+    throw Error(
+        "{}: quant_method {} is not readable here (only \"tessera\" is); start from the float checkpoint",
+        where, method.dump());
+  }
+  const json version = section.value("version", json());
+  if (version != 1) {
+    throw Error("{}: version {} is not readable here (1 is); quantize again or update", where,
+                version.dump());
+  }
+
+  QuantizationConfig result;
+  if (!section.contains("activation")) throw Error("{}: key 'activation' is missing", where);
+  result.activation = activation_format_from_json(section["activation"], where + ".activation");
+  const json overrides = section.value("activation_overrides", json::object());
+  if (!overrides.is_object()) throw Error("{}: activation_overrides is not an object", where);
+  for (const auto& [name, format] : overrides.items()) {
+    result.overrides[name] = activation_format_from_json(format, where + ".activation_overrides." + name);
+  }
+  return result;
+}
+
+}  // namespace tessera

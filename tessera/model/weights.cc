@@ -1,0 +1,140 @@
+// From a checkpoint to kernels, site by site.
+#include "tessera/model/weights.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace tessera {
+namespace {
+
+bool same_bytes(const Tensor& a, const Tensor& b) {
+  return a.bytes() == b.bytes() && (a.empty() || std::memcmp(a.data(), b.data(), a.bytes()) == 0);
+}
+
+/// True when codes prepared for `a` can be read by `b`.
+bool same_input(const QuantizedLinear& a, const QuantizedLinear& b) {
+  return a.k == b.k && a.activation == b.activation && same_bytes(a.input_scale, b.input_scale) &&
+         same_bytes(a.outlier_index, b.outlier_index) && same_bytes(a.input_index, b.input_index) &&
+         same_bytes(a.input_gain, b.input_gain) && same_bytes(a.input_offset, b.input_offset);
+}
+
+class WeightLoader {
+ public:
+  WeightLoader(const ModelSpec& spec, const Checkpoint& checkpoint,
+               const std::optional<QuantizationConfig>& quantization, Backend& backend)
+      : spec_(spec), checkpoint_(checkpoint), quantization_(quantization), backend_(backend) {}
+
+  ModelWeights load() {
+    check_tensors(spec_, checkpoint_);
+    weights_.embedding = backend_.load(checkpoint_.at(spec_.embedding), {});
+    if (spec_.positions == Positions::kLearned) {
+      weights_.position_embedding = backend_.load(checkpoint_.at(spec_.position_embedding), {});
+    }
+    for (int64_t layer = 0; layer < spec_.n_layers; ++layer) weights_.blocks.push_back(block(layer));
+    weights_.final_norm = norm(spec_.final_norm);
+    const TensorView& head = checkpoint_.at(spec_.lm_head);
+    if (!spec_.tied_embeddings) weights_.untied_lm_head = backend_.load(head, {});
+    record(spec_.lm_head.substr(0, spec_.lm_head.rfind(".weight")), weights_.lm_head(), head.bytes());
+    return std::move(weights_);
+  }
+
+ private:
+  BlockWeights block(int64_t layer) {
+    BlockWeights block;
+    for (uint8_t id = 0; id < kNormCount; ++id) block.norms[id] = norm(spec_.norm_name(layer, NormId{id}));
+    for (const Site& site : spec_.sites) load_site(layer, site, block);
+    return block;
+  }
+
+  /// A float vector of the checkpoint, on the device.
+  std::unique_ptr<Buffer> vector(const std::string& name) {
+    const std::vector<float> values = finite_vector(name);
+    auto buffer = backend_.allocate(values.size() * sizeof(float));
+    backend_.upload(*buffer, std::as_bytes(std::span(values)));
+    return buffer;
+  }
+
+  std::vector<float> finite_vector(const std::string& name) {
+    std::vector<float> values = to_floats(checkpoint_.at(name));
+    if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
+      throw Error("{}: {} holds a value that is not finite; the checkpoint is damaged",
+                  checkpoint_.dir().string(), name);
+    }
+    return values;
+  }
+
+  NormWeights norm(const std::string& name) {
+    NormWeights weights;
+    weights.layer_norm = spec_.norm == NormKind::kLayer;
+    weights.eps = spec_.norm_eps;
+    weights.gain = vector(name + ".weight");
+    if (weights.layer_norm) weights.bias = vector(name + ".bias");
+    return weights;
+  }
+
+  void load_site(int64_t layer, const Site& site, BlockWeights& block) {
+    const bool quantized = is_quantized(checkpoint_, spec_.linear_name(layer, site.readers[0]));
+    std::optional<QuantizedLinear> first;
+    for (LinearId id : site.readers) {
+      const std::string name = spec_.linear_name(layer, id);
+      if (is_quantized(checkpoint_, name) != quantized) throw mixed_site(name);
+      if (!quantized) {
+        block.linears[id] = float_linear(name, spec_.linears[id]);
+        continue;
+      }
+      QuantizedLinear linear = quantized_linear(name, spec_.linears[id]);
+      if (first && !same_input(*first, linear)) throw mixed_site(name);
+      block.linears[id] = backend_.load(linear);
+      weights_.max_input_width = std::max(weights_.max_input_width, linear.k);
+      record(name, *block.linears[id], linear.bytes());
+      if (!first) first = std::move(linear);
+    }
+  }
+
+  std::unique_ptr<Linear> float_linear(const std::string& name, const LinearSpec& shape) {
+    const TensorView& weight = checkpoint_.at(name + ".weight");
+    const std::vector<float> bias = shape.bias ? finite_vector(name + ".bias") : std::vector<float>();
+    auto linear = backend_.load(weight, bias);
+    record(name, *linear, weight.bytes() + (shape.bias ? checkpoint_.at(name + ".bias").bytes() : 0));
+    return linear;
+  }
+
+  QuantizedLinear quantized_linear(const std::string& name, const LinearSpec& shape) {
+    if (!quantization_) {
+      throw Error("{}: {} is quantized, but config.json has no quantization_config",
+                  checkpoint_.dir().string(), name);
+    }
+    QuantizedLinear linear =
+        load_quantized_linear(checkpoint_, name, quantization_->activation_of(name), shape.n, shape.k);
+    if (shape.bias && linear.bias.empty()) {
+      throw Error("{}: {}.bias is missing", checkpoint_.dir().string(), name);
+    }
+    return linear;
+  }
+
+  Error mixed_site(const std::string& name) {
+    return Error("{}: {} takes its input in another form than the linears that share it; quantize again",
+                 checkpoint_.dir().string(), name);
+  }
+
+  void record(const std::string& name, const Linear& linear, size_t bytes) {
+    weights_.linears.push_back({name, linear.n(), linear.k_in(), bytes, linear.info()});
+    weights_.max_input_width = std::max(weights_.max_input_width, linear.k_in());
+  }
+
+  const ModelSpec& spec_;
+  const Checkpoint& checkpoint_;
+  const std::optional<QuantizationConfig>& quantization_;
+  Backend& backend_;
+  ModelWeights weights_;
+};
+
+}  // namespace
+
+ModelWeights load_weights(const ModelSpec& spec, const Checkpoint& checkpoint,
+                          const std::optional<QuantizationConfig>& quantization, Backend& backend) {
+  return WeightLoader(spec, checkpoint, quantization, backend).load();
+}
+
+}  // namespace tessera

@@ -1,0 +1,47 @@
+// The weights of a model, checked, converted and bound to kernels.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tessera/arch/model_spec.h"
+#include "tessera/kernels/backend.h"
+#include "tessera/model/quantization_config.h"
+
+namespace tessera {
+
+/// One linear layer as it is stored and executed.
+struct LinearInfo {
+  std::string name;  ///< such as "model.layers.3.mlp.up_proj"
+  int64_t n = 0, k = 0;
+  size_t bytes = 0;  ///< in the checkpoint, scales and bias included
+  KernelInfo kernel;
+};
+
+struct BlockWeights {
+  std::array<NormWeights, kNormCount> norms;
+  std::array<std::unique_ptr<Linear>, kLinearCount> linears;  ///< null where the spec has none
+};
+
+struct ModelWeights {
+  std::unique_ptr<Linear> embedding;           ///< [vocab_size, hidden_size]
+  std::unique_ptr<Linear> position_embedding;  ///< null with rotary positions
+  std::unique_ptr<Linear> untied_lm_head;      ///< null when the embedding serves
+  NormWeights final_norm;
+  std::vector<BlockWeights> blocks;
+  std::vector<LinearInfo> linears;  ///< in order of execution, lm_head last
+  int64_t max_input_width = 0;      ///< widest input of a linear, before or behind its map
+
+  const Linear& lm_head() const { return untied_lm_head ? *untied_lm_head : *embedding; }
+};
+
+/// Loads everything that `spec` names; `checkpoint` must outlive the result. Throws Error when a tensor is
+/// missing or has another shape, a norm, bias or scale is not finite, codes are damaged, quantized tensors
+/// come without a `quantization`, or the linears of a site disagree about the form of their common input.
+ModelWeights load_weights(const ModelSpec& spec, const Checkpoint& checkpoint,
+                          const std::optional<QuantizationConfig>& quantization, Backend& backend);
+
+}  // namespace tessera
