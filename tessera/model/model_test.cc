@@ -1,0 +1,280 @@
+// The decoder on tiny random checkpoints: against an independent computation in double, in every way of
+// feeding it, and on bad input.
+#include "tessera/model/model.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "tessera/format/reference.h"
+#include "tessera/model/test_llama.h"
+
+namespace tessera {
+namespace {
+
+using nlohmann::json;
+
+const json kTokenActivation = {{"bits", 8}, {"symmetric", true}, {"scale", "per_token"}};
+
+class ModelTest : public testing::Test {
+ protected:
+  ~ModelTest() override { std::filesystem::remove_all(dir_); }
+
+  std::unique_ptr<Model> load(const TestLlama& llama) {
+    std::filesystem::remove_all(dir_);
+    llama.write(dir_);
+    return Model::load(dir_, *backend_);
+  }
+
+  /// The message of the Error that loading throws; empty when it does not.
+  std::string load_error(const TestLlama& llama) {
+    try {
+      load(llama);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  std::filesystem::path dir_ =
+      std::filesystem::temp_directory_path() / fmt::format("model_test_{}", getpid());
+  std::unique_ptr<Backend> backend_ = make_reference_backend();
+};
+
+std::vector<int32_t> some_ids(size_t count, int32_t vocab = 50) {
+  std::vector<int32_t> ids(count);
+  for (size_t i = 0; i < count; ++i) ids[i] = static_cast<int32_t>(i * i * 7 + i * 3 + 1) % vocab;
+  return ids;
+}
+
+std::vector<float> all_logits(Model& model, std::span<const int32_t> ids, KvCache& cache) {
+  std::vector<float> all;
+  model.forward(ids, cache, [&](int64_t, std::span<const float> logits) {
+    all.insert(all.end(), logits.begin(), logits.end());
+  });
+  return all;
+}
+
+void expect_close(std::span<const float> got, const std::vector<std::vector<double>>& expected,
+                  double tolerance) {
+  size_t i = 0;
+  for (const auto& row : expected) {
+    for (double value : row) ASSERT_NEAR(got[i++], value, tolerance) << "logit " << i;
+  }
+  EXPECT_EQ(i, got.size());
+}
+
+void expect_same(std::span<const float> a, std::span<const float> b, double tolerance = 1e-5) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], tolerance) << i;
+}
+
+void expect_double_forward(Model& model, const TestLlama& llama, double tolerance = 1e-4) {
+  KvCache cache = model.make_cache(40, DType::kF32);
+  const auto ids = some_ids(33);
+  expect_close(all_logits(model, ids, cache), llama.logits(ids), tolerance);
+}
+
+TEST_F(ModelTest, GroupedQueryAttention) {
+  for (int kv_heads : {1, 2, 4}) {
+    const TestLlama llama(json{{"num_key_value_heads", kv_heads}});
+    expect_double_forward(*load(llama), llama);
+  }
+}
+
+TEST_F(ModelTest, RopeScaling) {
+  const json linear = {{"rope_type", "linear"}, {"factor", 4.0}};
+  const json llama3 = {{"rope_type", "llama3"},
+                       {"factor", 8.0},
+                       {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0},
+                       {"original_max_position_embeddings", 40}};
+  for (const auto& scaling : {linear, llama3}) {
+    const TestLlama llama(json{{"rope_scaling", scaling}});
+    expect_double_forward(*load(llama), llama);
+  }
+}
+
+TEST_F(ModelTest, TiedEmbeddings) {
+  const TestLlama llama(json{{"tie_word_embeddings", true}});
+  expect_double_forward(*load(llama), llama);
+}
+
+TEST_F(ModelTest, SlidingWindow) {
+  const TestLlama llama(
+      json{{"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}, {"sliding_window", 5}});
+  expect_double_forward(*load(llama), llama);
+}
+
+TEST_F(ModelTest, HalfPrecisionWeights) {
+  TestLlama llama;
+  llama.make_half();
+  expect_double_forward(*load(llama), llama);
+}
+
+/// Random codes and scales of the size that a quantizer would choose.
+QuantizedLinear random_linear(TestLlama& llama, const Shape& shape, WeightFormat format,
+                              ActivationFormat activation) {
+  QuantizedLinear l;
+  l.n = shape[0];
+  l.k = shape[1];
+  l.weight_format = format;
+  l.activation = activation;
+  const int lo = format == WeightFormat::kInt8 ? -127 : format == WeightFormat::kInt4 ? -7 : 0;
+  const int hi = format == WeightFormat::kInt8 ? 127 : format == WeightFormat::kInt4 ? 7 : 15;
+  std::vector<int8_t> codes(static_cast<size_t>(l.n * l.k));
+  for (int8_t& code : codes) code = static_cast<int8_t>(llama.integer(lo, hi));
+  l.qweight =
+      format == WeightFormat::kInt8 ? Tensor::from<int8_t>(codes, {l.n, l.k}) : pack_int4(codes, l.n, l.k);
+  double step = 0.3 / hi;
+  if (format == WeightFormat::kUint4Grouped) {
+    l.group_size = 16;
+    l.group_scale = Tensor(DType::kI8, {l.n, l.groups()});
+    for (int8_t& scale : l.group_scale.as<int8_t>()) scale = static_cast<int8_t>(llama.integer(5, 15));
+    step = 0.3 / 120;
+  }
+  l.scale = Tensor(DType::kF32, {l.n});
+  for (float& scale : l.scale.as<float>()) scale = static_cast<float>(step * (1.5 + 0.5 * llama.uniform()));
+  l.row_sum = Tensor(DType::kI32, {l.n});
+  std::vector<int8_t> w8(static_cast<size_t>(l.k));
+  for (int64_t n = 0; n < l.n; ++n) {
+    expand_row(l, n, w8);
+    for (int8_t w : w8) l.row_sum.as<int32_t>()[static_cast<size_t>(n)] += w;
+  }
+  return l;
+}
+
+/// Quantizes every linear of `llama` at random.
+void quantize(TestLlama& llama, WeightFormat format, const json& activation, const json& down) {
+  llama.config["quantization_config"] = {{"quant_method", "tessera"},
+                                         {"version", 1},
+                                         {"recipe", json::object()},
+                                         {"activation", activation},
+                                         {"activation_overrides", {{"down_proj", down}}}};
+  for (int layer = 0; layer < 2; ++layer) {
+    for (const auto& [name, shape] : llama.linear_shapes()) {
+      const auto& chosen = name == "mlp.down_proj" ? down : activation;
+      llama.quantized[fmt::format("model.layers.{}.{}", layer, name)] =
+          random_linear(llama, shape, format, activation_format_from_json(chosen, "test"));
+    }
+  }
+}
+
+TEST_F(ModelTest, QuantizedLinearsFollowTheReferenceArithmetic) {
+  const json four_bits = {{"bits", 4}, {"symmetric", false}, {"scale", "per_token"}};
+  for (auto format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
+    for (const auto& activation : {kTokenActivation, four_bits}) {
+      TestLlama llama;
+      quantize(llama, format, activation, kTokenActivation);
+      expect_double_forward(*load(llama), llama, 1e-3);
+    }
+  }
+}
+
+TEST_F(ModelTest, LinearsAreReportedAsTheyAreStored) {
+  TestLlama llama;
+  quantize(llama, WeightFormat::kInt4, kTokenActivation, kTokenActivation);
+  const auto model = load(llama);
+  ASSERT_EQ(model->linears().size(), 15u);
+  const LinearInfo& q = model->linears()[0];
+  EXPECT_EQ(q.name, "model.layers.0.self_attn.q_proj");
+  EXPECT_EQ(q.kernel.weight_bits, 4);
+  EXPECT_EQ(q.kernel.activation_bits, 8);
+  EXPECT_EQ(q.bytes, 64u * 32 / 2 + 64 * 4 + 64 * 4);
+  EXPECT_EQ(model->linears().back().name, "lm_head");
+  EXPECT_EQ(model->linears().back().kernel.weight_bits, 32);
+}
+
+TEST_F(ModelTest, ChunksAndPiecesGiveTheSameLogits) {
+  const TestLlama llama(
+      json{{"max_position_embeddings", 700}, {"vocab_size", 20000}});  // logits come in pieces, too
+  const auto model = load(llama);
+  const auto ids = some_ids(600, 20000);  // more than one chunk
+  KvCache whole = model->make_cache(600);
+  const std::vector<float> all = all_logits(*model, ids, whole);
+  EXPECT_EQ(whole.length, 600);
+
+  KvCache cache = model->make_cache(700);
+  const auto last_logits = [&](size_t end) { return std::span(all).subspan((end - 1) * 20000, 20000); };
+  const std::span<const int32_t> rest = std::span(ids);
+  expect_same(model->forward(rest.first(520), cache), last_logits(520));
+  expect_same(model->forward(rest.subspan(520, 77), cache), last_logits(597));
+  for (size_t i = 597; i < 600; ++i)
+    expect_same(model->forward(rest.subspan(i, 1), cache), last_logits(i + 1));
+
+  cache.length = 10;  // going back
+  expect_same(model->forward(rest.subspan(10, 30), cache), last_logits(40));
+}
+
+TEST_F(ModelTest, DecodingABatchEqualsDecodingEachSequence) {
+  const TestLlama llama;
+  const auto model = load(llama);
+  const auto ids = some_ids(12);
+  std::vector<KvCache> caches;
+  std::vector<int32_t> next;
+  std::vector<float> expected;
+  for (size_t i = 0; i < 3; ++i) {  // prompts of 2, 5 and 8 ids
+    const std::span<const int32_t> prompt = std::span(ids).first(2 + 3 * i);
+    next.push_back(ids[11 - i]);
+    KvCache alone = model->make_cache(20);
+    model->forward(prompt, alone);
+    const auto logits = model->forward({&next[i], 1}, alone);
+    expected.insert(expected.end(), logits.begin(), logits.end());
+    caches.push_back(model->make_cache(20));
+    model->forward(prompt, caches[i]);
+  }
+  expect_same(model->decode(next, caches), expected);
+  EXPECT_EQ(caches[2].length, 9);
+}
+
+TEST_F(ModelTest, BadIdsAreRefused) {
+  const TestLlama llama;
+  const auto model = load(llama);
+  KvCache cache = model->make_cache(4);
+  EXPECT_THROW(model->forward({}, cache), Error);
+  EXPECT_THROW(model->forward(std::vector<int32_t>{50}, cache), Error);
+  EXPECT_THROW(model->forward(std::vector<int32_t>{-1}, cache), Error);
+  EXPECT_THROW(model->forward(some_ids(5), cache), Error);
+  EXPECT_EQ(cache.length, 0);
+  model->forward(some_ids(4), cache);
+  EXPECT_THROW(model->forward(some_ids(1), cache), Error);
+  EXPECT_THROW(model->make_cache(65), Error);
+  EXPECT_THROW(model->make_cache(0), Error);
+}
+
+TEST_F(ModelTest, BadCheckpointsAreRefusedInOneLine) {
+  const auto expect_error = [&](const TestLlama& llama, const char* part) {
+    EXPECT_NE(load_error(llama).find(part), std::string::npos) << load_error(llama);
+  };
+  TestLlama missing;
+  missing.float_tensors.erase("model.layers.1.mlp.up_proj");
+  expect_error(missing, "model.layers.1.mlp.up_proj.weight");
+
+  TestLlama nan;
+  nan.float_tensors["model.layers.1.input_layernorm"].as<float>()[3] = std::nanf("");
+  expect_error(nan, "model.layers.1.input_layernorm.weight holds a value that is not finite");
+
+  TestLlama foreign(json{{"quantization_config", {{"quant_method", "gptq"}, {"bits", 4}}}});
+  expect_error(foreign, "quant_method \"gptq\" is not readable");
+
+  TestLlama later(json{{"quantization_config", {{"quant_method", "tessera"}, {"version", 2}}}});
+  expect_error(later, "version 2");
+
+  TestLlama undeclared;
+  quantize(undeclared, WeightFormat::kInt4, kTokenActivation, kTokenActivation);
+  undeclared.config.erase("quantization_config");
+  expect_error(undeclared, "config.json has no quantization_config");
+
+  TestLlama mixed;
+  quantize(mixed, WeightFormat::kInt4, kTokenActivation, kTokenActivation);
+  mixed.quantized.erase("model.layers.1.self_attn.v_proj");
+  expect_error(mixed, "model.layers.1.self_attn.v_proj takes its input in another form");
+
+  TestLlama disagreeing;
+  quantize(disagreeing, WeightFormat::kInt8, kTokenActivation, kTokenActivation);
+  disagreeing.config["quantization_config"]["activation_overrides"] = {
+      {"v_proj", {{"bits", 4}, {"symmetric", false}, {"scale", "per_token"}}}};
+  expect_error(disagreeing, "v_proj takes its input in another form");
+}
+
+}  // namespace
+}  // namespace tessera
