@@ -34,6 +34,7 @@ class FakeQuantLinear {
 
  private:
   ActivationFormat activation_;
+  float input_scale_ = 0;  ///< static activation scale
   at::Tensor w8_, scale_, row_sum_, bias_;
 };
 

@@ -1,0 +1,104 @@
+// Rotary positions and causal grouped-query attention with bounded memory.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "tessera/quant/block.h"
+
+namespace tessera {
+namespace {
+
+/// Query rows whose scores exist at once; keys that all of them must not see are never multiplied.
+constexpr int64_t kQueryRows = 256;
+
+/// Angle of a position step for the pair i of a head, in radians, after the scaling that the model was
+/// trained with.
+double rope_frequency(const RopeConfig& rope, int64_t i, int64_t head_dim) {
+  const double frequency =
+      std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+  if (rope.type == RopeConfig::Type::kLinear) return frequency / rope.factor;
+  if (rope.type == RopeConfig::Type::kDefault) return frequency;
+  const double turns = rope.original_context * frequency / (2 * std::numbers::pi);
+  const double keep =
+      std::clamp((turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor), 0.0, 1.0);
+  return keep * frequency + (1 - keep) * frequency / rope.factor;
+}
+
+struct RopeTable {
+  at::Tensor cos, sin;  ///< [T, head_dim]; sin carries the sign of the rotated half
+};
+
+RopeTable rope_table(const ModelSpec& spec, int64_t tokens, const at::Device& device) {
+  const int64_t d = spec.head_dim, half = d / 2;
+  at::Tensor cos = at::empty({tokens, d}), sin = at::empty({tokens, d});
+  float *c = cos.data_ptr<float>(), *s = sin.data_ptr<float>();
+  for (int64_t i = 0; i < half; ++i) {
+    const double frequency = rope_frequency(spec.rope, i, d);
+    for (int64_t t = 0; t < tokens; ++t) {
+      const double angle = static_cast<double>(t) * frequency;
+      c[t * d + i] = c[t * d + half + i] = static_cast<float>(std::cos(angle));
+      s[t * d + half + i] = static_cast<float>(std::sin(angle));
+      s[t * d + i] = -s[t * d + half + i];
+    }
+  }
+  return {cos.to(device), sin.to(device)};
+}
+
+/// x [B, T, heads * d] -> [B, heads, T, d], rotated where the family rotates.
+at::Tensor split_heads(const ModelSpec& spec, const at::Tensor& x, const RopeTable* rope) {
+  const int64_t d = spec.head_dim;
+  const at::Tensor heads = x.view({x.size(0), x.size(1), x.size(2) / d, d}).transpose(1, 2);
+  if (!rope) return heads;
+  const at::Tensor swapped = at::roll(heads, d / 2, -1);
+  return heads * rope->cos + swapped * rope->sin;
+}
+
+/// 0 where query row may see key column, -inf elsewhere; [queries, keys] for queries that start at `first`.
+at::Tensor causal_mask(int64_t first, int64_t queries, int64_t keys, int64_t window,
+                       const at::TensorOptions& options) {
+  const at::Tensor row = at::arange(first, first + queries, options).unsqueeze(1);
+  const at::Tensor column = at::arange(keys, options);
+  at::Tensor hidden = column > row;
+  if (window > 0) hidden = hidden.logical_or(column <= row - window);
+  return at::zeros({queries, keys}, options).masked_fill_(hidden, -std::numeric_limits<float>::infinity());
+}
+
+/// One window: q [heads, T, d], k and v [kv_heads, T, d] -> [heads, T, d].
+at::Tensor attend(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  const int64_t tokens = q.size(1), d = spec.head_dim, kv_heads = k.size(0), shared = q.size(0) / kv_heads;
+  const double scale = 1 / std::sqrt(static_cast<double>(d));
+  at::Tensor out = at::empty_like(q);
+  for (int64_t first = 0; first < tokens; first += kQueryRows) {
+    const int64_t rows = std::min(kQueryRows, tokens - first), keys = first + rows;
+    const at::Tensor queries = q.narrow(1, first, rows).reshape({kv_heads, shared * rows, d});
+    at::Tensor scores = at::bmm(queries, k.narrow(1, 0, keys).transpose(1, 2)).mul_(scale);
+    scores = scores.view({q.size(0), rows, keys});
+    scores.add_(causal_mask(first, rows, keys, spec.sliding_window, q.options()));
+    const at::Tensor weights = at::softmax(scores, -1).view({kv_heads, shared * rows, keys});
+    out.narrow(1, first, rows).copy_(at::bmm(weights, v.narrow(1, 0, keys)).view({q.size(0), rows, d}));
+  }
+  return out;
+}
+
+}  // namespace
+
+at::Tensor attention_core(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& k,
+                          const at::Tensor& v) {
+  RopeTable table;
+  const RopeTable* rope = nullptr;
+  if (spec.positions == Positions::kRope) {
+    table = rope_table(spec, q.size(1), q.device());
+    rope = &table;
+  }
+  const at::Tensor queries = split_heads(spec, q, rope), keys = split_heads(spec, k, rope),
+                   values = split_heads(spec, v, nullptr);
+  at::Tensor out = at::empty(q.sizes(), q.options());
+  for (int64_t b = 0; b < q.size(0); ++b) {
+    const at::Tensor attended = attend(spec, queries[b], keys[b], values[b].contiguous());
+    out[b].copy_(attended.transpose(0, 1).reshape({q.size(1), q.size(2)}));
+  }
+  return out;
+}
+
+}  // namespace tessera

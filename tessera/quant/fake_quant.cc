@@ -1,0 +1,124 @@
+// Activation codes and integer linears as libtorch tensors.
+#include "tessera/quant/fake_quant.h"
+
+#include <cassert>
+#include <limits>
+#include <memory>
+
+#include "tessera/base/parallel.h"
+#include "tessera/format/reference.h"
+
+namespace tessera {
+namespace {
+
+/// Below this range a row counts as zeros (format/reference.h).
+constexpr double kTinyRow = 0x1p-100;
+
+/// A scalar as a tensor beside x: libtorch divides by a plain number through its reciprocal, which rounds
+/// twice.
+at::Tensor scalar_like(const at::Tensor& x, double value) {
+  return at::full({}, value, x.options());
+}
+
+QuantizedRows symmetric_rows(const at::Tensor& x, double qmax) {
+  const at::Tensor absmax = at::amax(x.abs(), {-1}, /*keepdim=*/true), divisor = scalar_like(x, qmax);
+  const at::Tensor inverse = (divisor / absmax).masked_fill_(absmax < kTinyRow, 0);
+  const at::Tensor scale = (absmax / divisor).masked_fill_(absmax < kTinyRow, 0);
+  return {(x * inverse).round_().clamp_(-qmax, qmax), scale, {}};
+}
+
+QuantizedRows asymmetric_rows(const at::Tensor& x, int bits) {
+  const double levels = (1 << bits) - 1, half = 1 << (bits - 1);
+  const at::Tensor lo = at::amin(x, {-1}, true).clamp_max_(0), hi = at::amax(x, {-1}, true).clamp_min_(0);
+  const at::Tensor empty = (hi - lo) < kTinyRow;
+  lo.masked_fill_(empty, 0);
+  hi.masked_fill_(empty, 1);
+  const at::Tensor scale = (hi - lo) / scalar_like(x, levels), zero = (-lo / scale).round_();
+  const at::Tensor codes = (x / scale).round_().add_(zero).clamp_(0, levels).sub_(half);
+  return {codes, scale, zero - half};
+}
+
+at::Tensor to_torch(const Tensor& tensor, const at::Device& device) {
+  if (tensor.empty()) return {};
+  at::Tensor host = at::empty(tensor.shape(), at::kFloat);
+  float* out = host.data_ptr<float>();
+  if (tensor.dtype() == DType::kI32) {
+    const auto values = tensor.as<int32_t>();
+    std::copy(values.begin(), values.end(), out);
+  } else {
+    copy_to_float(tensor.view(), {out, static_cast<size_t>(host.numel())});
+  }
+  return host.to(device);
+}
+
+}  // namespace
+
+QuantizedRows quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale) {
+  const double qmax = (1 << (format.bits - 1)) - 1;
+  QuantizedRows rows;
+  if (!format.per_token) {
+    const at::Tensor scale = at::full({1}, static_scale, x.options());
+    rows = {(x / scale).round_().clamp_(-qmax, qmax), scale.expand_as(x.narrow(-1, 0, 1)).clone(), {}};
+  } else {
+    rows = format.symmetric ? symmetric_rows(x, qmax) : asymmetric_rows(x, format.bits);
+  }
+  const at::Tensor broken = at::isfinite(x).all(-1, /*keepdim=*/true).logical_not_();
+  rows.codes.masked_fill_(broken, 0);
+  rows.scale.masked_fill_(broken, std::numeric_limits<float>::quiet_NaN());
+  if (rows.zero_point.defined()) rows.zero_point.masked_fill_(broken, 0);
+  return rows;
+}
+
+at::Tensor fake_quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale) {
+  QuantizedRows rows = quantize_rows(x, format, static_scale);
+  if (rows.zero_point.defined()) rows.codes.sub_(rows.zero_point);
+  return rows.codes.mul_(rows.scale);
+}
+
+FakeQuantLinear::FakeQuantLinear(const QuantizedLinear& linear, const at::Device& device)
+    : activation_(linear.activation) {
+  assert(linear.plain_input());
+  at::Tensor w8 = at::empty({linear.n, linear.k}, at::kFloat);
+  float* out = w8.data_ptr<float>();
+  parallel_for(linear.n, [&](int64_t n) {
+    std::vector<int8_t> row(static_cast<size_t>(linear.k));
+    expand_row(linear, n, row);
+    std::copy(row.begin(), row.end(), out + n * linear.k);
+  });
+  w8_ = w8.to(device);
+  scale_ = to_torch(linear.scale, device);
+  row_sum_ = to_torch(linear.row_sum, device);
+  bias_ = to_torch(linear.bias, device);
+  if (!activation_.per_token) input_scale_ = linear.input_scale.as<float>()[0];
+}
+
+at::Tensor FakeQuantLinear::forward(const at::Tensor& x) const {
+  const QuantizedRows rows = quantize_rows(x, activation_, input_scale_);
+  at::Tensor y = at::matmul(rows.codes, w8_.t());
+  if (rows.zero_point.defined()) y.sub_(rows.zero_point * row_sum_);
+  y.mul_(scale_).mul_(rows.scale);
+  return bias_.defined() ? y.add_(bias_) : y;
+}
+
+at::Tensor FakeQuantLinear::accumulators(const at::Tensor& x) const {
+  const at::Tensor codes = quantize_rows(x, activation_, input_scale_).codes;
+  return at::matmul(codes.to(at::kDouble), w8_.to(at::kDouble).t()).to(at::kLong);
+}
+
+at::Tensor FakeQuantLinear::weight() const {
+  return w8_ * scale_.unsqueeze(1);
+}
+
+LinearFn fake_quant_linears(const std::array<std::optional<QuantizedLinear>, kLinearCount>& quantized,
+                            const at::Device& device) {
+  auto linears = std::make_shared<std::array<std::optional<FakeQuantLinear>, kLinearCount>>();
+  for (size_t id = 0; id < quantized.size(); ++id) {
+    if (quantized[id]) (*linears)[id].emplace(*quantized[id], device);
+  }
+  return [linears](LinearId id, const at::Tensor& x) {
+    assert((*linears)[id]);
+    return (*linears)[id]->forward(x);
+  };
+}
+
+}  // namespace tessera

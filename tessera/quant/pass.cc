@@ -1,0 +1,38 @@
+// The table of passes.
+#include "tessera/quant/pass.h"
+
+#include "tessera/quant/passes/passes.h"
+
+namespace tessera {
+namespace {
+
+struct PassEntry {
+  PassInfo (*info)();
+  std::unique_ptr<Pass> (*make)(const PassOptions&);
+};
+
+constexpr PassEntry kPasses[] = {{rtn_pass_info, make_rtn_pass}};
+
+}  // namespace
+
+std::unique_ptr<Pass> make_pass(const nlohmann::json& step) {
+  if (!step.is_object() || !step.contains("pass") || !step["pass"].is_string()) {
+    throw Error("recipe step {} names no pass; write {{\"pass\": NAME, ...}}", step.dump());
+  }
+  const auto name = step["pass"].get<std::string>();
+  std::string known;
+  for (const PassEntry& entry : kPasses) {
+    const PassInfo info = entry.info();
+    if (info.name == name) return entry.make(PassOptions(info, step));
+    known += (known.empty() ? "" : ", ") + info.name;
+  }
+  throw Error("unknown pass '{}' (known: {})", name, known);
+}
+
+std::vector<PassInfo> known_passes() {
+  std::vector<PassInfo> infos;
+  for (const PassEntry& entry : kPasses) infos.push_back(entry.info());
+  return infos;
+}
+
+}  // namespace tessera

@@ -1,0 +1,42 @@
+// The passes and what they have in common. pass.cc lists them.
+#pragma once
+
+#include <chrono>
+
+#include "tessera/quant/passes/options.h"
+#include "tessera/quant/site_observer.h"
+#include "tessera/quant/weight_grid.h"
+
+namespace tessera {
+
+PassInfo rtn_pass_info();
+std::unique_ptr<Pass> make_rtn_pass(const PassOptions& options);
+
+/// "none", "mse" or "weighted" of the option "clip".
+Clip clip_option(const PassOptions& options);
+
+/// Adds `values` to report["linears"][NAME][pass], and likewise for sites.
+void report_linear(BlockContext& context, LinearId id, const std::string& pass, nlohmann::json values);
+void report_site(BlockContext& context, const Site& site, const std::string& pass, nlohmann::json values);
+
+/// Writes report["seconds"][pass] when it goes out of scope.
+class PassTimer {
+ public:
+  PassTimer(BlockContext& context, std::string pass) : context_(context), pass_(std::move(pass)) {}
+  ~PassTimer();
+  PassTimer(const PassTimer&) = delete;
+  PassTimer& operator=(const PassTimer&) = delete;
+
+ private:
+  BlockContext& context_;
+  std::string pass_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// Static activation scale of a site, 0 for per-token formats.
+float static_input_scale(const ActivationFormat& format, const SiteInputs& inputs);
+
+/// The linear rounded to nearest on the grid that its largest weights give: the baseline of every report.
+QuantizedLinear round_to_nearest(const BlockContext& context, LinearId id, const SiteInputs& inputs);
+
+}  // namespace tessera
