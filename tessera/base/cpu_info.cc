@@ -1,8 +1,6 @@
 // CPU detection.
 #include "tessera/base/cpu_info.h"
 
-#include <sys/resource.h>
-
 #include <fstream>
 #include <thread>
 
@@ -19,6 +17,12 @@ std::string proc_value(const char* path, const std::string& key) {
     return start == std::string::npos ? "" : line.substr(start);
   }
   return "";
+}
+
+/// A value that /proc gives in KiB.
+size_t proc_bytes(const char* path, const std::string& key) {
+  const std::string kib = proc_value(path, key);
+  return kib.empty() ? 0 : std::stoull(kib) * 1024;
 }
 
 CpuInfo detect() {
@@ -41,14 +45,15 @@ const CpuInfo& cpu_info() {
 }
 
 size_t available_memory() {
-  const std::string kib = proc_value("/proc/meminfo", "MemAvailable");
-  return kib.empty() ? 0 : std::stoull(kib) * 1024;
+  return proc_bytes("/proc/meminfo", "MemAvailable");
+}
+
+size_t resident_memory() {
+  return proc_bytes("/proc/self/status", "VmRSS");
 }
 
 size_t peak_memory() {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<size_t>(usage.ru_maxrss) * 1024;
+  return proc_bytes("/proc/self/status", "VmHWM");
 }
 
 }  // namespace tessera

@@ -19,6 +19,9 @@ const CpuInfo& cpu_info();
 /// Physical memory that is free for use, in bytes.
 size_t available_memory();
 
+/// Resident memory of this process now, in bytes.
+size_t resident_memory();
+
 /// Highest resident memory of this process so far, in bytes.
 size_t peak_memory();
 

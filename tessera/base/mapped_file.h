@@ -25,4 +25,8 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+/// Tells the system that these bytes of a MappedFile are not needed for now: they stop counting as this
+/// process's memory and are read again when touched.
+void release_pages(std::span<const std::byte> mapped);
+
 }  // namespace tessera
