@@ -1,0 +1,64 @@
+// Text from a prompt, streamed.
+#pragma once
+
+#include <functional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tessera/engine/sampler.h"
+#include "tessera/model/model.h"
+#include "tessera/text/tokenizer.h"
+
+namespace tessera {
+
+struct GenerateOptions {
+  SamplingOptions sampling;
+  int64_t max_tokens = 256;
+  std::vector<std::string> stop;  ///< generation ends before the first of them
+};
+
+enum class FinishReason : uint8_t {
+  kEndOfText,   ///< the model wrote an end-of-text token
+  kStop,        ///< a stop string
+  kMaxTokens,   ///< GenerateOptions::max_tokens
+  kContextFull  ///< the model has no positions left
+};
+/// "end of text", "stop string", "token limit", "context full"
+std::string_view name_of(FinishReason reason);
+
+struct Generation {
+  std::string text;          ///< without prompt, end-of-text and stop string
+  std::vector<int32_t> ids;  ///< all that were drawn, the end-of-text token too
+  FinishReason finish = FinishReason::kMaxTokens;
+  int64_t prompt_tokens = 0;
+  double prefill_seconds = 0;  ///< the prompt, up to the first drawn id
+  double decode_seconds = 0;   ///< all ids behind the first
+
+  double prefill_rate() const { return static_cast<double>(prompt_tokens) / prefill_seconds; }
+  /// Tokens a second behind the first one; 0 when there was only one.
+  double decode_rate() const;
+};
+
+/// Receives text as soon as it is certain; pieces are whole UTF-8 sequences.
+using TextSink = std::function<void(std::string_view)>;
+
+/// Writes with one model and its tokenizer; both must outlive it. One thread at a time.
+class Generator {
+ public:
+  /// Ends of text are those of config.json, generation_config.json and the tokenizer together.
+  Generator(Model& model, const Tokenizer& tokenizer);
+
+  /// The prompt is tokenized with its BOS. Throws Error when it is empty or longer than the model's context.
+  Generation generate(std::string_view prompt, const GenerateOptions& options, const TextSink& sink = {});
+  Generation generate(std::span<const int32_t> prompt, const GenerateOptions& options,
+                      const TextSink& sink = {});
+
+ private:
+  Model& model_;
+  const Tokenizer& tokenizer_;
+  std::set<int32_t> ends_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,36 @@
+// Quantized models against the float model that they came from, on the same windows.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "tessera/eval/perplexity.h"
+
+namespace tessera {
+
+/// Of values over all predictions.
+struct Distribution {
+  double mean = 0, standard_error = 0, median = 0, percentile_99 = 0, max = 0;
+};
+
+struct ModelComparison {
+  Perplexity perplexity;
+  double nll_difference = 0;        ///< mean over windows of NLL - NLL of the reference, nats a token
+  double nll_difference_error = 0;  ///< its standard error: paired, so far smaller than that of either NLL
+  Distribution kl;                  ///< KL(reference || this), nats a token
+  double top_agreement = 0;         ///< share of predictions whose likeliest token is the reference's
+  std::vector<double> layer_error;  ///< ||h - h_ref|| / ||h_ref|| of the residual stream behind each block
+};
+
+struct Comparison {
+  Perplexity reference;
+  std::vector<ModelComparison> candidates;
+};
+
+/// Runs all models side by side, a piece of a window at a time: nothing but the reference's logits and
+/// residual stream of one piece is kept. Throws Error when a candidate's vocabulary, width or depth is not
+/// that of the reference.
+Comparison compare_models(Model& reference, std::span<Model* const> candidates, const Windows& windows,
+                          Reporter& reporter);
+
+}  // namespace tessera
