@@ -1,0 +1,277 @@
+// End to end: the program as a user meets it, above all when the input is bad. Every refusal is one clear
+// line and exit status 2, and leaves no half-written model.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "tessera/base/atomic_output.h"
+#include "tessera/base/hash.h"
+#include "tessera/format/safetensors.h"
+
+namespace tessera {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const fs::path kDemo = fs::path(TESSERA_SOURCE_DIR) / "models" / "demo-llama";
+
+struct Outcome {
+  int status = 0;
+  std::string out, err;
+};
+
+class Cli : public testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::temp_directory_path() /
+           fmt::format("tessera_cli_{}_{}", getpid(),
+                       testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::remove_all(dir_);
+    fs::create_directories(dir_);
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  /// Runs tessera with these arguments through the shell.
+  Outcome run(const std::string& arguments, const std::string& prefix = "") {
+    const fs::path out = dir_ / "stdout", err = dir_ / "stderr";
+    const std::string command = fmt::format("{}{} {} >{} 2>{} </dev/null", prefix, TESSERA_BINARY, arguments,
+                                            out.string(), err.string());
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out), read_file(err)};
+  }
+
+  /// Expects exit status 2 and one line on stderr that holds every word of `words`.
+  void expect_refusal(const std::string& arguments, const std::vector<std::string>& words) {
+    const Outcome o = run("-q " + arguments);
+    EXPECT_EQ(o.status, 2) << arguments << "\n" << o.err;
+    EXPECT_EQ(std::ranges::count(o.err, '\n'), 1) << o.err;
+    for (const std::string& word : words)
+      EXPECT_NE(o.err.find(word), std::string::npos) << "'" << word << "' in: " << o.err;
+    EXPECT_FALSE(fs::exists(dir_ / "out")) << arguments;
+    EXPECT_FALSE(fs::exists(dir_ / "out.partial")) << arguments;
+  }
+
+  /// A copy of the bundled model, to be damaged.
+  fs::path copy_model() {
+    const fs::path copy = dir_ / "model";
+    fs::remove_all(copy);
+    fs::copy(kDemo, copy);
+    return copy;
+  }
+
+  /// Rewrites the copy's weights, each tensor passed through `change` (which may rename or replace it).
+  fs::path changed_model(const std::function<void(std::string& name, Tensor& tensor)>& change) {
+    const fs::path copy = copy_model();
+    const SafetensorsFile original(kDemo / "model.safetensors");
+    std::vector<std::pair<std::string, Tensor>> tensors;
+    for (const auto& [name, view] : original.tensors()) {
+      tensors.emplace_back(name, Tensor(view));
+      change(tensors.back().first, tensors.back().second);
+    }
+    std::vector<NamedTensor> named;
+    for (const auto& [name, tensor] : tensors) named.push_back({name, tensor.view()});
+    write_safetensors(copy / "model.safetensors", named);
+    return copy;
+  }
+
+  void edit_config(const fs::path& model, const std::function<void(json&)>& edit) {
+    json config = json::parse(read_file(model / "config.json"));
+    edit(config);
+    write_file(model / "config.json", config.dump());
+  }
+
+  std::string quantize(const fs::path& model, const std::string& more = "") {
+    return fmt::format("quantize {} --calib {} --windows 2 --tokens 64 -o {} {}", model.string(),
+                       text().string(), (dir_ / "out").string(), more);
+  }
+
+  /// Enough English for small windows.
+  fs::path text() {
+    const fs::path path = dir_ / "text.txt";
+    std::string content;
+    for (int i = 0; i < 60; ++i)
+      content +=
+          fmt::format("The history of the city, part {}, begins with a river and a small market.\n", i);
+    write_file(path, content);
+    return path;
+  }
+
+  fs::path dir_;
+};
+
+TEST_F(Cli, HelpTeaches) {
+  for (const char* command : {"quantize", "perplexity", "compare", "generate", "inspect", "bench"}) {
+    const Outcome o = run(fmt::format("{} --help", command));
+    EXPECT_EQ(o.status, 0);
+    EXPECT_NE(o.out.find("Example"), std::string::npos) << command;
+  }
+  expect_refusal("generate", {"required"});
+  EXPECT_EQ(run("frobnicate").status, 2);
+}
+
+TEST_F(Cli, RefusesDamagedModels) {
+  const fs::path truncated = copy_model();
+  fs::resize_file(truncated / "model.safetensors", fs::file_size(truncated / "model.safetensors") / 2);
+  expect_refusal(quantize(truncated), {"model.safetensors", "outside the file"});
+
+  const fs::path missing = changed_model([](std::string& name, Tensor&) {
+    if (name == "model.layers.3.mlp.up_proj.weight") name = "elsewhere";
+  });
+  expect_refusal(quantize(missing), {"model.layers.3.mlp.up_proj.weight", "missing"});
+  expect_refusal(fmt::format("generate {} --prompt x", missing.string()), {"up_proj"});
+
+  const fs::path misshapen = changed_model([](std::string& name, Tensor& tensor) {
+    if (name == "model.norm.weight") tensor = Tensor(DType::kBF16, {128});
+  });
+  expect_refusal(quantize(misshapen), {"model.norm.weight", "[128]", "[256]"});
+
+  const fs::path not_finite = changed_model([](std::string& name, Tensor& tensor) {
+    if (name == "model.layers.5.self_attn.q_proj.weight")
+      tensor.as<BFloat16>()[7] = to_bfloat16(std::numeric_limits<float>::quiet_NaN());
+  });
+  expect_refusal(quantize(not_finite), {"model.layers.5.self_attn.q_proj.weight"});
+}
+
+TEST_F(Cli, RefusesBadConfigurations) {
+  const fs::path model = copy_model();
+  edit_config(model, [](json& c) { c["architectures"] = {"MambaForCausalLM"}; });
+  expect_refusal(quantize(model), {"MambaForCausalLM", "LlamaForCausalLM"});
+  fs::remove(model / "config.json");
+  expect_refusal(quantize(model), {"config.json"});
+  expect_refusal(quantize(dir_ / "nowhere"), {"nowhere"});
+  expect_refusal(quantize(kDemo, "--group-size 96"), {"96", "256"});
+  expect_refusal(quantize(kDemo, "--method magic"), {"magic", "qqq"});
+  write_file(dir_ / "recipe.json", R"({"name": "x", "passes": [{"pass": "rtn", "speed": 1}]})");
+  expect_refusal(quantize(kDemo, "--recipe " + (dir_ / "recipe.json").string()), {"speed"});
+}
+
+TEST_F(Cli, RefusesBadTextsAndPrompts) {
+  write_file(dir_ / "short.txt", "Too short.");
+  expect_refusal(fmt::format("quantize {} --calib {} -o {}", kDemo.string(), (dir_ / "short.txt").string(),
+                             (dir_ / "out").string()),
+                 {"short.txt"});
+  expect_refusal(fmt::format("perplexity {} --text {}", kDemo.string(), (dir_ / "short.txt").string()),
+                 {"short.txt"});
+  expect_refusal(fmt::format("perplexity {} --text {}", kDemo.string(), (dir_ / "absent.txt").string()),
+                 {"absent.txt"});
+  expect_refusal(fmt::format("generate {} --prompt ''", kDemo.string()), {"prompt"});
+  expect_refusal(fmt::format("generate {} --prompt \"$(yes river | head -n 2000)\"", kDemo.string()),
+                 {"512"});
+}
+
+TEST_F(Cli, RefusesBadOutputs) {
+  fs::create_directories(dir_ / "taken");
+  const Outcome taken = run(fmt::format("-q quantize {} --calib {} --windows 2 --tokens 64 -o {}",
+                                        kDemo.string(), text().string(), (dir_ / "taken").string()));
+  EXPECT_EQ(taken.status, 2);
+  EXPECT_NE(taken.err.find("--overwrite"), std::string::npos) << taken.err;
+  write_file(dir_ / "file", "x");
+  expect_refusal(fmt::format("quantize {} --calib {} --windows 2 --tokens 64 -o {}", kDemo.string(),
+                             text().string(), (dir_ / "file" / "out").string()),
+                 {"file"});
+}
+
+TEST_F(Cli, FullDiskLeavesNothingBehind) {
+  const fs::path disk = dir_ / "disk";
+  fs::create_directories(disk);
+  if (std::system(fmt::format("mount -t tmpfs -o size=3m tmpfs {} 2>/dev/null", disk.string()).c_str()) !=
+      0) {
+    GTEST_SKIP() << "needs the right to mount a small tmpfs";
+  }
+  const Outcome o = run(fmt::format("-q quantize {} --calib {} --windows 2 --tokens 64 -o {}", kDemo.string(),
+                                    text().string(), (disk / "out").string()));
+  EXPECT_EQ(o.status, 2);
+  EXPECT_FALSE(fs::exists(disk / "out"));
+  EXPECT_EQ(std::ranges::count(o.err, '\n'), 1) << o.err;
+  EXPECT_EQ(std::system(fmt::format("umount {}", disk.string()).c_str()), 0);
+}
+
+/// SHA-256 of every file but the report, which holds times.
+std::map<std::string, std::string> fingerprints(const fs::path& dir) {
+  std::map<std::string, std::string> out;
+  for (const auto& entry : fs::directory_iterator(dir)) {
+    if (entry.path().filename() != "report.json")
+      out[entry.path().filename()] = sha256_hex(read_file(entry.path()));
+  }
+  return out;
+}
+
+TEST_F(Cli, KilledRunResumesToTheSameBytes) {
+  const std::string common =
+      fmt::format("quantize {} --method qqq --group-size 128 --calib {} --windows 4 --tokens 128",
+                  kDemo.string(), text().string());
+  ASSERT_EQ(run(fmt::format("-q {} -o {}", common, (dir_ / "whole").string())).status, 0);
+
+  const fs::path out = dir_ / "out", partial = dir_ / "out.partial";
+  bool interrupted = false;
+  for (int attempt = 0; attempt < 5 && !interrupted; ++attempt) {  // kill it once two blocks are on disk
+    fs::remove_all(out);
+    fs::remove_all(partial);
+    ASSERT_EQ(std::system(fmt::format("{} -q {} -o {} >/dev/null 2>&1 & echo $! > {}", TESSERA_BINARY, common,
+                                      out.string(), (dir_ / "pid").string())
+                              .c_str()),
+              0);
+    const auto shards = [&] {
+      if (!fs::exists(partial)) return 0;
+      int count = 0;
+      for (const auto& entry : fs::directory_iterator(partial))
+        count += entry.path().extension() == ".safetensors";
+      return count;
+    };
+    while (shards() < 3 && !fs::exists(out)) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    [[maybe_unused]] const int killed =
+        std::system(fmt::format("kill -9 $(cat {})", (dir_ / "pid").string()).c_str());
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    interrupted = fs::exists(partial) && !fs::exists(out);
+  }
+  ASSERT_TRUE(interrupted) << "the run was always faster than the signal";
+
+  const Outcome refused = run(fmt::format("-q {} -o {}", common, out.string()));
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_NE(refused.err.find("--resume"), std::string::npos) << refused.err;
+  const Outcome other = run(fmt::format("-q {} --seed 5 --resume -o {}", common, out.string()));
+  EXPECT_EQ(other.status, 2) << "other calibration windows must not be mixed in";
+  const Outcome resumed = run(fmt::format("-q {} --resume -o {}", common, out.string()));
+  ASSERT_EQ(resumed.status, 0) << resumed.err;
+  EXPECT_FALSE(fs::exists(partial));
+  EXPECT_EQ(fingerprints(out), fingerprints(dir_ / "whole"));
+}
+
+TEST_F(Cli, QuantizedModelWorksEverywhere) {
+  const fs::path out = dir_ / "out";
+  ASSERT_EQ(run(fmt::format("-q {}", quantize(kDemo, "--method rtn"))).status, 0);
+
+  const Outcome inspect = run(fmt::format("--json inspect {}", out.string()));
+  ASSERT_EQ(inspect.status, 0) << inspect.err;
+  const json info = json::parse(inspect.out);
+  int quantized = 0;
+  for (const json& l : info["linears"]) quantized += l["weight_bits"] == 4 && l["activation_bits"] == 8;
+  EXPECT_EQ(quantized, 6 * 7) << "every linear of every block, and what really runs says so";
+
+  const std::string generate =
+      fmt::format("-q generate {} --prompt 'The history of' --max-tokens 12", out.string());
+  const Outcome first = run(generate), second = run(generate);
+  EXPECT_EQ(first.status, 0) << first.err;
+  EXPECT_FALSE(first.out.empty());
+  EXPECT_EQ(first.out, second.out) << "greedy is deterministic";
+  const std::string sampled = generate + " --temperature 0.8 --top-k 40 --top-p 0.9 --seed 7";
+  EXPECT_EQ(run(sampled).out, run(sampled).out);
+
+  const Outcome compare = run(fmt::format("-q --json compare {} {} --text {} --window 64", kDemo.string(),
+                                          out.string(), text().string()));
+  ASSERT_EQ(compare.status, 0) << compare.err;
+  EXPECT_TRUE(json::accept(compare.out)) << compare.out;
+  expect_refusal(
+      fmt::format("quantize {} --calib {} -o {}/again", out.string(), text().string(), dir_.string()),
+      {"quantized"});
+}
+
+}  // namespace
+}  // namespace tessera
