@@ -1,4 +1,4 @@
-// Perplexity and comparison as several commands print them.
+// Texts, perplexity and comparison as several commands use and print them.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -6,18 +6,32 @@
 #include <vector>
 
 #include "tessera/cli/command.h"
+#include "tessera/eval/comparison.h"
+#include "tessera/eval/windows.h"
 
 namespace tessera {
 
-struct EvaluationRequest {
-  std::string file;               ///< UTF-8 text
-  std::string protocol = "gptq";  ///< or "llama.cpp"
-  int64_t window = 0;             ///< tokens; 0: the protocol's default for the model
-  int64_t max_windows = 0;        ///< 0: all
+/// The options --text, --window, --protocol and --max-windows.
+struct TextOptions {
+  std::string file;
+  std::string protocol = "gptq";
+  int64_t window = 0;
+  int64_t max_windows = 0;
+
+  void add_to(CLI::App& command);
 };
 
-/// Perplexity of each model folder in turn; prints a table unless --json. Returns the same as JSON.
-nlohmann::json evaluate_perplexity(const std::vector<std::string>& dirs, const EvaluationRequest& request,
+/// Reads, tokenizes and cuts the text for `loaded`. Throws Error naming the file.
+Windows read_windows(const TextOptions& options, const LoadedModel& loaded);
+
+nlohmann::json to_json(const Perplexity& perplexity);
+
+/// Perplexity of each model folder in turn, one in memory at a time. Prints a table unless --json; returns
+/// the same as JSON.
+nlohmann::json evaluate_perplexity(const std::vector<std::string>& dirs, const TextOptions& text,
                                    const GlobalOptions& global, Reporter& reporter);
+
+/// Size of the weights of a model folder in bytes.
+size_t weight_bytes(const std::string& dir);
 
 }  // namespace tessera

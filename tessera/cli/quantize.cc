@@ -3,9 +3,9 @@
 
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
+#include "tessera/cli/calibration_source.h"
 #include "tessera/cli/command.h"
 #include "tessera/cli/evaluation.h"
-#include "tessera/cli/quantize_options.h"
 #include "tessera/quant/quantizer.h"
 
 namespace tessera {
@@ -31,8 +31,7 @@ struct Options {
 };
 
 Recipe recipe_of(const Options& o) {
-  if (o.recipe_file.empty()) return make_recipe(o.method, o.bits, o.group_size);
-  const Recipe recipe = Recipe::load(o.recipe_file);
+  const Recipe recipe = o.recipe_file.empty() ? find_method(o.method).recipe : Recipe::load(o.recipe_file);
   if (o.bits == 0 && o.group_size == 0) return recipe;
   return recipe.with_weight(o.bits ? o.bits : recipe.scheme.weight.bits, o.group_size);
 }

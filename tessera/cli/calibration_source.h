@@ -1,4 +1,4 @@
-// From the words of the command line to what the quantizer takes. Shared by quantize and demo.
+// Where calibration windows come from. Shared by quantize and demo.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,6 @@
 
 #include "tessera/base/reporter.h"
 #include "tessera/quant/calibration.h"
-#include "tessera/quant/recipe.h"
 
 namespace tessera {
 
@@ -20,8 +19,5 @@ struct CalibrationRequest {
 /// Reads or samples the calibration windows for the model in `dir`. Throws Error when the text is too short.
 CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest& request,
                                 Reporter& reporter);
-
-/// The method's recipe with its weight format; bits and group_size of 0 keep the recipe's own.
-Recipe make_recipe(const std::string& method, int bits, int64_t group_size);
 
 }  // namespace tessera

@@ -1,0 +1,161 @@
+// tessera demo: the whole story on one small model, with nothing from outside.
+#include <fmt/format.h>
+
+#include "tessera/cli/calibration_source.h"
+#include "tessera/cli/evaluation.h"
+#include "tessera/cli/speed.h"
+#include "tessera/engine/generator.h"
+#include "tessera/engine/self_text.h"
+#include "tessera/quant/quantizer.h"
+
+namespace tessera {
+namespace {
+
+using nlohmann::json;
+
+struct Variant {
+  const char* name;
+  const char* method;
+  int bits;
+  int64_t group_size;
+};
+
+constexpr Variant kVariants[] = {{"W8A8 round-to-nearest", "rtn", 8, 0},
+                                 {"W4A8 round-to-nearest", "rtn", 4, 0},
+                                 {"QQQ", "qqq", 4, 0},
+                                 {"QQQ-g128", "qqq", 4, 128}};
+constexpr const char* kPrompts[] = {"The history of the city begins in the early",
+                                    "It was a cold morning when"};
+constexpr uint64_t kCalibrationSeed = 1, kTestSeed = 2;
+
+struct Options {
+  std::string dir, output = "out/demo";
+  CalibrationRequest calibration{.windows = 64, .tokens = 256, .seed = kCalibrationSeed};
+  TextOptions text;
+  int64_t test_windows = 48;
+};
+
+/// One row of the table.
+struct Row {
+  std::string name, dir;
+  Speed speed;
+};
+
+/// The text to compare on: the file, or samples of the float model with a seed of their own.
+Windows test_windows(const Options& o, const LoadedModel& reference, Reporter& reporter) {
+  if (!o.text.file.empty()) return read_windows(o.text, reference);
+  const int64_t tokens = std::min<int64_t>(o.calibration.tokens, reference.model->spec().max_positions);
+  Windows windows{.length = tokens, .ids = {}};
+  windows.ids = sample_text(*reference.model, reference.tokenizer->bos_id().value_or(0),
+                            {.windows = o.test_windows, .window = tokens, .seed = kTestSeed}, reporter);
+  return windows;
+}
+
+std::vector<Row> quantize_all(const Options& o, Reporter& reporter) {
+  const CalibrationSet calibration = make_calibration(o.dir, o.calibration, reporter);
+  std::vector<Row> rows{{"float", o.dir, {}}};
+  for (const Variant& v : kVariants) {
+    const std::string name =
+        fmt::format("{}-{}{}", v.method, v.bits, v.group_size ? fmt::format("-g{}", v.group_size) : "");
+    const std::string dir = (std::filesystem::path(o.output) / name).string();
+    reporter.note(fmt::format("quantizing to {} ({})", dir, v.name));
+    quantize({.model_dir = o.dir,
+              .output_dir = dir,
+              .recipe = find_method(v.method).recipe.with_weight(v.bits, v.group_size),
+              .calibration = calibration,
+              .overwrite = true},
+             reporter);
+    rows.push_back({v.name, dir, {}});
+  }
+  return rows;
+}
+
+json rows_json(const std::vector<Row>& rows, const Comparison& c) {
+  json out = json::array();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Perplexity& p = i == 0 ? c.reference : c.candidates[i - 1].perplexity;
+    out.push_back({{"name", rows[i].name},
+                   {"model", rows[i].dir},
+                   {"perplexity", p.value()},
+                   {"bytes", weight_bytes(rows[i].dir)},
+                   {"prefill_tokens_per_second", rows[i].speed.prefill},
+                   {"decode_tokens_per_second", rows[i].speed.decode}});
+    if (i == 0) continue;
+    out.back()["kl"] = c.candidates[i - 1].kl.mean;
+    out.back()["top1_agreement"] = c.candidates[i - 1].top_agreement;
+  }
+  return out;
+}
+
+void print_table(const std::vector<Row>& rows, const Comparison& c) {
+  Table table({"model", "perplexity", "KL", "top-1", "size", "prefill tok/s", "decode tok/s"});
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const ModelComparison* m = i == 0 ? nullptr : &c.candidates[i - 1];
+    const Perplexity& p = m ? m->perplexity : c.reference;
+    table.add({rows[i].name, fmt::format("{:.3f}", p.value()), m ? fmt::format("{:.4f}", m->kl.mean) : "-",
+               m ? fmt::format("{:.1f} %", 100 * m->top_agreement) : "-",
+               format_bytes(weight_bytes(rows[i].dir)), fmt::format("{:.0f}", rows[i].speed.prefill),
+               fmt::format("{:.0f}", rows[i].speed.decode)});
+  }
+  fmt::print("\n{}", table.text());
+}
+
+void write_lines(const std::string& name, const std::string& dir) {
+  const LoadedModel loaded = load_model(dir);
+  Generator generator(*loaded.model, *loaded.tokenizer);
+  fmt::print("\n{}\n", name);
+  for (const char* prompt : kPrompts) {
+    const Generation g = generator.generate(prompt, {.max_tokens = 40});
+    std::string line = g.text;
+    std::ranges::replace(line, '\n', ' ');
+    fmt::print("  {} |{}\n", prompt, line);
+  }
+}
+
+void run(const Options& o, const GlobalOptions& global) {
+  TerminalReporter reporter(global.quiet);
+  std::vector<Row> rows = quantize_all(o, reporter);
+  const LoadedModel reference = load_model(o.dir);
+  std::vector<std::unique_ptr<Model>> models;
+  std::vector<Model*> candidates;
+  for (size_t i = 1; i < rows.size(); ++i) {
+    models.push_back(Model::load(rows[i].dir, default_backend()));
+    candidates.push_back(models.back().get());
+  }
+  const Windows windows = test_windows(o, reference, reporter);
+  const Comparison c = compare_models(*reference.model, candidates, windows, reporter);
+  for (size_t i = 0; i < rows.size(); ++i)
+    rows[i].speed = measure_speed(i == 0 ? *reference.model : *candidates[i - 1]);
+  if (global.json) {
+    fmt::print("{}\n", rows_json(rows, c).dump(2));
+    return;
+  }
+  print_table(rows, c);
+  fmt::print(
+      "{} windows of {} tokens {}; KL in nats a token against the float model; {}; prompts of {} tokens.\n",
+      windows.count(), windows.length,
+      o.text.file.empty() ? fmt::format("sampled from the float model (calibration seed {}, test seed {})",
+                                        kCalibrationSeed, kTestSeed)
+                          : fmt::format("of {}", o.text.file),
+      default_backend().name(), rows[0].speed.prompt_tokens);
+  write_lines("float", o.dir);
+  write_lines("QQQ", rows[3].dir);
+}
+
+}  // namespace
+
+void add_demo(CLI::App& app, const GlobalOptions& global) {
+  CLI::App* command =
+      app.add_subcommand("demo", "Quantize a small model in every format, compare, and write a few lines");
+  auto o = std::make_shared<Options>();
+  command->footer("Example:\n  tessera demo models/demo-llama");
+  command->add_option("model", o->dir, "Folder of a small float checkpoint")->required();
+  command->add_option("-o,--output", o->output, "Folder for the quantized models; they are replaced")
+      ->capture_default_str();
+  command->add_option("--calib", o->calibration.source, "Calibration text, or 'self'")->capture_default_str();
+  command->add_option("-t,--text", o->text.file,
+                      "Text to compare on (default: sampled from the float model)");
+  command->callback([o, &global] { run(*o, global); });
+}
+
+}  // namespace tessera

@@ -1,0 +1,91 @@
+// tessera perplexity, and what it shares with quantize and compare.
+#include "tessera/cli/evaluation.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "tessera/base/error.h"
+
+namespace tessera {
+
+using nlohmann::json;
+
+void TextOptions::add_to(CLI::App& command) {
+  command.add_option("-t,--text", file, "UTF-8 text file")->required();
+  command.add_option("--protocol", protocol, "gptq (disjoint windows, papers) or llama.cpp (second halves)")
+      ->capture_default_str();
+  command
+      .add_option("--window", window, "Tokens a window (default: the model's context, or 512 for llama.cpp)")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--max-windows", max_windows, "Only the first N windows")->check(CLI::PositiveNumber);
+}
+
+Windows read_windows(const TextOptions& options, const LoadedModel& loaded) {
+  const std::vector<int32_t> ids = encode_file(*loaded.tokenizer, options.file);
+  try {
+    const WindowOptions window{protocol_from_name(options.protocol), options.window, options.max_windows};
+    return cut_windows(ids, window, loaded.model->spec(), loaded.tokenizer->bos_id());
+  } catch (const Error& e) {
+    throw Error("{}: {}", options.file, e.what());
+  }
+}
+
+json to_json(const Perplexity& p) {
+  return {{"perplexity", p.value()},       {"perplexity_error", p.value_error()},
+          {"mean_nll", p.mean_nll},        {"standard_error", p.standard_error},
+          {"predictions", p.predictions},  {"protocol", name_of(p.protocol)},
+          {"bos", bos_policy(p.protocol)}, {"window", p.window},
+          {"window_nll", p.window_nll}};
+}
+
+json evaluate_perplexity(const std::vector<std::string>& dirs, const TextOptions& text,
+                         const GlobalOptions& global, Reporter& reporter) {
+  json out = json::array();
+  Table table({"model", "perplexity", "+-", "predictions", "tokens/s"});
+  std::string protocol;
+  for (const std::string& dir : dirs) {
+    const LoadedModel loaded = load_model(dir);
+    const Windows windows = read_windows(text, loaded);
+    const auto start = std::chrono::steady_clock::now();
+    const Perplexity p = measure_perplexity(*loaded.model, windows, reporter);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double rate = static_cast<double>(windows.ids.size()) / seconds;
+    table.add({dir, fmt::format("{:.3f}", p.value()), fmt::format("{:.3f}", p.value_error()),
+               std::to_string(p.predictions), fmt::format("{:.0f}", rate)});
+    protocol = fmt::format("protocol {}: windows of {} tokens, {}", name_of(p.protocol), p.window,
+                           bos_policy(p.protocol));
+    out.push_back(to_json(p));
+    out.back()["model"] = dir;
+    out.back()["tokens_per_second"] = rate;
+  }
+  if (!global.json) fmt::print("{}{}\n", table.text(), protocol);
+  return out;
+}
+
+size_t weight_bytes(const std::string& dir) {
+  size_t total = 0;
+  for (const auto& path : Checkpoint(dir).files()) total += std::filesystem::file_size(path);
+  return total;
+}
+
+void add_perplexity(CLI::App& app, const GlobalOptions& global) {
+  CLI::App* command = app.add_subcommand("perplexity", "Measure the perplexity of models on a text");
+  struct Options {
+    std::vector<std::string> dirs;
+    TextOptions text;
+  };
+  auto o = std::make_shared<Options>();
+  command->footer(
+      "Example:\n  tessera perplexity llama-qqq --text wiki.test.txt\n"
+      "Numbers of different protocols, windows or tokenizers must not be compared.");
+  command->add_option("models", o->dirs, "Model folders")->required();
+  o->text.add_to(*command);
+  command->callback([o, &global] {
+    TerminalReporter reporter(global.quiet);
+    const json out = evaluate_perplexity(o->dirs, o->text, global, reporter);
+    if (global.json) fmt::print("{}\n", out.dump(2));
+  });
+}
+
+}  // namespace tessera
