@@ -54,7 +54,7 @@ WeightScheme weight_from_json(const json& value, const std::string& where) {
   return weight;
 }
 
-json to_json(const WeightScheme& weight) {
+json weight_to_json(const WeightScheme& weight) {
   return {{"bits", weight.bits}, {"group_size", weight.group_size}};
 }
 
@@ -77,11 +77,20 @@ void check_passes(const json& passes, const std::string& where) {
   }
 }
 
+void check_group_size(const WeightScheme& weight, const LinearSpec& linear, const std::string& recipe) {
+  if (weight.group_size == 0 || linear.k % weight.group_size == 0) return;
+  std::vector<int64_t> legal;
+  std::ranges::copy_if(kGroupSizes, std::back_inserter(legal), [&](int64_t g) { return linear.k % g == 0; });
+  legal.push_back(0);
+  throw Error("recipe {}: group size {} does not divide the {} inputs of {}; legal: {} (0: one scale a row)",
+              recipe, weight.group_size, linear.k, linear.name, fmt::join(legal, ", "));
+}
+
 }  // namespace
 
 json Recipe::to_json() const {
   return {{"name", name},
-          {"weight", tessera::to_json(scheme.weight)},
+          {"weight", weight_to_json(scheme.weight)},
           {"activation", tessera::to_json(scheme.activation)},
           {"overrides", overrides},
           {"passes", passes}};
@@ -97,11 +106,11 @@ Recipe Recipe::from_json(const json& value, const std::string& where) {
     recipe.overrides = value["overrides"];
     if (!recipe.overrides.is_object()) throw Error("{}: 'overrides' is not a JSON object", where);
   }
-  for (const auto& [component, override] : recipe.overrides.items()) {
+  for (const auto& [component, change] : recipe.overrides.items()) {
     const std::string place = fmt::format("{}: overrides: {}", where, component);
-    expect_keys(override, {"weight", "activation"}, place);
+    expect_keys(change, {"weight", "activation"}, place);
     LinearScheme checked;
-    apply_scheme(override, place, checked);
+    apply_scheme(change, place, checked);
   }
   if (value.contains("passes")) recipe.passes = value["passes"];
   check_passes(recipe.passes, where);
@@ -131,24 +140,22 @@ std::array<LinearScheme, kLinearCount> Recipe::schemes(const ModelSpec& spec) co
   std::array<LinearScheme, kLinearCount> result;
   std::set<std::string> components;
   for (LinearId id : spec.existing_linears()) {
-    const LinearSpec& linear = spec.linears[id];
-    const std::string component = last_component(linear.name);
+    const std::string component = last_component(spec.linears[id].name);
     components.insert(component);
     result[id] = scheme_of(component);
-    const int64_t group_size = result[id].weight.group_size;
-    if (group_size == 0 || linear.k % group_size == 0) continue;
-    std::vector<int64_t> legal;
-    std::ranges::copy_if(kGroupSizes, std::back_inserter(legal),
-                         [&](int64_t g) { return linear.k % g == 0; });
-    legal.push_back(0);
-    throw Error(
-        "recipe {}: group size {} does not divide the {} inputs of {}; legal: {} (0: one scale a row)", name,
-        group_size, linear.k, linear.name, fmt::join(legal, ", "));
+    check_group_size(result[id].weight, spec.linears[id], name);
   }
-  for (const auto& [component, override] : overrides.items()) {
+  for (const auto& [component, change] : overrides.items()) {
     if (components.contains(component)) continue;
     throw Error("recipe {}: override '{}' matches no linear of this model (there are {})", name, component,
                 fmt::join(components, ", "));
+  }
+  for (const Site& site : spec.sites) {
+    for (LinearId id : site.readers) {
+      if (result[id].activation == result[site.readers[0]].activation) continue;
+      throw Error("recipe {}: {} and {} share their input, so its format must be the same", name,
+                  spec.linears[site.readers[0]].name, spec.linears[id].name);
+    }
   }
   return result;
 }

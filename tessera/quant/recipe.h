@@ -40,7 +40,8 @@ struct Recipe {
   /// The formats of the linear whose name ends in `component`, such as "down_proj".
   LinearScheme scheme_of(const std::string& component) const;
   /// The formats of all linears of a block of `spec`. Throws Error when a group size does not divide K (with
-  /// the legal sizes) or when an override matches no linear.
+  /// the legal sizes), when linears that share an input ask for different formats of it, or when an override
+  /// matches no linear.
   std::array<LinearScheme, kLinearCount> schemes(const ModelSpec& spec) const;
 };
 

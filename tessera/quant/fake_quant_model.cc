@@ -1,0 +1,101 @@
+// Perplexity by fake quantization.
+#include "tessera/quant/fake_quant_model.h"
+
+#include <optional>
+
+#include "tessera/base/error.h"
+#include "tessera/quant/recipe.h"
+#include "tessera/quant/run_checks.h"
+#include "tessera/quant/streams.h"
+#include "tessera/quant/tensor_bridge.h"
+
+namespace tessera {
+namespace {
+
+using QuantizedBlock = std::array<std::optional<QuantizedLinear>, kLinearCount>;
+
+class FakeQuantModel {
+ public:
+  FakeQuantModel(const std::filesystem::path& dir, const std::string& device)
+      : config_(ModelConfig::load(dir)),
+        spec_(make_model_spec(config_)),
+        checkpoint_(dir),
+        device_(parse_device(device)) {
+    check_tensors(spec_, checkpoint_);
+    if (config_.has("quantization_config")) {
+      const auto section = config_.get<nlohmann::json>("quantization_config");
+      recipe_ = Recipe::from_json(section.value("recipe", nlohmann::json()), config_.file() + ": recipe");
+    }
+  }
+
+  /// Hidden states behind the last block, [windows, tokens, hidden].
+  at::Tensor hidden(std::span<const std::vector<int32_t>> windows, const LinearObserver& observe) const {
+    at::Tensor x = embed_windows(checkpoint_.at(spec_.embedding), windows, device_);
+    for (int64_t layer = 0; layer < spec_.n_layers; ++layer) run_block(layer, observe, x);
+    return x;
+  }
+
+  /// One value a window of `x`.
+  std::vector<double> nll(at::Tensor x, std::span<const std::vector<int32_t>> windows) const {
+    Block final;  // norm_forward takes its gain from a block
+    final.gain[kMlpNorm] = to_float_tensor(checkpoint_.at(spec_.final_norm + ".weight"), device_);
+    const at::Tensor head = to_float_tensor(checkpoint_.at(spec_.lm_head), device_).t();
+    std::vector<double> result;
+    for (size_t i = 0; i < windows.size(); ++i) {
+      const auto predictions = static_cast<int64_t>(windows[i].size()) - 1;
+      const at::Tensor last = x[static_cast<int64_t>(i)].narrow(0, 0, predictions);
+      const at::Tensor logits = at::matmul(norm_forward(spec_, final, kMlpNorm, last), head);
+      const std::vector<int64_t> next(windows[i].begin() + 1, windows[i].end());
+      const at::Tensor targets = at::tensor(next).to(device_).unsqueeze(1);
+      result.push_back(-at::log_softmax(logits, -1).gather(1, targets).mean(at::kDouble).item<double>());
+    }
+    return result;
+  }
+
+ private:
+  void run_block(int64_t layer, const LinearObserver& observe, at::Tensor& x) const {
+    if (!recipe_) {
+      const Block block = load_block(checkpoint_, spec_, layer, device_);
+      return propagate(spec_, block, float_linears(block), x);
+    }
+    Block norms;
+    for (NormId id : {kAttentionNorm, kMlpNorm}) {
+      norms.gain[id] = to_float_tensor(checkpoint_.at(spec_.norm_name(layer, id) + ".weight"), device_);
+    }
+    const QuantizedBlock quantized = load_linears(layer);
+    const LinearFn linears = fake_quant_linears(quantized, device_);
+    const LinearFn observed = [&](LinearId id, const at::Tensor& input) {
+      if (observe) observe(spec_.linear_name(layer, id), *quantized[id], input);
+      return linears(id, input);
+    };
+    propagate(spec_, norms, observed, x);
+  }
+
+  QuantizedBlock load_linears(int64_t layer) const {
+    QuantizedBlock quantized;
+    for (LinearId id : spec_.existing_linears()) {
+      const LinearSpec& linear = spec_.linears[id];
+      quantized[id] = load_quantized_linear(checkpoint_, spec_.linear_name(layer, id),
+                                            recipe_->scheme_of(last_component(linear.name)).activation,
+                                            linear.n, linear.k);
+    }
+    return quantized;
+  }
+
+  ModelConfig config_;
+  ModelSpec spec_;
+  Checkpoint checkpoint_;
+  at::Device device_;
+  std::optional<Recipe> recipe_;  ///< absent in float checkpoints
+};
+
+}  // namespace
+
+std::vector<double> window_nll(const std::filesystem::path& model_dir,
+                               std::span<const std::vector<int32_t>> windows, const std::string& device,
+                               const LinearObserver& observe) {
+  const FakeQuantModel model(model_dir, device);
+  return model.nll(model.hidden(windows, observe), windows);
+}
+
+}  // namespace tessera

@@ -1,0 +1,97 @@
+// The journal: what it keeps and what it refuses.
+#include "tessera/quant/journal.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "tessera/base/atomic_output.h"
+#include "tessera/base/error.h"
+
+namespace tessera {
+namespace {
+
+namespace fs = std::filesystem;
+
+class JournalTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::path(testing::TempDir()) / testing::UnitTest::GetInstance()->current_test_info()->name();
+    fs::remove_all(dir_);
+    fs::create_directories(dir_);
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  std::string resume_error(const Fingerprint& fingerprint) {
+    try {
+      Journal::resume(dir_, fingerprint);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  }
+
+  std::string hash_of(const std::vector<float>& values, const std::string& config = "{}") {
+    write_file(dir_ / "config.json", config);
+    const Tensor tensor = Tensor::from<float>(values, {static_cast<int64_t>(values.size())});
+    write_safetensors(dir_ / "model.safetensors", {{"w", tensor.view()}});
+    return hash_model(Checkpoint(dir_));
+  }
+
+  fs::path dir_;
+  const Fingerprint fingerprint_ = {{"model", "m"}, {"recipe", "r"}};
+};
+
+TEST_F(JournalTest, RemembersFinishedBlocks) {
+  Journal journal = Journal::start(dir_, fingerprint_);
+  journal.append({{"layer", 0}});
+  journal.append({{"layer", 1}});
+  const Journal resumed = Journal::resume(dir_, fingerprint_);
+  EXPECT_EQ(resumed.finished_blocks(), 2);
+  EXPECT_EQ(resumed.blocks()[1]["layer"], 1);
+}
+
+TEST_F(JournalTest, NamesWhatDiffers) {
+  Journal::start(dir_, fingerprint_);
+  EXPECT_EQ(resume_error(fingerprint_), "");
+  EXPECT_NE(resume_error({{"model", "m"}, {"recipe", "other"}}).find("the recipe differs"),
+            std::string::npos);
+  EXPECT_NE(resume_error({{"model", "m"}, {"calibration", "c"}}).find("the calibration differs"),
+            std::string::npos);
+}
+
+TEST_F(JournalTest, RefusesAbsentAndDamagedFiles) {
+  EXPECT_NE(resume_error(fingerprint_).find("not there"), std::string::npos);
+  for (const char* text : {"", "{", "[]", "{}", R"({"fingerprint": 3, "blocks": []})",
+                           R"({"fingerprint": {"model": "m", "recipe": "r"}, "blocks": 3})"}) {
+    write_file(dir_ / "journal.json", text);
+    EXPECT_NE(resume_error(fingerprint_).find("damaged; start afresh with --overwrite"), std::string::npos)
+        << text;
+  }
+}
+
+TEST_F(JournalTest, HashSeesEveryWeightAndTheConfig) {
+  std::vector<float> values(3 << 20, 1.0f);  // 12 MiB: several slices
+  const std::string hash = hash_of(values);
+  EXPECT_EQ(hash_of(values), hash);
+  EXPECT_NE(hash_of(values, R"({"a": 1})"), hash);
+  for (size_t i : {size_t{0}, values.size() / 2, values.size() - 1}) {
+    values[i] = 2;
+    EXPECT_NE(hash_of(values), hash) << i;
+    values[i] = 1;
+  }
+}
+
+TEST_F(JournalTest, HashRefusesWeightsThatAreNotFinite) {
+  for (float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+    try {
+      hash_of({1, 2, bad});
+      FAIL() << "accepted " << bad;
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find("tensor w holds NaN or infinity"), std::string::npos);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,280 @@
+// The run: checks, outer tensors, then block by block passes, shard, streams, journal.
+#include "tessera/quant/quantizer.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "tessera/base/atomic_output.h"
+#include "tessera/base/cpu_info.h"
+#include "tessera/base/error.h"
+#include "tessera/base/hash.h"
+#include "tessera/quant/checkpoint_writer.h"
+#include "tessera/quant/fake_quant.h"
+#include "tessera/quant/journal.h"
+#include "tessera/quant/progress_meter.h"
+#include "tessera/quant/run_checks.h"
+#include "tessera/quant/shards.h"
+#include "tessera/quant/streams.h"
+
+namespace tessera {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr int kFormatVersion = 1;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// libtorch's messages carry a stack trace.
+std::string one_line(const std::exception& e) {
+  const auto* torch = dynamic_cast<const c10::Error*>(&e);
+  const std::string text = torch ? torch->what_without_backtrace() : e.what();
+  return text.substr(0, text.find('\n'));
+}
+
+std::string hash_windows(const CalibrationSet& calibration) {
+  Sha256 hash;
+  for (const auto& window : calibration.windows) {
+    hash.update(fmt::format("{} ", window.size()));
+    hash.update(std::as_bytes(std::span(window)));
+  }
+  return hash.hex();
+}
+
+std::vector<std::unique_ptr<Pass>> make_passes(const Recipe& recipe) {
+  std::vector<std::unique_ptr<Pass>> passes;
+  for (const json& step : recipe.passes) passes.push_back(make_pass(step));
+  return passes;
+}
+
+class Run {
+ public:
+  /// Checks all that can be checked. Writes nothing.
+  Run(const QuantizeOptions& options, Reporter& reporter);
+  void execute();
+
+ private:
+  Fingerprint fingerprint() const;
+  uint64_t disk_bytes() const;
+  Journal open_journal();
+  void quantize_blocks(Journal& journal);
+  void start_streams();
+  json quantize_block(int64_t layer, ProgressMeter& meter);
+  void run_passes(BlockContext& context, ProgressMeter& meter);
+  void write_report(const Journal& journal);
+  json quantization_config() const;
+
+  bool unties_embedding() const {
+    return std::ranges::any_of(passes_, [](const auto& pass) { return pass->unties_embedding(); });
+  }
+  int64_t windows() const { return static_cast<int64_t>(options_.calibration.windows.size()); }
+  int64_t tokens() const { return options_.calibration.window_tokens(); }
+  int64_t shards() const { return spec_.n_layers + 1; }  // the first holds what is outside the blocks
+  fs::path streams_file(int64_t finished_blocks) const {
+    return writer_.partial() / fmt::format("streams-{:05}.safetensors", finished_blocks);
+  }
+
+  const QuantizeOptions& options_;
+  Reporter& reporter_;
+  at::Device device_;
+  ModelConfig config_;
+  ModelSpec spec_;
+  Checkpoint checkpoint_;
+  std::array<LinearScheme, kLinearCount> schemes_;
+  std::vector<std::unique_ptr<Pass>> passes_;
+  CheckpointWriter writer_;
+  MemoryPlan memory_;
+  Streams streams_;  ///< inputs of the next block
+};
+
+Run::Run(const QuantizeOptions& options, Reporter& reporter)
+    : options_(options),
+      reporter_(reporter),
+      device_(parse_device(options.device)),
+      config_(ModelConfig::load(options.model_dir)),
+      spec_(make_model_spec(config_)),
+      checkpoint_(options.model_dir),
+      schemes_(options.recipe.schemes(spec_)),
+      passes_(make_passes(options.recipe)),
+      writer_(options.output_dir, options.model_dir, options.overwrite) {
+  check_float_model(config_, spec_, checkpoint_);
+  check_calibration(spec_, options.calibration);
+  memory_ = plan_memory(spec_, checkpoint_, passes_, windows(), tokens());
+  reporter.note(memory_.to_string());
+  if (device_.is_cpu()) check_memory(memory_);
+}
+
+Fingerprint Run::fingerprint() const {
+  return {{"recipe", options_.recipe.to_json().dump()},
+          {"calibration", hash_windows(options_.calibration)},
+          {"model", hash_model(checkpoint_)},
+          {"program version", TESSERA_VERSION},
+          {"device", device_.is_cpu() ? "cpu" : "cuda"}};
+}
+
+/// An upper bound: the result is smaller than the source unless embedding and lm_head turn into F32, and the
+/// streams exist twice for a moment.
+uint64_t Run::disk_bytes() const {
+  uint64_t source = 0;
+  for (const fs::path& file : checkpoint_.files()) source += fs::file_size(file);
+  const auto floats = [](int64_t count) { return static_cast<uint64_t>(count) * sizeof(float); };
+  const uint64_t outer = unties_embedding() ? floats(2 * spec_.vocab_size * spec_.hidden_size) : 0;
+  return source + outer + 4 * floats(windows() * tokens() * spec_.hidden_size);
+}
+
+void Run::execute() {
+  Journal journal = open_journal();
+  try {
+    quantize_blocks(journal);
+    writer_.write_metadata(shards(), quantization_config(), unties_embedding());
+    write_report(journal);
+    fs::remove(streams_file(spec_.n_layers));
+    journal.remove();
+    writer_.publish();
+  } catch (const std::exception& e) {
+    if (journal.finished_blocks() == 0) {
+      fs::remove_all(writer_.partial());
+      throw;
+    }
+    throw Error("{} ({} of {} blocks are kept in {}; continue with --resume)", one_line(e),
+                journal.finished_blocks(), spec_.n_layers, writer_.partial().string());
+  }
+}
+
+Journal Run::open_journal() {
+  if (writer_.has_partial() && options_.resume) {
+    Journal journal = Journal::resume(writer_.partial(), fingerprint());
+    writer_.clean_up();
+    reporter_.note(fmt::format("resuming after {} of {} blocks", journal.finished_blocks(), spec_.n_layers));
+    return journal;
+  }
+  if (writer_.has_partial() && !options_.overwrite) {
+    throw Error("{}: holds an interrupted run; continue it with --resume or discard it with --overwrite",
+                writer_.partial().string());
+  }
+  if (options_.resume) reporter_.note("nothing to resume, starting with the first block");
+  const Fingerprint parts = fingerprint();
+  writer_.start(disk_bytes());
+  return Journal::start(writer_.partial(), parts);
+}
+
+void Run::quantize_blocks(Journal& journal) {
+  const int64_t finished = journal.finished_blocks();
+  if (finished == 0) {
+    start_streams();
+  } else {
+    streams_ = Streams::load(streams_file(finished), {windows(), tokens(), spec_.hidden_size}, device_);
+  }
+  ProgressMeter meter(reporter_, spec_.n_layers, finished, passes_.size() + 1);
+  for (int64_t layer = finished; layer < spec_.n_layers; ++layer) {
+    json report = quantize_block(layer, meter);
+    streams_.save(streams_file(layer + 1));
+    journal.append(std::move(report));
+    fs::remove(streams_file(layer));
+    meter.finish_step();
+  }
+}
+
+/// Writes the first shard; the streams start at the embedding that it holds.
+void Run::start_streams() {
+  Shard shard;
+  if (unties_embedding()) {
+    OuterWeights outer = load_outer(checkpoint_, spec_, device_);
+    for (const auto& pass : passes_) pass->run_on_outer(spec_, outer);
+    json untied = config_.values();
+    untied["tie_word_embeddings"] = false;
+    shard = outer_shard(spec_, make_model_spec({untied, config_.file()}).lm_head, outer);
+  } else {
+    shard = outer_shard(checkpoint_, spec_);
+  }
+  writer_.write_shard(0, shards(), shard.tensors());
+  streams_.x_float = embed_windows(shard.tensors()[0].tensor, options_.calibration.windows, device_);
+  streams_.x_quant = streams_.x_float.clone();
+}
+
+json Run::quantize_block(int64_t layer, ProgressMeter& meter) {
+  const auto start = std::chrono::steady_clock::now();
+  BlockContext context{.spec = spec_,
+                       .layer = layer,
+                       .schemes = schemes_,
+                       .x_float = streams_.x_float,
+                       .x_quant = streams_.x_quant,
+                       .block = load_block(checkpoint_, spec_, layer, device_),
+                       .quantized = {},
+                       .report = json::object(),
+                       .reporter = reporter_};
+  run_passes(context, meter);
+  writer_.write_shard(layer + 1, shards(), block_shard(checkpoint_, context).tensors());
+  propagate(spec_, context.block, float_linears(context.block), streams_.x_float);
+  propagate(spec_, context.block, fake_quant_linears(context.quantized, device_), streams_.x_quant);
+  return {{"layer", layer},
+          {"output_error", streams_.relative_error()},
+          {"passes", std::move(context.report)},
+          {"seconds", seconds_since(start)}};
+}
+
+void Run::run_passes(BlockContext& context, ProgressMeter& meter) {
+  for (const auto& pass : passes_) {
+    pass->run_on_block(context);
+    meter.finish_step();
+  }
+  for (LinearId id : spec_.existing_linears()) {
+    if (context.quantized[id]) continue;
+    throw Error("recipe {}: no pass quantizes {}; end the recipe with rtn or gptq", options_.recipe.name,
+                spec_.linear_name(context.layer, id));
+  }
+}
+
+void Run::write_report(const Journal& journal) {
+  double seconds = 0;
+  for (const json& block : journal.blocks()) seconds += block["seconds"].get<double>();
+  const json report = {{"program", "tessera " TESSERA_VERSION},
+                       {"model", options_.model_dir.string()},
+                       {"recipe", options_.recipe.to_json()},
+                       {"device", options_.device},
+                       {"cpu", cpu_info().model},
+                       {"calibration", options_.calibration.manifest},
+                       {"calibration_sha256", hash_windows(options_.calibration)},
+                       {"seconds", seconds},
+                       {"predicted_peak_bytes", memory_.peak()},
+                       {"peak_bytes", peak_memory()},
+                       {"blocks", journal.blocks()}};
+  write_file(writer_.partial() / "report.json", report.dump(1) + "\n");
+  reporter_.note(
+      fmt::format("peak memory {} MB, predicted {} MB", peak_memory() / 1000000, memory_.peak() / 1000000));
+}
+
+/// What a reader needs beside the tensors. "activation_overrides" are keyed by the last component of a
+/// linear's name.
+json Run::quantization_config() const {
+  const Recipe& recipe = options_.recipe;
+  json overrides = json::object();
+  for (LinearId id : spec_.existing_linears()) {
+    const ActivationFormat& activation = schemes_[id].activation;
+    if (activation != recipe.scheme.activation) {
+      overrides[last_component(spec_.linears[id].name)] = to_json(activation);
+    }
+  }
+  return {{"quant_method", "tessera"},
+          {"version", kFormatVersion},
+          {"recipe", recipe.to_json()},
+          {"activation", to_json(recipe.scheme.activation)},
+          {"activation_overrides", overrides}};
+}
+
+}  // namespace
+
+void quantize(const QuantizeOptions& options, Reporter& reporter) {
+  try {
+    Run(options, reporter).execute();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& e) {  // of libtorch, the file system or the allocator
+    throw Error("{}", one_line(e));
+  }
+}
+
+}  // namespace tessera

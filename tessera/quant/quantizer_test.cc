@@ -1,0 +1,334 @@
+// Whole runs on the demonstration model: what they write, how they resume, and what they refuse.
+#include "tessera/quant/quantizer.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <cstring>
+#include <fstream>
+#include <set>
+
+#include "tessera/arch/model_spec.h"
+#include "tessera/base/atomic_output.h"
+#include "tessera/base/error.h"
+#include "tessera/format/quantized_linear.h"
+
+namespace tessera {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+/// Thrown by a reporter in the middle of a run; no handler of the run catches it, as if the process died.
+struct Killed {};
+
+class KillAfter : public Reporter {
+ public:
+  explicit KillAfter(double blocks) : blocks_(blocks) {}
+  void progress(std::string_view, int64_t done, int64_t total) override {
+    if (static_cast<double>(done) * kDemoBlocks >= blocks_ * static_cast<double>(total)) throw Killed();
+  }
+  static constexpr int kDemoBlocks = 6;
+
+ private:
+  double blocks_;
+};
+
+class Notes : public Reporter {
+ public:
+  void note(std::string_view line) override { (text += line) += '\n'; }
+  std::string text;
+};
+
+class QuantizerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::path(testing::TempDir()) / testing::UnitTest::GetInstance()->current_test_info()->name();
+    fs::remove_all(dir_);
+    fs::create_directories(dir_);
+    options_.model_dir = demo_;
+    options_.output_dir = dir_ / "out";
+    options_.recipe = find_method("rtn").recipe;
+    options_.calibration = windows(0);
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  static CalibrationSet windows(uint64_t seed) {
+    std::vector<int32_t> ids(500);
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>((i * 7919 + 13) % 4096);
+    return sample_windows(ids, 4, 48, seed, "arithmetic");
+  }
+
+  /// The message of the Error that the run ends in; empty when it succeeds.
+  std::string run() { return run(reporter_); }
+  std::string run(Reporter& reporter) {
+    try {
+      quantize(options_, reporter);
+    } catch (const Error& e) {
+      EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << "more than one line";
+      return e.what();
+    }
+    return "";
+  }
+
+  void expect_error(const std::string& text) {
+    const std::string message = run();
+    EXPECT_NE(message.find(text), std::string::npos) << message;
+    EXPECT_FALSE(fs::exists(dir_ / "out"));
+    EXPECT_FALSE(fs::exists(dir_ / "out.partial"));
+  }
+
+  /// A copy of the demonstration model that a test may damage.
+  fs::path copy_model() {
+    const fs::path copy = dir_ / "model";
+    fs::create_directories(copy);
+    for (const char* name : {"config.json", "tokenizer.json", "model.safetensors"}) {
+      fs::copy_file(demo_ / name, copy / name);
+    }
+    options_.model_dir = copy;
+    return copy;
+  }
+
+  void kill_after(double blocks) {
+    KillAfter killer(blocks);
+    EXPECT_THROW(quantize(options_, killer), Killed);
+    EXPECT_FALSE(fs::exists(dir_ / "out"));
+    EXPECT_TRUE(fs::exists(dir_ / "out.partial" / "journal.json"));
+  }
+
+  static std::map<std::string, std::string> files(const fs::path& dir) {
+    std::map<std::string, std::string> contents;
+    for (const auto& entry : fs::directory_iterator(dir)) {
+      contents[entry.path().filename().string()] = read_file(entry.path());
+    }
+    return contents;
+  }
+
+  const fs::path demo_ = fs::path(TESSERA_SOURCE_DIR) / "models" / "demo-llama";
+  fs::path dir_;
+  QuantizeOptions options_;
+  Notes reporter_;
+};
+
+TEST_F(QuantizerTest, WritesACheckpointThatReadsBack) {
+  options_.recipe = options_.recipe.with_weight(4, 128);
+  ASSERT_EQ(run(), "");
+  const fs::path out = dir_ / "out";
+  const ModelConfig config = ModelConfig::load(out);
+  const ModelSpec spec = make_model_spec(config);
+  const Checkpoint checkpoint(out), original(demo_);
+  check_tensors(spec, checkpoint);
+  for (int64_t layer = 0; layer < spec.n_layers; ++layer) {
+    for (LinearId id : spec.existing_linears()) {
+      const QuantizedLinear linear = load_quantized_linear(checkpoint, spec.linear_name(layer, id), {},
+                                                           spec.linears[id].n, spec.linears[id].k);
+      EXPECT_EQ(linear.group_size, 128);
+    }
+    const TensorView& norm = checkpoint.at(spec.norm_name(layer, kMlpNorm) + ".weight");
+    EXPECT_EQ(norm.dtype, DType::kBF16) << "an unchanged norm keeps its dtype";
+  }
+  const TensorView &embedding = checkpoint.at(spec.embedding), &source = original.at(spec.embedding);
+  EXPECT_EQ(std::memcmp(embedding.data, source.data, source.bytes()), 0);
+
+  const json section = config.values()["quantization_config"];
+  EXPECT_EQ(section["quant_method"], "tessera");
+  EXPECT_EQ(section["activation"], to_json(ActivationFormat{}));
+  EXPECT_EQ(Recipe::from_json(section["recipe"], "").to_json(), options_.recipe.to_json());
+  EXPECT_EQ(config.get<std::string>("torch_dtype"), "bfloat16");
+
+  std::set<std::string> names;
+  for (const auto& [name, content] : files(out)) names.insert(name);
+  EXPECT_EQ(names, (std::set<std::string>{
+                       "config.json", "generation_config.json", "model-00001-of-00007.safetensors",
+                       "model-00002-of-00007.safetensors", "model-00003-of-00007.safetensors",
+                       "model-00004-of-00007.safetensors", "model-00005-of-00007.safetensors",
+                       "model-00006-of-00007.safetensors", "model-00007-of-00007.safetensors",
+                       "model.safetensors.index.json", "report.json", "special_tokens_map.json",
+                       "tokenizer.json", "tokenizer_config.json"}));
+  EXPECT_EQ(read_file(out / "tokenizer.json"), read_file(demo_ / "tokenizer.json"));
+}
+
+TEST_F(QuantizerTest, ReportsWhatItDid) {
+  ASSERT_EQ(run(), "");
+  const json report = json::parse(read_file(dir_ / "out" / "report.json"));
+  EXPECT_EQ(report["recipe"], options_.recipe.to_json());
+  EXPECT_EQ(report["calibration"], options_.calibration.manifest);
+  EXPECT_GT(report["peak_bytes"].get<double>(), 0);
+  ASSERT_EQ(report["blocks"].size(), 6u);
+  for (const json& block : report["blocks"]) {
+    EXPECT_GT(block["output_error"].get<double>(), 0);
+    EXPECT_LT(block["output_error"].get<double>(), 0.5);
+  }
+  EXPECT_NE(reporter_.text.find("predicted peak memory"), std::string::npos);
+}
+
+TEST_F(QuantizerTest, ResumesToTheSameBytes) {
+  ASSERT_EQ(run(), "");
+  auto straight = files(dir_ / "out");
+  fs::rename(dir_ / "out", dir_ / "straight");
+  kill_after(2);
+  write_file(dir_ / "out.partial" / "model-00005-of-00007.safetensors", "cut off by the end of the process");
+  write_file(dir_ / "out.partial" / "streams-00003.safetensors.partial", "so is this");
+  options_.resume = true;
+  kill_after(4.01);  // in the middle of a block
+  ASSERT_EQ(run(), "");
+  auto resumed = files(dir_ / "out");
+  EXPECT_NE(reporter_.text.find("resuming after 4 of 6 blocks"), std::string::npos) << reporter_.text;
+  EXPECT_EQ(json::parse(resumed["report.json"])["blocks"].size(), 6u);
+  resumed.erase("report.json");
+  straight.erase("report.json");
+  EXPECT_EQ(resumed, straight);
+}
+
+TEST_F(QuantizerTest, ResumeRefusesAnotherModelTextOrRecipe) {
+  const fs::path model = copy_model();
+  kill_after(2);
+  const auto expect_refusal = [&](const std::string& text) {
+    options_.resume = true;
+    const std::string message = run();
+    EXPECT_NE(message.find(text), std::string::npos) << message;
+    EXPECT_TRUE(fs::exists(dir_ / "out.partial")) << "the finished blocks must survive";
+  };
+  options_.calibration = windows(1);
+  expect_refusal("the calibration differs");
+  options_.calibration = windows(0);
+  options_.recipe = options_.recipe.with_weight(4, 128);
+  expect_refusal("the recipe differs");
+  options_.recipe = find_method("rtn").recipe;
+  {
+    std::fstream file(model / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-2, std::ios::end);
+    file.write("\0\0", 2);
+  }
+  expect_refusal("the model differs");
+}
+
+TEST_F(QuantizerTest, AsksBeforeItDiscardsAnInterruptedRun) {
+  kill_after(1);
+  EXPECT_NE(run().find("continue it with --resume or discard it with --overwrite"), std::string::npos);
+  options_.overwrite = true;
+  EXPECT_EQ(run(), "");
+}
+
+TEST_F(QuantizerTest, ResumeWithNothingThereStarts) {
+  options_.resume = true;
+  EXPECT_EQ(run(), "");
+  EXPECT_NE(reporter_.text.find("nothing to resume"), std::string::npos);
+}
+
+TEST_F(QuantizerTest, ReplacesOnlyModelFoldersAndOnlyWhenTold) {
+  const fs::path out = dir_ / "out";
+  fs::create_directories(out);
+  write_file(out / "precious.txt", "data");
+  EXPECT_NE(run().find("exists"), std::string::npos);
+  options_.overwrite = true;
+  EXPECT_NE(run().find("not a model folder"), std::string::npos);
+  EXPECT_EQ(read_file(out / "precious.txt"), "data");
+  write_file(out / "config.json", "{}");
+  EXPECT_EQ(run(), "");
+  EXPECT_FALSE(fs::exists(out / "precious.txt"));
+  options_.output_dir = copy_model();
+  EXPECT_NE(run().find("holds the source model"), std::string::npos);
+  options_.output_dir = dir_;
+  EXPECT_NE(run().find("holds the source model"), std::string::npos);
+}
+
+TEST_F(QuantizerTest, RefusesBadModels) {
+  const fs::path model = copy_model();
+  const std::string weights = read_file(model / "model.safetensors"),
+                    config = read_file(model / "config.json");
+  write_file(model / "model.safetensors", weights.substr(0, weights.size() / 2));
+  expect_error("model.safetensors");
+  std::string damaged = weights;
+  const uint16_t nan = 0x7fc0;
+  std::memcpy(damaged.data() + damaged.size() - 2, &nan, 2);
+  write_file(model / "model.safetensors", damaged);
+  expect_error("NaN or infinity");
+  write_file(model / "model.safetensors", weights);
+
+  json changed = json::parse(config);
+  changed["intermediate_size"] = 512;
+  write_file(model / "config.json", changed.dump());
+  expect_error("has shape [768, 256]");
+  changed = json::parse(config);
+  changed["num_hidden_layers"] = 7;
+  write_file(model / "config.json", changed.dump());
+  expect_error("model.layers.6.input_layernorm.weight is missing");
+  changed["architectures"] = {"MysteryForCausalLM"};
+  write_file(model / "config.json", changed.dump());
+  expect_error("MysteryForCausalLM");
+  write_file(model / "config.json", "{");
+  expect_error("config.json");
+}
+
+TEST_F(QuantizerTest, RefusesQuantizedModels) {
+  ASSERT_EQ(run(), "");
+  options_.model_dir = dir_ / "out";
+  options_.output_dir = dir_ / "twice";
+  EXPECT_NE(run().find("quantized already"), std::string::npos);
+}
+
+TEST_F(QuantizerTest, RefusesBadCalibration) {
+  options_.calibration.windows = {};
+  expect_error("no calibration text");
+  options_.calibration.windows = {std::vector<int32_t>(513)};
+  expect_error("exceed the model's context of 512");
+  options_.calibration.windows = {{1, 2, 4096}};
+  expect_error("token 4096 is outside the vocabulary of 4096");
+  options_.calibration.windows = {{1, 2, -1}};
+  expect_error("token -1 is outside");
+  options_.calibration.windows = {{1, 2}, {3}};
+  expect_error("differ in length");
+}
+
+TEST_F(QuantizerTest, RefusesBadOptions) {
+  options_.device = "tpu";
+  expect_error("device 'tpu' is not known");
+  options_.device = "cuda:x";
+  expect_error("device 'cuda:x' is not known");
+  options_.device = "cpu";
+  options_.recipe.passes = json::array({{{"pass", "alchemy"}}});
+  expect_error("alchemy");
+}
+
+TEST_F(QuantizerTest, SaysWhenTheOutputCannotBeWritten) {
+  options_.output_dir = "/proc/tessera/out";
+  EXPECT_NE(run().find("/proc/tessera/out.partial: cannot create"), std::string::npos);
+}
+
+/// Files may not grow beyond `bytes` while it lives, as on a disk that is full.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit limited = before_;
+    limited.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &limited);
+  }
+  ~FileSizeLimit() { setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(QuantizerTest, LeavesNothingHalfWrittenOnAFullDisk) {
+  {
+    const FileSizeLimit limit(100'000);  // less than the embedding
+    expect_error("cannot write");
+  }
+  kill_after(2);
+  options_.resume = true;
+  {
+    const FileSizeLimit limit(100'000);
+    const std::string message = run();
+    EXPECT_NE(message.find("cannot write"), std::string::npos) << message;
+    EXPECT_NE(message.find("2 of 6 blocks are kept"), std::string::npos) << message;
+    EXPECT_FALSE(fs::exists(dir_ / "out"));
+  }
+  EXPECT_EQ(run(), "");
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,131 @@
+// Recipes: round trips, hostile JSON, and formats against a model.
+#include "tessera/quant/recipe.h"
+
+#include <gtest/gtest.h>
+
+#include "tessera/base/error.h"
+
+namespace tessera {
+namespace {
+
+using nlohmann::json;
+
+/// The message of the Error that `body` throws; empty when it throws none.
+template <class Body>
+std::string error_of(const Body& body) {
+  try {
+    body();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+#define EXPECT_ERROR(expression, text)                                           \
+  EXPECT_NE(error_of([&] { (void)(expression); }).find(text), std::string::npos) \
+      << error_of([&] { (void)(expression); })
+
+ModelSpec llama(int64_t hidden, int64_t intermediate) {
+  const json config = {
+      {"architectures", {"LlamaForCausalLM"}}, {"vocab_size", 64},       {"hidden_size", hidden},
+      {"intermediate_size", intermediate},     {"num_hidden_layers", 1}, {"num_attention_heads", 2},
+      {"max_position_embeddings", 32}};
+  return make_model_spec({config, "config.json"});
+}
+
+json minimal() {
+  return {{"name", "mine"}, {"passes", {{{"pass", "rtn"}}}}};
+}
+
+TEST(Recipe, DefaultsToW4A8PerChannel) {
+  const Recipe recipe = Recipe::from_json(minimal(), "r.json");
+  EXPECT_EQ(recipe.scheme.weight, (WeightScheme{4, 0}));
+  EXPECT_EQ(recipe.scheme.activation, (ActivationFormat{8, true, true}));
+}
+
+TEST(Recipe, SurvivesJson) {
+  json value = minimal();
+  value["weight"] = {{"bits", 4}, {"group_size", 64}};
+  value["activation"] = {{"bits", 4}, {"symmetric", false}};
+  value["overrides"] = {{"down_proj", {{"weight", {{"bits", 8}}}}}};
+  const Recipe recipe = Recipe::from_json(value, "r.json");
+  const Recipe copy = Recipe::from_json(recipe.to_json(), "copy");
+  EXPECT_EQ(copy.to_json(), recipe.to_json());
+  EXPECT_EQ(copy.scheme.weight, (WeightScheme{4, 64}));
+  EXPECT_EQ(copy.scheme.activation, (ActivationFormat{4, false, true}));
+  EXPECT_EQ(copy.scheme_of("down_proj").weight, (WeightScheme{8, 0}));
+  EXPECT_EQ(copy.scheme_of("down_proj").activation, recipe.scheme.activation);
+  EXPECT_EQ(copy.scheme_of("up_proj").weight, recipe.scheme.weight);
+}
+
+TEST(Recipe, RefusesHostileJson) {
+  const std::pair<json, const char*> changes[] = {
+      {{{"pases", 1}}, "unknown key 'pases'"},
+      {{{"name", 3}}, "'name'"},
+      {{{"passes", json::array()}}, "'passes'"},
+      {{{"passes", "rtn"}}, "'passes'"},
+      {{{"passes", {3}}}, "has no name"},
+      {{{"passes", {{{"pass", nullptr}}}}}, "has no name"},
+      {{{"weight", 4}}, "weight: not a JSON object"},
+      {{{"weight", {{"bits", 5}}}}, "5 weight bits"},
+      {{{"weight", {{"bits", 4.5}}}}, "'bits' is not an integer"},
+      {{{"weight", {{"bits", 4294967300}}}}, "weight bits"},
+      {{{"weight", {{"group_size", 48}}}}, "group size 48"},
+      {{{"weight", {{"group_size", -128}}}}, "group size -128"},
+      {{{"weight", {{"group_size", "128"}}}}, "'group_size' is not an integer"},
+      {{{"weight", {{"bits", 8}, {"group_size", 128}}}}, "8-bit weights"},
+      {{{"weight", {{"group", 128}}}}, "unknown key 'group'"},
+      {{{"activation", {{"bits", 6}}}}, "bits must be 8 or 4"},
+      {{{"activation", {{"scale", "static"}}}}, "per_token"},
+      {{{"overrides", json::array()}}, "'overrides'"},
+      {{{"overrides", {{"down_proj", 8}}}}, "overrides: down_proj"},
+      {{{"overrides", {{"down_proj", {{"bits", 8}}}}}}, "unknown key 'bits'"},
+  };
+  for (const auto& [change, text] : changes) {
+    json value = minimal();
+    value.update(change);
+    EXPECT_ERROR(Recipe::from_json(value, "r.json"), text);
+    EXPECT_ERROR(Recipe::from_json(value, "r.json"), "r.json");
+  }
+  for (const char* key : {"name", "passes"}) {
+    json value = minimal();
+    value.erase(key);
+    EXPECT_ERROR(Recipe::from_json(value, "r.json"), key);
+  }
+  EXPECT_ERROR(Recipe::from_json(json::array(), "r.json"), "not a JSON object");
+  EXPECT_ERROR(Recipe::load("/nonexistent/r.json"), "/nonexistent/r.json");
+}
+
+TEST(Recipe, NamesTheLinearThatAGroupSizeDoesNotDivide) {
+  const ModelSpec spec = llama(128, 352);
+  const Recipe recipe = Recipe::from_json(minimal(), "r.json");
+  EXPECT_EQ(recipe.schemes(spec)[kDown].weight, (WeightScheme{4, 0}));
+  EXPECT_EQ(recipe.with_weight(4, 32).schemes(spec)[kDown].weight, (WeightScheme{4, 32}));
+  EXPECT_ERROR(recipe.with_weight(4, 64).schemes(spec), "mlp.down_proj; legal: 32, 0");
+  EXPECT_ERROR(recipe.with_weight(4, 256), "group size 256");
+  EXPECT_ERROR(recipe.with_weight(8, 32), "8-bit weights");
+}
+
+TEST(Recipe, RefusesOverridesThatMissTheModelOrSplitASite) {
+  json value = minimal();
+  value["overrides"] = {{"fc2", {{"weight", {{"bits", 8}}}}}};
+  EXPECT_ERROR(Recipe::from_json(value, "r.json").schemes(llama(128, 352)),
+               "override 'fc2' matches no linear");
+  value["overrides"] = {{"k_proj", {{"activation", {{"bits", 4}}}}}};
+  EXPECT_ERROR(Recipe::from_json(value, "r.json").schemes(llama(128, 352)), "share their input");
+  value["overrides"] = {{"down_proj", {{"activation", {{"bits", 4}}}}}};
+  const auto schemes = Recipe::from_json(value, "r.json").schemes(llama(128, 352));
+  EXPECT_EQ(schemes[kDown].activation.bits, 4);
+  EXPECT_EQ(schemes[kUp].activation.bits, 8);
+}
+
+TEST(Methods, AreValidRecipes) {
+  for (const Method& method : methods()) {
+    EXPECT_EQ(&find_method(method.name), &method);
+    EXPECT_EQ(Recipe::from_json(method.recipe.to_json(), method.name).to_json(), method.recipe.to_json());
+  }
+  EXPECT_ERROR(find_method("qqqq"), "known: rtn, qqq, qqq-rotation");
+}
+
+}  // namespace
+}  // namespace tessera

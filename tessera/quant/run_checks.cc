@@ -1,0 +1,54 @@
+// Checks of model, calibration, memory and device.
+#include "tessera/quant/run_checks.h"
+
+#include <algorithm>
+
+#include "tessera/base/cpu_info.h"
+#include "tessera/base/error.h"
+
+namespace tessera {
+
+void check_float_model(const ModelConfig& config, const ModelSpec& spec, const Checkpoint& checkpoint) {
+  check_tensors(spec, checkpoint);
+  const bool codes = std::ranges::any_of(checkpoint.tensors(),
+                                         [](const auto& named) { return named.first.ends_with(".qweight"); });
+  if (!codes && !config.has("quantization_config")) return;
+  throw Error("{}: is quantized already; quantize the float model instead", checkpoint.dir().string());
+}
+
+void check_calibration(const ModelSpec& spec, const CalibrationSet& calibration) {
+  const int64_t tokens = calibration.window_tokens();
+  if (tokens == 0) throw Error("no calibration text: at least one window of one token is needed");
+  if (tokens > spec.max_positions) {
+    throw Error("calibration windows of {} tokens exceed the model's context of {}; use shorter ones", tokens,
+                spec.max_positions);
+  }
+  for (const auto& window : calibration.windows) {
+    if (static_cast<int64_t>(window.size()) != tokens) throw Error("calibration windows differ in length");
+    const auto [lowest, highest] = std::ranges::minmax(window);
+    if (lowest >= 0 && highest < spec.vocab_size) continue;
+    throw Error("calibration token {} is outside the vocabulary of {}; use this model's tokenizer",
+                lowest < 0 ? lowest : highest, spec.vocab_size);
+  }
+}
+
+void check_memory(const MemoryPlan& plan) {
+  const size_t more = plan.peak() - plan.baseline, available = available_memory();
+  if (available == 0 || more <= available) return;
+  throw Error("the run needs {} MB of memory, {} MB are available; use fewer or shorter calibration windows",
+              more / 1000000, available / 1000000);
+}
+
+at::Device parse_device(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  const std::string index = name.starts_with("cuda:") ? name.substr(5) : "0";
+  const bool digits = !index.empty() && index.size() < 4 &&
+                      std::ranges::all_of(index, [](char c) { return c >= '0' && c <= '9'; });
+  if ((name != "cuda" && !name.starts_with("cuda:")) || !digits) {
+    throw Error("device '{}' is not known (cpu, cuda, cuda:N)", name);
+  }
+  if (!at::hasCUDA()) throw Error("device '{}': this libtorch has no CUDA device; use cpu", name);
+  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(std::stoi(index)));
+}
+
+}  // namespace tessera

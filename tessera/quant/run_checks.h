@@ -1,0 +1,23 @@
+// What can go wrong with a run, checked before hours are spent on it.
+#pragma once
+
+#include "tessera/arch/model_spec.h"
+#include "tessera/quant/calibration.h"
+#include "tessera/quant/memory_plan.h"
+
+namespace tessera {
+
+/// Throws Error when tensors are missing, have the wrong shape, or are quantized already.
+void check_float_model(const ModelConfig& config, const ModelSpec& spec, const Checkpoint& checkpoint);
+
+/// Throws Error when there are no windows, when they are longer than the model's context or differ in length,
+/// or when a token is outside the vocabulary.
+void check_calibration(const ModelSpec& spec, const CalibrationSet& calibration);
+
+/// Throws Error when the run needs more memory than the machine has available.
+void check_memory(const MemoryPlan& plan);
+
+/// Accepts "cpu", "cuda", "cuda:N"; throws Error for others and for absent devices.
+at::Device parse_device(const std::string& name);
+
+}  // namespace tessera

@@ -1,0 +1,81 @@
+// Activation streams: start, propagation, disk form.
+#include "tessera/quant/streams.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+
+#include "tessera/base/error.h"
+#include "tessera/quant/tensor_bridge.h"
+
+namespace tessera {
+namespace {
+
+/// Calls visit(part) with runs of whole windows of about kChunkTokens tokens.
+template <class Visit>
+void for_each_chunk(const at::Tensor& x, const Visit& visit) {
+  const int64_t step = std::max<int64_t>(1, kChunkTokens / x.size(1));
+  for (int64_t first = 0; first < x.size(0); first += step) visit(first, std::min(step, x.size(0) - first));
+}
+
+double squared_norm(const at::Tensor& x) {
+  return x.square().sum(at::kDouble).item<double>();
+}
+
+}  // namespace
+
+double Streams::relative_error() const {
+  double error = 0, norm = 0;
+  for_each_chunk(x_float, [&](int64_t first, int64_t count) {
+    const at::Tensor reference = x_float.narrow(0, first, count);
+    error += squared_norm(x_quant.narrow(0, first, count) - reference);
+    norm += squared_norm(reference);
+  });
+  return std::sqrt(error / norm);
+}
+
+void Streams::save(const std::filesystem::path& file) const {
+  const at::Tensor host_float = x_float.cpu(), host_quant = x_quant.cpu();
+  write_safetensors(file, {{"x_float", view_of(host_float)}, {"x_quant", view_of(host_quant)}});
+}
+
+Streams Streams::load(const std::filesystem::path& path, const Shape& shape, const at::Device& device) {
+  const SafetensorsFile file(path);
+  const auto read = [&](const char* name) {
+    const auto it = file.tensors().find(name);
+    if (it == file.tensors().end() || it->second.shape != shape || it->second.dtype != DType::kF32) {
+      throw Error("{}: {} is not F32 {}; start afresh with --overwrite", path.string(), name,
+                  to_string(shape));
+    }
+    return to_float_tensor(it->second, device);
+  };
+  return {read("x_float"), read("x_quant")};
+}
+
+at::Tensor embed_windows(const TensorView& embedding, std::span<const std::vector<int32_t>> windows,
+                         const at::Device& device) {
+  const int64_t vocab = embedding.shape[0], hidden = embedding.shape[1];
+  const auto tokens = static_cast<int64_t>(windows[0].size());
+  at::Tensor x = at::empty({static_cast<int64_t>(windows.size()), tokens, hidden}, at::kFloat);
+  float* out = x.data_ptr<float>();
+  for (const std::vector<int32_t>& window : windows) {
+    assert(static_cast<int64_t>(window.size()) == tokens);
+    for (int32_t id : window) {
+      if (id < 0 || id >= vocab) throw Error("token {} is outside the vocabulary of {}", id, vocab);
+      const auto row_bytes = hidden * static_cast<int64_t>(size_of(embedding.dtype));
+      copy_to_float({embedding.dtype, {hidden}, embedding.data + id * row_bytes},
+                    {out, static_cast<size_t>(hidden)});
+      out += hidden;
+    }
+  }
+  return x.to(device);
+}
+
+void propagate(const ModelSpec& spec, const Block& block, const LinearFn& linear, at::Tensor& x) {
+  for_each_chunk(x, [&](int64_t first, int64_t count) {
+    at::Tensor part = x.narrow(0, first, count);
+    part.copy_(block_forward(spec, block, linear, part));
+  });
+}
+
+}  // namespace tessera
