@@ -14,9 +14,9 @@
 namespace tessera {
 
 struct GenerateOptions {
-  SamplingOptions sampling;
+  SamplingOptions sampling = {};
   int64_t max_tokens = 256;
-  std::vector<std::string> stop;  ///< generation ends before the first of them
+  std::vector<std::string> stop = {};  ///< generation ends before the first of them
 };
 
 enum class FinishReason : uint8_t {
@@ -29,8 +29,8 @@ enum class FinishReason : uint8_t {
 std::string_view name_of(FinishReason reason);
 
 struct Generation {
-  std::string text;          ///< without prompt, end-of-text and stop string
-  std::vector<int32_t> ids;  ///< all that were drawn, the end-of-text token too
+  std::string text = {};          ///< without prompt, end-of-text and stop string
+  std::vector<int32_t> ids = {};  ///< all that were drawn, the end-of-text token too
   FinishReason finish = FinishReason::kMaxTokens;
   int64_t prompt_tokens = 0;
   double prefill_seconds = 0;  ///< the prompt, up to the first drawn id

@@ -61,7 +61,6 @@ void Sampler::keep_likeliest() {
 
 int32_t Sampler::draw() {
   double total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
-  // Cut behind the share top_p of what top_k has left; candidates are then in falling order.
   if (options_.top_p < 1) {
     double kept = 0;
     size_t count = 0;

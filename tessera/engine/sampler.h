@@ -30,14 +30,15 @@ class Sampler {
     float logit;
     int32_t id;
   };
-  /// Orders the candidates, likeliest first, and drops those that top_k and top_p exclude.
+  /// Orders the candidates, likeliest first, and drops those beyond top_k.
   void keep_likeliest();
+  /// Drops the candidates beyond top_p and draws one of the others by their weights.
   int32_t draw();
 
   SamplingOptions options_;
   std::mt19937_64 random_;
   std::vector<Candidate> candidates_;
-  std::vector<double> weights_;
+  std::vector<double> weights_;  ///< of the candidates, not normalised
 };
 
 }  // namespace tessera

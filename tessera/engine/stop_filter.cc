@@ -2,6 +2,7 @@
 #include "tessera/engine/stop_filter.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tessera {
 

@@ -5,26 +5,23 @@
 #include <vector>
 
 #include "tessera/eval/perplexity.h"
+#include "tessera/eval/statistics.h"
 
 namespace tessera {
 
-/// Of values over all predictions.
-struct Distribution {
-  double mean = 0, standard_error = 0, median = 0, percentile_99 = 0, max = 0;
-};
-
 struct ModelComparison {
   Perplexity perplexity;
-  double nll_difference = 0;        ///< mean over windows of NLL - NLL of the reference, nats a token
-  double nll_difference_error = 0;  ///< its standard error: paired, so far smaller than that of either NLL
-  Distribution kl;                  ///< KL(reference || this), nats a token
+  /// Over windows, of NLL - NLL of the reference, nats a token. Paired, so its error is far below that of
+  /// either NLL.
+  MeanError nll_difference;
+  Distribution kl;                  ///< KL(reference || this) over all predictions, nats a token
   double top_agreement = 0;         ///< share of predictions whose likeliest token is the reference's
   std::vector<double> layer_error;  ///< ||h - h_ref|| / ||h_ref|| of the residual stream behind each block
 };
 
 struct Comparison {
   Perplexity reference;
-  std::vector<ModelComparison> candidates;
+  std::vector<ModelComparison> candidates = {};
 };
 
 /// Runs all models side by side, a piece of a window at a time: nothing but the reference's logits and

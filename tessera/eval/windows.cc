@@ -25,7 +25,7 @@ std::string_view bos_policy(Protocol protocol) {
 Windows cut_windows(std::span<const int32_t> ids, const WindowOptions& options, const ModelSpec& spec,
                     std::optional<int32_t> bos) {
   const bool llama_cpp = options.protocol == Protocol::kLlamaCpp;
-  Windows windows{.protocol = options.protocol, .length = options.window, .ids = {}};
+  Windows windows{.protocol = options.protocol, .length = options.window};
   if (windows.length == 0) windows.length = llama_cpp ? 512 : spec.max_positions;
   if (windows.length < 4 || windows.length > spec.max_positions) {
     throw Error("windows of {} tokens are not possible: at least 4, at most the model's context of {}",

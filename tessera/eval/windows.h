@@ -31,9 +31,9 @@ struct WindowOptions {
 /// Consecutive windows of a text; ids left over at its end are dropped.
 struct Windows {
   Protocol protocol = Protocol::kGptq;
-  int64_t length = 0;           ///< ids a window
-  int64_t first_predicted = 1;  ///< the ids first_predicted .. length - 1 of each window are predicted
-  std::vector<int32_t> ids;     ///< [count() * length]
+  int64_t length = 0;             ///< ids a window
+  int64_t first_predicted = 1;    ///< the ids first_predicted .. length - 1 of each window are predicted
+  std::vector<int32_t> ids = {};  ///< [count() * length]
 
   int64_t count() const { return static_cast<int64_t>(ids.size()) / length; }
   int64_t predictions_per_window() const { return length - first_predicted; }
