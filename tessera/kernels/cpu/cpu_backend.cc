@@ -1,0 +1,162 @@
+// The CPU backend: every operation of Backend, spread over the threads.
+#include <cassert>
+#include <cstring>
+
+#include "tessera/base/error.h"
+#include "tessera/base/parallel.h"
+#include "tessera/kernels/cpu/attention.h"
+#include "tessera/kernels/cpu/float_linear.h"
+#include "tessera/kernels/cpu/integer_linear.h"
+#include "tessera/kernels/cpu/isa.h"
+
+namespace tessera {
+namespace {
+
+class CpuBuffer : public Buffer {
+ public:
+  explicit CpuBuffer(size_t bytes) : memory_(bytes + kOverread), bytes_(bytes) {}
+  void* data() override { return memory_.data(); }
+  size_t bytes() const override { return bytes_; }
+
+ private:
+  static constexpr size_t kOverread = 4 * kPanel;  ///< attention reads whole panels of the last value row
+  AlignedBytes memory_;
+  size_t bytes_;
+};
+
+const CpuKernels& kernels_for(CpuIsa isa) {
+  switch (isa) {
+    case CpuIsa::kAvx512Vnni:
+      return avx512vnni_kernels();
+    case CpuIsa::kAvx2:
+      return avx2_kernels();
+    case CpuIsa::kGeneric:
+      break;
+  }
+  return generic_kernels();
+}
+
+class CpuBackend : public Backend {
+ public:
+  explicit CpuBackend(CpuIsa isa) : kernels_(kernels_for(isa)) {}
+
+  std::string name() const override {
+    const int threads = thread_count();
+    return fmt::format("cpu {}, {} thread{}", name_of(kernels_.isa), threads, threads == 1 ? "" : "s");
+  }
+
+  std::unique_ptr<Buffer> allocate(size_t bytes) override { return std::make_unique<CpuBuffer>(bytes); }
+  void upload(Buffer& to, std::span<const std::byte> from) override {
+    assert(from.size() <= to.bytes());
+    std::memcpy(to.data(), from.data(), from.size());
+  }
+  void download(const float* from, std::span<float> to) override {
+    std::memcpy(to.data(), from, to.size_bytes());
+  }
+
+  std::unique_ptr<Linear> load(const QuantizedLinear& linear) override {
+    return std::make_unique<IntegerLinear>(linear, kernels_);
+  }
+  std::unique_ptr<Linear> load(const TensorView& weight, std::span<const float> bias) override {
+    return std::make_unique<FloatLinear>(weight, bias, kernels_);
+  }
+  std::unique_ptr<LinearInput> make_input(int64_t max_tokens, int64_t max_width) override {
+    auto input = std::make_unique<CpuInput>();
+    input->reserve_floats(max_tokens, max_width);
+    return input;
+  }
+
+  void embed(const Linear& table, std::span<const int32_t> ids, float* out) override {
+    const auto& rows = dynamic_cast<const FloatLinear&>(table);
+    for (int32_t id : ids) {
+      rows.copy_row(id, out);
+      out += rows.k_in();
+    }
+  }
+
+  void norm(const float* x, int64_t m, const NormWeights& weights, const Linear& reader,
+            LinearInput& out) override {
+    const int64_t width = reader.k_in();
+    const float* bias = weights.bias ? weights.bias->floats() : nullptr;
+    produce(m, reader, out, [&](int64_t t, float* row) {
+      kernels_.norm(x + t * width, width, weights, weights.gain->floats(), bias, row);
+      return static_cast<const float*>(row);
+    });
+  }
+
+  void prepare(const float* x, int64_t m, const Linear& reader, LinearInput& out) override {
+    produce(m, reader, out, [&](int64_t t, float*) { return x + t * reader.k_in(); });
+  }
+
+  void glu(const float* gate, const float* up, int64_t m, GluActivation activation, const Linear& reader,
+           LinearInput& out) override {
+    const int64_t width = reader.k_in();
+    produce(m, reader, out, [&](int64_t t, float* row) {
+      kernels_.glu(gate ? gate + t * width : nullptr, up + t * width, width, activation, row);
+      return static_cast<const float*>(row);
+    });
+  }
+
+  void linear(const Linear& weights, const LinearInput& input, int64_t m, float* y,
+              bool accumulate) override {
+    const auto& rows = static_cast<const CpuInput&>(input);
+    if (const auto* integer = dynamic_cast<const IntegerLinear*>(&weights)) {
+      integer->forward(rows, m, y, accumulate);
+    } else {
+      dynamic_cast<const FloatLinear&>(weights).forward(rows, m, y, accumulate);
+    }
+  }
+
+  void rope(float* q, float* k, int64_t m, int64_t first, int64_t n_heads, int64_t n_kv_heads,
+            int64_t head_dim, const RopeTable& table) override {
+    rotate_heads(q, m, first, n_heads, head_dim, table.cos->floats(), table.sin->floats());
+    rotate_heads(k, m, first, n_kv_heads, head_dim, table.cos->floats(), table.sin->floats());
+  }
+
+  void append(KvCache& cache, int64_t layer, const float* k, const float* v, int64_t m) override {
+    append_to_cache(kernels_, cache, layer, k, v, m);
+  }
+
+  void attention(const float* q, const KvCache& cache, int64_t layer, int64_t m, int64_t n_heads,
+                 int64_t window, float* out) override {
+    attend_all(kernels_, q, cache, layer, m, n_heads, window, out);
+  }
+
+  void add(const float* x, int64_t count, float* y) override {
+    for (int64_t i = 0; i < count; ++i) y[i] += x[i];
+  }
+
+ private:
+  /// Fills `out` for `reader`. make_row(t, buffer) gives row t, in the buffer or elsewhere.
+  template <class MakeRow>
+  void produce(int64_t m, const Linear& reader, LinearInput& out, const MakeRow& make_row) {
+    auto& input = static_cast<CpuInput&>(out);
+    const int64_t width = reader.k_in();
+    if (const auto* integer = dynamic_cast<const IntegerLinear*>(&reader)) {
+      integer->reserve(input, m);
+      parallel_for(m, [&](int64_t t) {
+        thread_local std::vector<float> buffer;
+        buffer.resize(static_cast<size_t>(width));
+        integer->quantize_row(make_row(t, buffer.data()), t, input);
+      });
+      return;
+    }
+    float* rows = input.reserve_floats(m, width);
+    parallel_for(m, [&](int64_t t) {
+      float* row = rows + t * input.float_stride();
+      const float* made = make_row(t, row);
+      if (made != row) std::memcpy(row, made, static_cast<size_t>(width) * sizeof(float));
+    });
+  }
+
+  const CpuKernels& kernels_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(CpuIsa isa) {
+  if (!processor_has(isa)) throw Error("this processor lacks the instruction set {}", name_of(isa));
+  return std::make_unique<CpuBackend>(isa);
+}
+
+}  // namespace tessera

@@ -1,0 +1,174 @@
+// Float products for every instruction set. Included like row_ops-inl.h, behind it.
+//
+//   out[m][n] = sum_k x[m][k] * w[n][k]          w in 32- or 16-bit floats, row-major, as in the checkpoint
+//
+// Few tokens (up to kDotRows): dot products along k, 16 sums at a time; each weight is read once, at the
+// speed of memory. More tokens: 32 rows of w are transposed in chunks of k into a float panel [k][32] in the
+// L1/L2 cache, which serves all tokens through a register tile of kTileRows x 32 (outer products): the
+// transposition costs about 4 / m of the products.
+#include <cstdint>
+
+#include "tessera/kernels/cpu/kernel_table.h"
+
+namespace tessera {
+namespace {
+
+constexpr int64_t kDotRows = 4;
+constexpr int64_t kFloatChunk = 256;  ///< inputs of a transposed panel: 32 KiB
+
+/// out [kTokens][2 * kLanes] += x [kTokens, k] * b [k, 2 * kLanes]. With few tokens several rows of b go to
+/// separate sums, which hides the latency of the multiply-add.
+template <int kTokens, class T>
+void float_tile(const FloatRows& x, const T* b, int64_t ldb, int64_t k, float* out, int64_t ldo) {
+  constexpr int kInterleave = kTokens == 1 ? 4 : kTokens == 2 ? 2 : 1;
+  Lanes sum[kInterleave][kTokens][2] = {};
+  const auto step = [&](int64_t i, int slot) {
+    const Lanes b0 = Lanes::load(b + i * ldb), b1 = Lanes::load(b + i * ldb + kLanes);
+    for (int t = 0; t < kTokens; ++t) {
+      const Lanes xi = Lanes::set(x.data[t * x.stride + i]);
+      sum[slot][t][0] = fused(xi, b0, sum[slot][t][0]);
+      sum[slot][t][1] = fused(xi, b1, sum[slot][t][1]);
+    }
+  };
+  int64_t i = 0;
+  for (; i + kInterleave <= k; i += kInterleave) {
+    for (int slot = 0; slot < kInterleave; ++slot) step(i + slot, slot);
+  }
+  for (; i < k; ++i) step(i, 0);
+  for (int t = 0; t < kTokens; ++t) {
+    for (int half = 0; half < 2; ++half) {
+      Lanes total = Lanes::load(out + t * ldo + half * kLanes);
+      for (int slot = 0; slot < kInterleave; ++slot) total = total + sum[slot][t][half];
+      total.store(out + t * ldo + half * kLanes);
+    }
+  }
+}
+
+/// Runs float_tile() with a token count known to the compiler.
+template <class T, int kTokens = kTileRows>
+void float_tile_of(int64_t tokens, const FloatRows& x, const T* b, int64_t ldb, int64_t k, float* out,
+                   int64_t ldo) {
+  if constexpr (kTokens > 1) {
+    if (tokens < kTokens) return float_tile_of<T, kTokens - 1>(tokens, x, b, ldb, k, out, ldo);
+  }
+  float_tile<kTokens>(x, b, ldb, k, out, ldo);
+}
+
+/// All m tokens, in tiles of nearly equal height.
+template <class T>
+void float_tiles(const FloatRows& x, int64_t m, const T* b, int64_t ldb, int64_t k, float* out, int64_t ldo) {
+  const int64_t count = (m + kTileRows - 1) / kTileRows;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t begin = m * i / count, end = m * (i + 1) / count;
+    float_tile_of(end - begin, {x.data + begin * x.stride, x.stride}, b, ldb, k, out + begin * ldo, ldo);
+  }
+}
+
+/// panel [k][kPanel] = (rows 0 .. columns - 1 of w)^T, zeros in the other columns.
+template <class T>
+void transpose_panel(const T* w, int64_t ldw, int64_t columns, int64_t k, float* panel) {
+  for (int64_t first = 0; first < kPanel; first += kLanes) {
+    for_lanes(k, [&](int64_t i, auto... some) {
+      Lanes block[kLanes];
+      for (int64_t r = 0; r < kLanes; ++r) {
+        const bool exists = first + r < columns;
+        block[r] = exists ? Lanes::load(w + (first + r) * ldw + i, some...) : Lanes::set(0);
+      }
+      transpose(block);
+      const int64_t rows = k - i < kLanes ? k - i : kLanes;
+      for (int64_t r = 0; r < rows; ++r) block[r].store(panel + (i + r) * kPanel + first);
+    });
+  }
+}
+
+/// Lane i: the sum of the lanes of a[i]. Destroys a.
+inline Lanes sums(Lanes (&a)[kLanes]) {
+  transpose(a);
+  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) a[i] = a[i] + a[i + half];
+  }
+  return a[0];
+}
+
+/// result[t * (16 / kTokens) + o] = x[t] . w[o] for 16 / kTokens rows of w; rows from `columns` on repeat the
+/// last one.
+template <int kTokens, class T>
+void dot_block(const FloatRows& x, const T* w, int64_t ldw, int64_t columns, int64_t k, float* result) {
+  constexpr int kOutputs = kLanes / kTokens, kAtOnce = kDotSums / kTokens;
+  Lanes all[kLanes];
+  for (int first = 0; first < kOutputs; first += kAtOnce) {
+    const T* rows[kAtOnce];
+    for (int o = 0; o < kAtOnce; ++o) rows[o] = w + (first + o < columns ? first + o : columns - 1) * ldw;
+    Lanes sum[kTokens][kAtOnce] = {};
+    for_lanes(k, [&](int64_t i, auto... some) {
+      Lanes xi[kTokens];
+      for (int t = 0; t < kTokens; ++t) xi[t] = Lanes::load(x.data + t * x.stride + i, some...);
+      for (int o = 0; o < kAtOnce; ++o) {
+        const Lanes wi = Lanes::load(rows[o] + i, some...);
+        for (int t = 0; t < kTokens; ++t) sum[t][o] = fused(xi[t], wi, sum[t][o]);
+      }
+    });
+    for (int t = 0; t < kTokens; ++t) {
+      for (int o = 0; o < kAtOnce; ++o) all[t * kOutputs + first + o] = sum[t][o];
+    }
+  }
+  sums(all).store(result);
+}
+
+template <int kTokens, class T>
+void dot_tokens(const FloatRows& x, const T* w, int64_t ldw, int64_t columns, int64_t k, float* out,
+                int64_t ldo) {
+  constexpr int64_t kOutputs = kLanes / kTokens;
+  for (int64_t first = 0; first < columns; first += kOutputs) {
+    float result[kLanes];
+    dot_block<kTokens>(x, w + first * ldw, ldw, columns - first, k, result);
+    for (int t = 0; t < kTokens; ++t) {
+      for (int64_t o = 0; o < kOutputs; ++o) out[t * ldo + first + o] = result[t * kOutputs + o];
+    }
+  }
+}
+
+template <class T>
+void typed_float_panel(const FloatRows& x, int64_t m, const T* w, int64_t ldw, int64_t columns, int64_t k,
+                       float* out, int64_t ldo) {
+  if (m <= kDotRows) {
+    if (m == 4) return dot_tokens<4>(x, w, ldw, columns, k, out, ldo);
+    if (m >= 2) dot_tokens<2>(x, w, ldw, columns, k, out, ldo);
+    if (m % 2 == 1) {
+      dot_tokens<1>({x.data + (m - 1) * x.stride, x.stride}, w, ldw, columns, k, out + (m - 1) * ldo, ldo);
+    }
+    return;
+  }
+  for (int64_t t = 0; t < m; ++t) {
+    Lanes::set(0).store(out + t * ldo);
+    Lanes::set(0).store(out + t * ldo + kLanes);
+  }
+  alignas(64) float panel[kFloatChunk * kPanel];
+  for (int64_t i = 0; i < k; i += kFloatChunk) {
+    const int64_t count = k - i < kFloatChunk ? k - i : kFloatChunk;
+    transpose_panel(w + i, ldw, columns, count, panel);
+    float_tiles({x.data + i, x.stride}, m, panel, kPanel, count, out, ldo);
+  }
+}
+
+/// visit(pointer to the elements) with their real type.
+template <class Visit>
+void with_type(const StoredMatrix& matrix, const Visit& visit) {
+  if (matrix.dtype == DType::kF32) return visit(static_cast<const float*>(matrix.data));
+  if (matrix.dtype == DType::kF16) return visit(static_cast<const Half*>(matrix.data));
+  visit(static_cast<const BFloat16*>(matrix.data));
+}
+
+void float_panel(const FloatRows& x, int64_t m, const StoredMatrix& w, int64_t columns, int64_t k, float* out,
+                 int64_t ldo) {
+  with_type(w, [&](auto* data) { typed_float_panel(x, m, data, w.stride, columns, k, out, ldo); });
+}
+
+void to_float(const StoredMatrix& from, int64_t count, float* to) {
+  with_type(from, [&](auto* data) {
+    for_lanes(count, [&](int64_t i, auto... some) { Lanes::load(data + i, some...).store(to + i, some...); });
+  });
+}
+
+}  // namespace
+}  // namespace tessera

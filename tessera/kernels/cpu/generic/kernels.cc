@@ -1,0 +1,20 @@
+// The CPU kernels for generic.
+#include "tessera/kernels/cpu/kernel_table.h"
+// The order matters: each uses what stands before it.
+// clang-format off
+#include "tessera/kernels/cpu/generic/lanes.h"
+#include "tessera/kernels/cpu/generic/integer_panel.h"
+#include "tessera/kernels/cpu/row_ops-inl.h"
+#include "tessera/kernels/cpu/float_matmul-inl.h"
+#include "tessera/kernels/cpu/attention-inl.h"
+// clang-format on
+
+namespace tessera {
+
+const CpuKernels& generic_kernels() {
+  static constexpr CpuKernels kTable = {CpuIsa::kGeneric, norm,        glu,    quantize, integer_panel,
+                                        integer_epilogue, float_panel, attend, to_float, to_half};
+  return kTable;
+}
+
+}  // namespace tessera

@@ -1,0 +1,261 @@
+// Integer layers against format/reference.h: accumulators and outputs bit for bit, on every instruction set.
+#include "tessera/kernels/cpu/integer_linear.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tessera/base/error.h"
+#include "tessera/base/parallel.h"
+#include "tessera/format/reference.h"
+#include "tessera/kernels/cpu/isa.h"
+#include "tessera/kernels/cpu/test_layers.h"
+
+namespace tessera {
+namespace {
+
+struct Output {
+  std::vector<int32_t> acc;
+  std::vector<float> y;
+};
+
+Output run(CpuIsa isa, const QuantizedLinear& layer, const std::vector<float>& x, int64_t m,
+           bool accumulate = false, int threads = 1) {
+  set_thread_count(threads);
+  const auto backend = make_cpu_backend(isa);
+  const auto linear = backend->load(layer);
+  EXPECT_EQ(linear->info().isa, name_of(isa));
+  const auto input = backend->make_input(m, layer.k_in());
+  backend->prepare(x.data(), m, *linear, *input);
+  Output out{std::vector<int32_t>(static_cast<size_t>(m * layer.n)),
+             std::vector<float>(static_cast<size_t>(m * layer.n), accumulate ? 0.25f : 7.0f)};
+  static_cast<IntegerLinear&>(*linear).accumulators(static_cast<CpuInput&>(*input), m, out.acc);
+  backend->linear(*linear, *input, m, out.y.data(), accumulate);
+  return out;
+}
+
+/// Equality in every bit; NaN equals NaN.
+void expect_same(const std::vector<float>& a, const std::vector<float>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (std::isnan(a[i]) && std::isnan(b[i])) continue;
+    ASSERT_EQ(a[i], b[i]) << "at " << i;
+  }
+}
+
+void expect_exact(const QuantizedLinear& layer, const std::vector<float>& x, int64_t m) {
+  std::vector<int32_t> acc;
+  std::vector<float> y(static_cast<size_t>(m * layer.n));
+  reference_forward(layer, x, m, y, &acc);
+  for (CpuIsa isa : available_cpu_isas()) {
+    SCOPED_TRACE(name_of(isa));
+    const Output out = run(isa, layer, x, m);
+    ASSERT_EQ(out.acc, acc);
+    expect_same(out.y, y);
+  }
+}
+
+constexpr int64_t kTokens[] = {1, 2, 3, 5, 8, 15, 16, 17, 33, 128};
+constexpr int64_t kOutputs[] = {1, 7, 16, 31, 33, 64, 100};
+constexpr int64_t kInputs[] = {2, 6, 30, 32, 62, 64, 66, 128, 130, 512, 1408};
+
+/// Every K with some N and M, so that each value of each meets several of the others.
+template <class Body>
+void for_shapes(const Body& body) {
+  for (size_t i = 0; i < std::size(kInputs); ++i) {
+    for (size_t j = 0; j < std::size(kTokens); ++j) {
+      body(kTokens[j], kOutputs[(i + 3 * j) % std::size(kOutputs)], kInputs[i]);
+    }
+  }
+}
+
+TEST(IntegerLinear, EightBitsMatchForEveryRemainder) {
+  for_shapes([&](int64_t m, int64_t n, int64_t k) {
+    SCOPED_TRACE(testing::Message() << m << " x " << n << " x " << k + 1);
+    const auto layer = random_layer({.format = WeightFormat::kInt8, .n = n, .k = k + 1}, 1);
+    expect_exact(layer, random_floats(m * (k + 1), 2), m);
+  });
+}
+
+TEST(IntegerLinear, FourBitsPerChannelMatchForEveryRemainder) {
+  for_shapes([&](int64_t m, int64_t n, int64_t k) {
+    SCOPED_TRACE(testing::Message() << m << " x " << n << " x " << k);
+    expect_exact(random_layer({.n = n, .k = k}, 3), random_floats(m * k, 4), m);
+  });
+}
+
+TEST(IntegerLinear, GroupsMatchForEveryRemainder) {
+  for (bool zeros : {false, true}) {
+    for (int64_t group : {32, 64, 128}) {
+      for (int64_t groups : {1, 3, 11}) {
+        for (int64_t m : kTokens) {
+          const int64_t n = kOutputs[static_cast<size_t>(m + groups) % std::size(kOutputs)];
+          SCOPED_TRACE(testing::Message() << m << " x " << n << " x " << groups << " groups of " << group);
+          const auto layer = random_layer({.format = WeightFormat::kUint4Grouped,
+                                           .n = n,
+                                           .k = groups * group,
+                                           .group_size = group,
+                                           .group_zeros = zeros},
+                                          5);
+          expect_exact(layer, random_floats(m * layer.k, 6), m);
+        }
+      }
+    }
+  }
+}
+
+TEST(IntegerLinear, GroupsOfOtherSizesAreExpandedToBytesAndMatch) {
+  for (int64_t group : {2, 3, 6, 16, 48}) {
+    const auto layer = random_layer({.format = WeightFormat::kUint4Grouped,
+                                     .n = 37,
+                                     .k = 10 * group,
+                                     .group_size = group,
+                                     .group_zeros = true},
+                                    7);
+    expect_exact(layer, random_floats(5 * layer.k, 8), 5);
+    const KernelInfo info = make_cpu_backend(CpuIsa::kGeneric)->load(layer)->info();
+    EXPECT_EQ(info.kernel, fmt::format("w4a8 g{} expanded to int8", group));
+    EXPECT_EQ(info.weight_bits, 8);
+  }
+}
+
+TEST(IntegerLinear, LongRowsCrossTheChunksOfK) {
+  for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
+    for (int64_t m : {1, 2, 40}) {
+      const auto layer = random_layer({.format = format, .n = 33, .k = 3 * 1408, .group_size = 1408}, 9);
+      expect_exact(layer, random_floats(m * layer.k, 10), m);
+    }
+  }
+}
+
+TEST(IntegerLinear, ExtremeCodesDoNotSaturate) {
+  const int64_t k = 1408;
+  std::vector<float> inputs[] = {std::vector<float>(static_cast<size_t>(3 * k), 1.0f),
+                                 std::vector<float>(static_cast<size_t>(3 * k), -1.0f),
+                                 std::vector<float>(static_cast<size_t>(3 * k))};
+  for (size_t i = 0; i < inputs[2].size(); ++i) inputs[2][i] = i % 2 ? 1.0f : -1.0f;
+  for (const auto& x : inputs) {
+    for (int code : {-8, -1, 0, 7}) {
+      expect_exact(random_layer({.n = 40, .k = k, .extreme = code}, 11), x, 3);
+    }
+    for (int code : {0, 8, 15}) {
+      for (bool zeros : {false, true}) {
+        expect_exact(random_layer({.format = WeightFormat::kUint4Grouped,
+                                   .n = 40,
+                                   .k = k,
+                                   .group_size = 128,
+                                   .group_zeros = zeros,
+                                   .extreme = code},
+                                  12),
+                     x, 3);
+      }
+    }
+    for (int code : {-127, 0, 127}) {
+      expect_exact(random_layer({.format = WeightFormat::kInt8, .n = 40, .k = k, .extreme = code}, 13), x, 3);
+    }
+  }
+}
+
+TEST(IntegerLinear, OperandsOfMinus128Match) {
+  // Codes -8 times a group scale of 16.
+  auto layer = random_layer(
+      {.format = WeightFormat::kUint4Grouped, .n = 40, .k = 256, .group_size = 128, .extreme = 0}, 14);
+  for (int8_t& s : layer.group_scale.as<int8_t>()) s = 16;
+  for (int64_t group_size : {int64_t{128}, int64_t{0}}) {
+    if (group_size == 0) {  // the same weights through the byte kernel: groups of 2 are expanded
+      std::vector<int8_t> scales(static_cast<size_t>(40 * 128), 16);
+      layer.group_size = 2;
+      layer.group_scale = Tensor::from<int8_t>(scales, {40, 128});
+    }
+    expect_exact(layer, std::vector<float>(13 * 256, 1.0f), 13);
+    expect_exact(layer, std::vector<float>(256, -1.0f), 1);
+  }
+}
+
+TEST(IntegerLinear, EveryActivationFormatMatches) {
+  const ActivationFormat formats[] = {{8, true, true},  {4, true, true},  {8, false, true},
+                                      {4, false, true}, {8, true, false}, {4, true, false}};
+  for (const ActivationFormat& activation : formats) {
+    for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
+      const auto layer = random_layer(
+          {.format = format, .n = 45, .k = 192, .group_size = 64, .activation = activation, .bias = true},
+          15);
+      for (int64_t m : {1, 7, 20}) expect_exact(layer, random_floats(m * 192, 16), m);
+    }
+  }
+}
+
+TEST(IntegerLinear, OutliersAndBiasAreAddedInTheDefinedOrder) {
+  for (bool symmetric : {true, false}) {
+    const auto layer = random_layer(
+        {.n = 50, .k = 130, .activation = {4, symmetric, true}, .bias = true, .outliers = 9}, 17);
+    ASSERT_EQ(layer.k_in(), 139);
+    for (int64_t m : {1, 5, 19}) expect_exact(layer, random_floats(m * 139, 18, 3.0f), m);
+  }
+}
+
+TEST(IntegerLinear, InputMapsMatch) {
+  auto layer = random_layer({.n = 20, .k = 6}, 19);
+  layer.input_index = Tensor::from<int32_t>(std::vector<int32_t>{5, 4, 3, 2, 1, 0}, {6});
+  expect_exact(layer, random_floats(3 * 6, 20), 3);  // permutation
+  layer.input_gain = Tensor::from<float>(random_floats(6, 21), {6});
+  expect_exact(layer, random_floats(3 * 6, 22), 3);  // with gains
+  layer.input_index = Tensor::from<int32_t>(std::vector<int32_t>{0, 0, 1, 2, 3, 4, 4, 5}, {8});
+  layer.input_gain = Tensor::from<float>(random_floats(8, 23), {8});
+  layer.input_offset = Tensor::from<int32_t>(std::vector<int32_t>{0, 1, 2, 5, 6, 7, 8}, {7});
+  expect_exact(layer, random_floats(3 * 6, 24), 3);  // splits and merges
+}
+
+TEST(IntegerLinear, AccumulateAddsToTheResidualStream) {
+  const auto layer = random_layer({.n = 70, .k = 64, .bias = true}, 25);
+  const auto x = random_floats(5 * 64, 26);
+  for (CpuIsa isa : available_cpu_isas()) {
+    const Output plain = run(isa, layer, x, 5), added = run(isa, layer, x, 5, true);
+    for (size_t i = 0; i < plain.y.size(); ++i) ASSERT_EQ(added.y[i], 0.25f + plain.y[i]);
+  }
+}
+
+TEST(IntegerLinear, RowsThatAreNotFiniteGiveNanAndLeaveOthersAlone) {
+  const auto layer = random_layer({.n = 33, .k = 64}, 27);
+  auto x = random_floats(3 * 64, 28);
+  x[64 + 5] = INFINITY;
+  expect_exact(layer, x, 3);
+  EXPECT_TRUE(std::isnan(run(detect_cpu_isa(), layer, x, 3).y[33]));
+}
+
+TEST(IntegerLinear, ResultsDoNotDependOnThreadsOrOnTheBatch) {
+  const auto layer = random_layer(
+      {.format = WeightFormat::kUint4Grouped, .n = 300, .k = 256, .group_size = 64, .bias = true}, 29);
+  const int64_t m = 300;  // more than one block of tokens
+  const auto x = random_floats(m * 256, 30);
+  for (CpuIsa isa : available_cpu_isas()) {
+    const Output one = run(isa, layer, x, m), three = run(isa, layer, x, m, false, 3);
+    EXPECT_EQ(one.acc, three.acc);
+    EXPECT_EQ(one.y, three.y);
+    const Output single = run(isa, layer, {x.end() - 256, x.end()}, 1);
+    EXPECT_TRUE(std::equal(single.y.begin(), single.y.end(), one.y.end() - 300));
+  }
+}
+
+TEST(IntegerLinear, InfoSaysWhatRuns) {
+  const auto layer = random_layer(
+      {.format = WeightFormat::kUint4Grouped, .k = 256, .group_size = 128, .activation = {4, true, true}},
+      31);
+  for (CpuIsa isa : available_cpu_isas()) {
+    const auto backend = make_cpu_backend(isa);
+    const KernelInfo info = backend->load(layer)->info();
+    EXPECT_EQ(info.kernel, "w4a4 g128");
+    EXPECT_EQ(info.isa, name_of(isa));
+    EXPECT_EQ(info.weight_bits, 4);
+    EXPECT_EQ(info.activation_bits, 4);
+    EXPECT_NE(backend->name().find(name_of(isa)), std::string::npos);
+  }
+}
+
+TEST(IntegerLinear, RefusesARowThatCouldOverflow) {
+  const auto layer = random_layer({.n = 1, .k = kMaxIntegerK + 1}, 32);
+  EXPECT_THROW(make_cpu_backend(CpuIsa::kGeneric)->load(layer), Error);
+}
+
+}  // namespace
+}  // namespace tessera

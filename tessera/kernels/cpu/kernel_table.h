@@ -1,0 +1,114 @@
+// What an instruction set must provide: single-threaded functions on rows and tiles. The algorithms around
+// them (threads, blocking over tokens, memory) are written once in this folder.
+#pragma once
+
+#include <cstdint>
+
+#include "tessera/base/dtype.h"
+#include "tessera/kernels/backend.h"
+#include "tessera/kernels/cpu/packed_weights.h"
+
+namespace tessera {
+
+/// How a row becomes codes; see format/reference.h.
+struct RowQuantizer {
+  enum class Kind : uint8_t { kSymmetric, kAsymmetric, kStatic } kind = Kind::kSymmetric;
+  int bits = 8;
+  float static_scale = 0;
+};
+
+/// Quantized tokens, as the integer kernels read them. Arrays over tokens; the codes of one token are
+/// `stride` bytes apart from those of the next and zero from column k to the layer's k_padded.
+struct CodeRows {
+  int8_t* codes = nullptr;        ///< [m][stride]
+  int64_t stride = 0;             ///< a multiple of 64
+  float* scale = nullptr;         ///< [m]
+  int32_t* zero_point = nullptr;  ///< [m]
+  int32_t* sum = nullptr;         ///< [m]: sum of the codes
+  /// [m][stride / 32][2]: sums of the codes with k % 4 < 2 and k % 4 >= 2, over 32 columns. AVX2 only.
+  int16_t* pair_sum = nullptr;
+
+  /// The rows from `token` on.
+  CodeRows from(int64_t token) const {
+    return {codes + token * stride, stride,      scale + token,
+            zero_point + token,     sum + token, pair_sum + token * (stride / kKBlock) * 2};
+  }
+};
+
+/// Float rows `stride` elements apart.
+struct FloatRows {
+  const float* data = nullptr;
+  int64_t stride = 0;
+};
+
+/// A matrix of 16- or 32-bit floats, rows `stride` elements apart, as it lies in a checkpoint or a cache.
+struct StoredMatrix {
+  DType dtype = DType::kF32;  ///< kF32, kF16 or kBF16
+  const void* data = nullptr;
+  int64_t stride = 0;
+
+  /// The rows from `row` on.
+  StoredMatrix from(int64_t row) const {
+    const int64_t bytes = row * stride * (dtype == DType::kF32 ? 4 : 2);
+    return {dtype, static_cast<const std::byte*>(data) + bytes, stride};
+  }
+};
+
+/// The part of an integer layer's epilogue that belongs to one panel of kPanel outputs.
+struct Epilogue {
+  const float* scale = nullptr;           ///< [kPanel]
+  const int32_t* row_sum = nullptr;       ///< [kPanel], or null: symmetric activations
+  const float* bias = nullptr;            ///< [kPanel], or null
+  int64_t outliers = 0;                   ///< columns that bypass quantization
+  const float* outlier_weight = nullptr;  ///< [outliers][kPanel]
+  FloatRows outlier_input;                ///< [m][outliers]
+  int64_t columns = kPanel;               ///< outputs that exist
+  bool accumulate = false;                ///< y += instead of y =
+};
+
+/// Query rows that share one head's keys and values.
+struct AttentionRows {
+  const float* q = nullptr;  ///< row r at q + r * stride, head_dim floats
+  float* out = nullptr;      ///< same layout
+  int64_t count = 0;         ///< at most kAttentionRows
+  int64_t stride = 0;
+  int64_t first_position = 0;  ///< position of row 0
+  int64_t position_step = 1;   ///< 1: consecutive tokens of one head; 0: heads of one token
+  int64_t window = 0;          ///< 0: sees everything before
+  StoredMatrix keys, values;   ///< [positions][head_dim]
+  int64_t head_dim = 0;
+};
+
+constexpr int64_t kTokenBlock = 240;    ///< tokens whose accumulators a thread holds for one panel
+constexpr int64_t kAttentionRows = 48;  ///< query rows that one call of attend() takes
+constexpr int64_t kMaxHeadDim = 256;
+
+struct CpuKernels {
+  CpuIsa isa;
+  /// RMSNorm or LayerNorm of one row; bias may be null.
+  void (*norm)(const float* x, int64_t width, const NormWeights& weights, const float* gain,
+               const float* bias, float* y);
+  /// activation(gate) * up, or activation(up) when gate is null.
+  void (*glu)(const float* gate, const float* up, int64_t width, GluActivation activation, float* y);
+  /// Codes of x [k] into row 0 of `out`, zeros up to k_padded.
+  void (*quantize)(const float* x, int64_t k, int64_t k_padded, const RowQuantizer& how, const CodeRows& out);
+  /// acc [m][kPanel] = codes * panel^T, m <= kTokenBlock; acc is aligned to 64 bytes.
+  void (*integer_panel)(const PackedWeights& weights, int64_t panel, const CodeRows& x, int64_t m,
+                        int32_t* acc);
+  /// y [m] rows ldy apart from acc [m][kPanel], in the order of format/reference.h.
+  void (*integer_epilogue)(const Epilogue& epilogue, const CodeRows& x, int64_t m, int32_t* acc, float* y,
+                           int64_t ldy);
+  /// out [m][kPanel], rows ldo apart, = x [m, k] * (rows 0 .. columns - 1 of w)^T; what lies beyond `columns`
+  /// is undefined.
+  void (*float_panel)(const FloatRows& x, int64_t m, const StoredMatrix& w, int64_t columns, int64_t k,
+                      float* out, int64_t ldo);
+  void (*attend)(const AttentionRows& rows);
+  void (*to_float)(const StoredMatrix& from, int64_t count, float* to);
+  void (*to_half)(const float* from, int64_t count, Half* to);
+};
+
+const CpuKernels& generic_kernels();
+const CpuKernels& avx2_kernels();
+const CpuKernels& avx512vnni_kernels();
+
+}  // namespace tessera

@@ -1,0 +1,232 @@
+// Norm, gated activation and quantization of one row, for every instruction set. Included once by each ISA's
+// kernels.cc, behind its lanes.h; everything here has internal linkage, so no code of one ISA can be linked
+// into another.
+//
+// The order of all float operations is the same for every ISA (16 lanes, no fused multiply-add), so all of
+// them make the same codes of the same row. A row is at most some 100 KB and stays in the cache between the
+// passes.
+#include <cstdint>
+
+#include "tessera/kernels/cpu/kernel_table.h"
+
+namespace tessera {
+namespace {
+
+constexpr int64_t kLanes = 16;
+
+/// body(i) or body(i, Some) for i = 0, 16, ... < n.
+template <class Body>
+void for_lanes(int64_t n, const Body& body) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) body(i);
+  if (i < n) body(i, Some(n - i));
+}
+
+/// The values of 16 lanes folded in halves: 0 with 8, then 0 with 4, and so on.
+template <class Op>
+float fold(Lanes lanes, const Op& op) {
+  float v[kLanes];
+  lanes.store(v);
+  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) v[i] = op(v[i], v[i + half]);
+  }
+  return v[0];
+}
+inline float sum(Lanes lanes) {
+  return fold(lanes, [](float a, float b) { return a + b; });
+}
+inline float highest(Lanes lanes) {
+  return fold(lanes, [](float a, float b) { return a > b ? a : b; });
+}
+inline float lowest(Lanes lanes) {
+  return fold(lanes, [](float a, float b) { return a < b ? a : b; });
+}
+
+/// e^x within 2 ulp for x in [-87, 88]; beyond, the value at the end of that interval. NaN stays NaN.
+/// x = n ln 2 + r, |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 7 (remainder below 2^-27).
+inline Lanes exponential(Lanes x) {
+  x = min(Lanes::set(88.0f), max(Lanes::set(-87.0f), x));
+  const Lanes n = (x * Lanes::set(1.44269504f)).round();
+  const Lanes r = (x - n * Lanes::set(0.693359375f)) + n * Lanes::set(2.12194440e-4f);
+  constexpr float kTaylor[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
+  Lanes p = Lanes::set(1.0f / 5040);
+  for (float c : kTaylor) p = p * r + Lanes::set(c);
+  return p * Lanes::power_of_two(n);
+}
+
+inline Lanes silu(Lanes x) {
+  return x / (Lanes::set(1) + exponential(Lanes::set(0) - x));
+}
+
+/// x * Phi(x). erf by formula 7.1.26 of Abramowitz and Stegun, absolute error below 1.5e-7.
+inline Lanes gelu(Lanes x) {
+  const Lanes z = (x * Lanes::set(0.707106781f)).abs();
+  const Lanes t = Lanes::set(1) / (Lanes::set(1) + Lanes::set(0.3275911f) * z);
+  constexpr float kErf[] = {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f};
+  Lanes p = Lanes::set(1.061405429f);
+  for (float c : kErf) p = p * t + Lanes::set(c);
+  const Lanes tail = Lanes::set(0.5f) * p * t * exponential(Lanes::set(0) - z * z);  // Phi(-|x|)
+  return x * where_negative(x, tail, Lanes::set(1) - tail);
+}
+
+inline Lanes activate(Lanes x, GluActivation activation) {
+  switch (activation) {
+    case GluActivation::kSilu:
+      return silu(x);
+    case GluActivation::kRelu:
+      return max(Lanes::set(0), x);
+    case GluActivation::kGelu:
+      return gelu(x);
+  }
+  return x;
+}
+
+void glu(const float* gate, const float* up, int64_t width, GluActivation activation, float* y) {
+  for_lanes(width, [&](int64_t i, auto... some) {
+    Lanes value = Lanes::load(up + i, some...);
+    if (gate) {
+      value = activate(Lanes::load(gate + i, some...), activation) * value;
+    } else {
+      value = activate(value, activation);
+    }
+    value.store(y + i, some...);
+  });
+}
+
+void norm(const float* x, int64_t width, const NormWeights& weights, const float* gain, const float* bias,
+          float* y) {
+  const auto count = static_cast<float>(width);
+  float mean = 0;
+  if (weights.layer_norm) {
+    Lanes total = Lanes::set(0);
+    for_lanes(width, [&](int64_t i, auto... some) { total = total + Lanes::load(x + i, some...); });
+    mean = sum(total) / count;
+  }
+  Lanes squares = Lanes::set(0);
+  for_lanes(width, [&](int64_t i, auto... some) {
+    const Lanes d = Lanes::load(x + i, some...) - Lanes::set(mean);
+    d.store(y + i, some...);
+    const Lanes kept = Lanes::load(y + i, some...);  // lanes beyond the row are 0 again
+    squares = squares + kept * kept;
+  });
+  const Lanes inverse = Lanes::set(1.0f / __builtin_sqrtf(sum(squares) / count + weights.eps));
+  for_lanes(width, [&](int64_t i, auto... some) {
+    Lanes value = Lanes::load(y + i, some...) * inverse * Lanes::load(gain + i, some...);
+    if (bias) value = value + Lanes::load(bias + i, some...);
+    value.store(y + i, some...);
+  });
+}
+
+/// What a quantizer must know of a row.
+struct RowRange {
+  float lo, hi;  ///< both include 0
+  bool finite;
+};
+
+RowRange range_of(const float* x, int64_t k) {
+  Lanes lo = Lanes::set(0), hi = Lanes::set(0), poison = Lanes::set(0);
+  for_lanes(k, [&](int64_t i, auto... some) {
+    const Lanes v = Lanes::load(x + i, some...);
+    lo = min(lo, v);
+    hi = max(hi, v);
+    poison = poison + v * Lanes::set(0);  // 0, or NaN for an infinity or NaN
+  });
+  return {lowest(lo), highest(hi), sum(poison) == 0};
+}
+
+/// codes = clamp(transform(x), lo, hi) - shift, rounded by `transform`.
+template <class Transform>
+void store_codes(const float* x, int64_t k, float lo, float hi, float shift, int8_t* codes,
+                 const Transform& transform) {
+  for_lanes(k, [&](int64_t i, auto... some) {
+    const Lanes rounded = transform(Lanes::load(x + i, some...));
+    (min(Lanes::set(hi), max(Lanes::set(lo), rounded)) - Lanes::set(shift)).store_codes(codes + i, some...);
+  });
+}
+
+/// Codes 0, scale and zero point as given.
+void quantize_to_zero(int64_t k_padded, float scale, const CodeRows& out) {
+  __builtin_memset(out.codes, 0, static_cast<size_t>(k_padded));
+  out.scale[0] = scale;
+  out.zero_point[0] = 0;
+}
+
+void quantize_row_symmetric(const float* x, int64_t k, int bits, const RowRange& range, const CodeRows& out) {
+  const auto qmax = static_cast<float>((1 << (bits - 1)) - 1);
+  const float absmax = -range.lo > range.hi ? -range.lo : range.hi;
+  if (absmax < 0x1p-100f) return quantize_to_zero(k, 0, out);
+  const Lanes inverse = Lanes::set(qmax / absmax);
+  store_codes(x, k, -qmax, qmax, 0, out.codes, [&](Lanes v) { return (v * inverse).round(); });
+  out.scale[0] = absmax / qmax;
+  out.zero_point[0] = 0;
+}
+
+void quantize_row_asymmetric(const float* x, int64_t k, int bits, RowRange range, const CodeRows& out) {
+  const auto levels = static_cast<float>((1 << bits) - 1);
+  const int half = 1 << (bits - 1);
+  if (range.hi - range.lo < 0x1p-100f) range = {0, 1, true};
+  const float scale = (range.hi - range.lo) / levels;
+  const float zero = __builtin_nearbyintf(-range.lo / scale);
+  const Lanes divisor = Lanes::set(scale), shift = Lanes::set(zero);
+  store_codes(x, k, 0, levels, static_cast<float>(half), out.codes,
+              [&](Lanes v) { return (v / divisor).round() + shift; });
+  out.scale[0] = scale;
+  out.zero_point[0] = static_cast<int32_t>(zero) - half;
+}
+
+void quantize_row_static(const float* x, int64_t k, int bits, float scale, const CodeRows& out) {
+  const auto qmax = static_cast<float>((1 << (bits - 1)) - 1);
+  const Lanes divisor = Lanes::set(scale);
+  store_codes(x, k, -qmax, qmax, 0, out.codes, [&](Lanes v) { return (v / divisor).round(); });
+  out.scale[0] = scale;
+  out.zero_point[0] = 0;
+}
+
+void quantize(const float* x, int64_t k, int64_t k_padded, const RowQuantizer& how, const CodeRows& out) {
+  const RowRange range = range_of(x, k);
+  if (!range.finite) {
+    quantize_to_zero(k, __builtin_nanf(""), out);
+  } else if (how.kind == RowQuantizer::Kind::kSymmetric) {
+    quantize_row_symmetric(x, k, how.bits, range, out);
+  } else if (how.kind == RowQuantizer::Kind::kAsymmetric) {
+    quantize_row_asymmetric(x, k, how.bits, range, out);
+  } else {
+    quantize_row_static(x, k, how.bits, how.static_scale, out);
+  }
+  __builtin_memset(out.codes + k, 0, static_cast<size_t>(k_padded - k));
+  sum_codes(k_padded, out);
+}
+
+/// The integer epilogue, in the order of format/reference.h.
+void integer_epilogue(const Epilogue& e, const CodeRows& x, int64_t m, int32_t* acc, float* y, int64_t ldy) {
+  for (int64_t t = 0; t < m; ++t) {
+    int32_t* row = acc + t * kPanel;
+    if (e.row_sum) {
+      for (int64_t n = 0; n < kPanel; ++n) row[n] -= x.zero_point[t] * e.row_sum[n];
+    }
+    for (int64_t first = 0; first < e.columns; first += kLanes) {
+      Lanes value = Lanes::from_int(row + first) * Lanes::load(e.scale + first) * Lanes::set(x.scale[t]);
+      for (int64_t f = 0; f < e.outliers; ++f) {
+        const Lanes input = Lanes::set(e.outlier_input.data[t * e.outlier_input.stride + f]);
+        value = value + input * Lanes::load(e.outlier_weight + f * kPanel + first);
+      }
+      if (e.bias) value = value + Lanes::load(e.bias + first);
+      float* out = y + t * ldy + first;
+      const auto put = [&](auto... some) {
+        (e.accumulate ? Lanes::load(out, some...) + value : value).store(out, some...);
+      };
+      if (e.columns - first >= kLanes) {
+        put();
+      } else {
+        put(Some(e.columns - first));
+      }
+    }
+  }
+}
+
+void to_half(const float* from, int64_t count, Half* to) {
+  for_lanes(count, [&](int64_t i, auto... some) { Lanes::load(from + i, some...).store(to + i, some...); });
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,28 @@
+// Random integer layers and inputs. Test code only.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "tessera/format/quantized_linear.h"
+
+namespace tessera {
+
+/// Normally distributed.
+std::vector<float> random_floats(int64_t count, unsigned seed, float sigma = 1.0f);
+
+/// What a test wants of a layer. Codes are random over their whole range unless `extreme` is set.
+struct LayerOptions {
+  WeightFormat format = WeightFormat::kInt4;
+  int64_t n = 32, k = 64, group_size = 0;
+  ActivationFormat activation = {};
+  bool group_zeros = false, bias = false;
+  int64_t outliers = 0;
+  /// When set, all codes have this value (the nibble's, for 4 bits).
+  std::optional<int> extreme = {};
+};
+
+/// A valid layer.
+QuantizedLinear random_layer(const LayerOptions& options, unsigned seed);
+
+}  // namespace tessera
