@@ -12,7 +12,7 @@ namespace {
 class GeneratorTest : public testing::Test {
  protected:
   std::filesystem::path dir_ = std::filesystem::path(TESSERA_SOURCE_DIR) / "models/demo-llama";
-  std::unique_ptr<Backend> backend_ = make_reference_backend();
+  std::unique_ptr<Backend> backend_ = make_cpu_backend(detect_cpu_isa());
   std::unique_ptr<Model> model_ = Model::load(dir_, *backend_);
   std::unique_ptr<Tokenizer> tokenizer_ = Tokenizer::load(dir_);
   Generator generator_{*model_, *tokenizer_};

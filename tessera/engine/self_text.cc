@@ -10,13 +10,12 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t kMaxBatch = 32;                  // rows that share a pass over the weights
 constexpr int64_t kCacheBytes = int64_t{1} << 29;  // for all caches of a batch
 
 int64_t batch_size(const ModelSpec& spec, int64_t window) {
   const int64_t cache =
       2 * spec.n_layers * spec.kv_size() * window * static_cast<int64_t>(size_of(DType::kF16));
-  return std::clamp<int64_t>(kCacheBytes / cache, 1, kMaxBatch);
+  return std::clamp<int64_t>(kCacheBytes / cache, 1, Model::kMaxBatch);
 }
 
 /// Fills text [batch][window], whose first column is given.

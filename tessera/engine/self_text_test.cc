@@ -19,7 +19,7 @@ class SelfText : public testing::Test {
     Reporter silent;
     return sample_text(*model_, kBos, {.windows = windows, .window = 24, .seed = seed}, silent);
   }
-  std::unique_ptr<Backend> backend_ = make_reference_backend();
+  std::unique_ptr<Backend> backend_ = make_cpu_backend(detect_cpu_isa());
   std::unique_ptr<Model> model_ =
       Model::load(std::filesystem::path(TESSERA_SOURCE_DIR) / "models/demo-llama", *backend_);
 };

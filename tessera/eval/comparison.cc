@@ -11,12 +11,11 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kKeptFloats = int64_t{1} << 25;  // 128 MiB of the reference's logits and residual stream
-constexpr int64_t kMaxPiece = 512;
 
 /// Ids that all models run before any goes on.
 int64_t piece_length(const ModelSpec& spec) {
   const int64_t floats_per_id = spec.vocab_size + spec.n_layers * spec.hidden_size;
-  return std::clamp<int64_t>(kKeptFloats / floats_per_id, 1, kMaxPiece);
+  return std::clamp<int64_t>(kKeptFloats / floats_per_id, 1, Model::kChunk);
 }
 
 /// Consecutive ids of a window.

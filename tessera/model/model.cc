@@ -8,7 +8,6 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t kChunk = 512;                       // ids that run at once: enough rows to keep a GEMM busy
 constexpr int64_t kLogitElements = int64_t{1} << 22;  // 16 MiB of logits at once, whatever the vocabulary
 
 GluActivation to_glu(Activation activation) {
@@ -44,7 +43,7 @@ Model::Model(const std::filesystem::path& dir, ModelSpec spec,
 }
 
 void Model::allocate_scratch() {
-  logit_rows_ = std::clamp<int64_t>(kLogitElements / spec_.vocab_size, 32, kChunk);
+  logit_rows_ = std::clamp<int64_t>(kLogitElements / spec_.vocab_size, kMaxBatch, kChunk);
   const auto rows = [&](int64_t m, int64_t width) {
     return backend_.allocate(static_cast<size_t>(m * width) * sizeof(float));
   };
@@ -128,7 +127,7 @@ void Model::forward(std::span<const int32_t> ids, KvCache& cache, const LogitsVi
 
 std::span<const float> Model::decode(std::span<const int32_t> ids, std::span<KvCache> caches) {
   check_ids(ids);
-  assert(ids.size() == caches.size() && static_cast<int64_t>(ids.size()) <= logit_rows_);
+  assert(ids.size() == caches.size() && static_cast<int64_t>(ids.size()) <= kMaxBatch);
   std::vector<Segment> segments;
   for (KvCache& cache : caches) {
     check_room(cache, 1);

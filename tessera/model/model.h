@@ -23,6 +23,9 @@ using HiddenObserver = std::function<void(int64_t layer, int64_t position, std::
 /// Long inputs run in chunks, so that scratch memory does not depend on their length.
 class Model {
  public:
+  static constexpr int64_t kChunk = 512;    ///< ids that run at once: enough rows to keep a GEMM busy
+  static constexpr int64_t kMaxBatch = 32;  ///< sequences that decode() takes
+
   /// Reads a Hugging Face folder. The checkpoint stays mapped as long as the model lives; `backend` must
   /// outlive it. Throws Error for an unknown architecture and for everything that load_weights refuses.
   static std::unique_ptr<Model> load(const std::filesystem::path& dir, Backend& backend);
@@ -44,7 +47,7 @@ class Model {
   std::span<const float> forward(std::span<const int32_t> ids, KvCache& cache);
   /// The same with the logits behind every id, in pieces, in order.
   void forward(std::span<const int32_t> ids, KvCache& cache, const LogitsVisitor& visit);
-  /// Appends ids[i] to caches[i], a step of several sequences at once; returns logits [ids.size(),
+  /// Appends ids[i] to caches[i], a step of up to kMaxBatch sequences; returns logits [ids.size(),
   /// vocab_size].
   std::span<const float> decode(std::span<const int32_t> ids, std::span<KvCache> caches);
 

@@ -8,6 +8,7 @@
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/test_paths.h"
 #include "tessera/model/model.h"
+#include "tessera/model/test_backends.h"
 
 namespace tessera {
 namespace {
@@ -72,6 +73,7 @@ struct Case {
   const char* name;
   std::filesystem::path dir;
   ModelSpec (*spec)(const ModelConfig&);
+  TestBackend backend;
 };
 
 class ModelGolden : public testing::TestWithParam<Case> {
@@ -94,7 +96,7 @@ class ModelGolden : public testing::TestWithParam<Case> {
 
   nlohmann::json golden_;
   std::unique_ptr<SafetensorsFile> tensors_;
-  std::unique_ptr<Backend> backend_ = make_reference_backend();
+  std::unique_ptr<Backend> backend_ = GetParam().backend.make();
   std::unique_ptr<Model> model_;
 };
 
@@ -142,12 +144,13 @@ TEST_P(ModelGolden, GreedyContinuations) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, ModelGolden,
-                         testing::Values(Case{"demo_llama", bundled("demo-llama"), make_model_spec},
-                                         Case{"lab_llama", shared_dir() / "models/lab-llama",
-                                              make_model_spec},
-                                         Case{"lab_opt", shared_dir() / "models/lab-opt", opt_spec}),
-                         [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Models, ModelGolden,
+    testing::Values(Case{"demo_llama_reference", bundled("demo-llama"), make_model_spec, {}},
+                    Case{"demo_llama", bundled("demo-llama"), make_model_spec, best_backend()},
+                    Case{"lab_llama", shared_dir() / "models/lab-llama", make_model_spec, best_backend()},
+                    Case{"lab_opt", shared_dir() / "models/lab-opt", opt_spec, best_backend()}),
+    [](const auto& test) { return test.param.name; });
 
 }  // namespace
 }  // namespace tessera

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "tessera/format/reference.h"
+#include "tessera/model/test_backends.h"
 #include "tessera/model/test_llama.h"
 
 namespace tessera {
@@ -15,7 +15,7 @@ using nlohmann::json;
 
 const json kTokenActivation = {{"bits", 8}, {"symmetric", true}, {"scale", "per_token"}};
 
-class ModelTest : public testing::Test {
+class ModelTest : public testing::TestWithParam<TestBackend> {
  protected:
   ~ModelTest() override { std::filesystem::remove_all(dir_); }
 
@@ -37,7 +37,7 @@ class ModelTest : public testing::Test {
 
   std::filesystem::path dir_ =
       std::filesystem::temp_directory_path() / fmt::format("model_test_{}", getpid());
-  std::unique_ptr<Backend> backend_ = make_reference_backend();
+  std::unique_ptr<Backend> backend_ = GetParam().make();
 };
 
 std::vector<int32_t> some_ids(size_t count, int32_t vocab = 50) {
@@ -74,14 +74,14 @@ void expect_double_forward(Model& model, const TestLlama& llama, double toleranc
   expect_close(all_logits(model, ids, cache), llama.logits(ids), tolerance);
 }
 
-TEST_F(ModelTest, GroupedQueryAttention) {
+TEST_P(ModelTest, GroupedQueryAttention) {
   for (int kv_heads : {1, 2, 4}) {
     const TestLlama llama(json{{"num_key_value_heads", kv_heads}});
     expect_double_forward(*load(llama), llama);
   }
 }
 
-TEST_F(ModelTest, RopeScaling) {
+TEST_P(ModelTest, RopeScaling) {
   const json linear = {{"rope_type", "linear"}, {"factor", 4.0}};
   const json llama3 = {{"rope_type", "llama3"},
                        {"factor", 8.0},
@@ -94,18 +94,18 @@ TEST_F(ModelTest, RopeScaling) {
   }
 }
 
-TEST_F(ModelTest, TiedEmbeddings) {
+TEST_P(ModelTest, TiedEmbeddings) {
   const TestLlama llama(json{{"tie_word_embeddings", true}});
   expect_double_forward(*load(llama), llama);
 }
 
-TEST_F(ModelTest, SlidingWindow) {
+TEST_P(ModelTest, SlidingWindow) {
   const TestLlama llama(
       json{{"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}, {"sliding_window", 5}});
   expect_double_forward(*load(llama), llama);
 }
 
-TEST_F(ModelTest, HalfPrecisionWeights) {
+TEST_P(ModelTest, HalfPrecisionWeights) {
   TestLlama llama;
   llama.make_half();
   expect_double_forward(*load(llama), llama);
@@ -159,7 +159,7 @@ void quantize(TestLlama& llama, WeightFormat format, const json& activation, con
   }
 }
 
-TEST_F(ModelTest, QuantizedLinearsFollowTheReferenceArithmetic) {
+TEST_P(ModelTest, QuantizedLinearsFollowTheReferenceArithmetic) {
   const json four_bits = {{"bits", 4}, {"symmetric", false}, {"scale", "per_token"}};
   for (auto format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
     for (const auto& activation : {kTokenActivation, four_bits}) {
@@ -170,7 +170,7 @@ TEST_F(ModelTest, QuantizedLinearsFollowTheReferenceArithmetic) {
   }
 }
 
-TEST_F(ModelTest, LinearsAreReportedAsTheyAreStored) {
+TEST_P(ModelTest, LinearsAreReportedAsTheyAreStored) {
   TestLlama llama;
   quantize(llama, WeightFormat::kInt4, kTokenActivation, kTokenActivation);
   const auto model = load(llama);
@@ -184,7 +184,7 @@ TEST_F(ModelTest, LinearsAreReportedAsTheyAreStored) {
   EXPECT_EQ(model->linears().back().kernel.weight_bits, 32);
 }
 
-TEST_F(ModelTest, ChunksAndPiecesGiveTheSameLogits) {
+TEST_P(ModelTest, ChunksAndPiecesGiveTheSameLogits) {
   const TestLlama llama(
       json{{"max_position_embeddings", 700}, {"vocab_size", 20000}});  // logits come in pieces, too
   const auto model = load(llama);
@@ -205,7 +205,7 @@ TEST_F(ModelTest, ChunksAndPiecesGiveTheSameLogits) {
   expect_same(model->forward(rest.subspan(10, 30), cache), last_logits(40));
 }
 
-TEST_F(ModelTest, DecodingABatchEqualsDecodingEachSequence) {
+TEST_P(ModelTest, DecodingABatchEqualsDecodingEachSequence) {
   const TestLlama llama;
   const auto model = load(llama);
   const auto ids = some_ids(12);
@@ -226,7 +226,7 @@ TEST_F(ModelTest, DecodingABatchEqualsDecodingEachSequence) {
   EXPECT_EQ(caches[2].length, 9);
 }
 
-TEST_F(ModelTest, BadIdsAreRefused) {
+TEST_P(ModelTest, BadIdsAreRefused) {
   const TestLlama llama;
   const auto model = load(llama);
   KvCache cache = model->make_cache(4);
@@ -241,7 +241,7 @@ TEST_F(ModelTest, BadIdsAreRefused) {
   EXPECT_THROW(model->make_cache(0), Error);
 }
 
-TEST_F(ModelTest, BadCheckpointsAreRefusedInOneLine) {
+TEST_P(ModelTest, BadCheckpointsAreRefusedInOneLine) {
   const auto expect_error = [&](const TestLlama& llama, const char* part) {
     EXPECT_NE(load_error(llama).find(part), std::string::npos) << load_error(llama);
   };
@@ -275,6 +275,9 @@ TEST_F(ModelTest, BadCheckpointsAreRefusedInOneLine) {
       {"v_proj", {{"bits", 4}, {"symmetric", false}, {"scale", "per_token"}}}};
   expect_error(disagreeing, "v_proj takes its input in another form");
 }
+
+INSTANTIATE_TEST_SUITE_P(Backends, ModelTest, testing::ValuesIn(all_backends()),
+                         [](const auto& test) { return test.param.name(); });
 
 }  // namespace
 }  // namespace tessera
