@@ -11,12 +11,14 @@
 namespace tessera {
 namespace {
 
+/// Heads of one task of attend_one(); few enough for dot products (kDotRows), and the same for any number of
+/// threads, because the order of sums depends on it.
+constexpr int64_t kHeadsAtOnce = 4;
+
 /// One new token: a task is some of the query heads that share a key head.
 void attend_one(const CpuKernels& kernels, AttentionRows rows, const KvCache& cache, int64_t n_heads,
                 const StoredMatrix& keys, const StoredMatrix& values) {
-  const int64_t shared = n_heads / cache.n_kv_heads;
-  const int64_t wanted = (thread_count() + cache.n_kv_heads - 1) / cache.n_kv_heads;
-  const int64_t height = std::clamp<int64_t>((shared + wanted - 1) / wanted, 1, kAttentionRows);
+  const int64_t shared = n_heads / cache.n_kv_heads, height = std::min(shared, kHeadsAtOnce);
   const int64_t tasks = (shared + height - 1) / height;
   rows.stride = cache.head_dim;
   rows.position_step = 0;

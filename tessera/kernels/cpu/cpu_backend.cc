@@ -24,18 +24,6 @@ class CpuBuffer : public Buffer {
   size_t bytes_;
 };
 
-const CpuKernels& kernels_for(CpuIsa isa) {
-  switch (isa) {
-    case CpuIsa::kAvx512Vnni:
-      return avx512vnni_kernels();
-    case CpuIsa::kAvx2:
-      return avx2_kernels();
-    case CpuIsa::kGeneric:
-      break;
-  }
-  return generic_kernels();
-}
-
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(CpuIsa isa) : kernels_(kernels_for(isa)) {}

@@ -4,6 +4,7 @@
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
 #include "tessera/kernels/cpu/isa.h"
+#include "tessera/kernels/cpu/kernel_table.h"
 
 namespace tessera {
 namespace {
@@ -22,6 +23,18 @@ std::string_view name_of(CpuIsa isa) {
       return "avx512vnni";
   }
   return "";
+}
+
+const CpuKernels& kernels_for(CpuIsa isa) {
+  switch (isa) {
+    case CpuIsa::kAvx512Vnni:
+      return avx512vnni_kernels();
+    case CpuIsa::kAvx2:
+      return avx2_kernels();
+    case CpuIsa::kGeneric:
+      break;
+  }
+  return generic_kernels();
 }
 
 bool processor_has(CpuIsa isa) {

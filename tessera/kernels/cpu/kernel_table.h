@@ -110,5 +110,7 @@ struct CpuKernels {
 const CpuKernels& generic_kernels();
 const CpuKernels& avx2_kernels();
 const CpuKernels& avx512vnni_kernels();
+/// The table of `isa`, which the processor must have before anything in it is called.
+const CpuKernels& kernels_for(CpuIsa isa);
 
 }  // namespace tessera

@@ -1,0 +1,157 @@
+// Rotary positions, cache and attention of every instruction set against the reference backend.
+#include "tessera/kernels/cpu/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "tessera/base/error.h"
+#include "tessera/base/parallel.h"
+#include "tessera/kernels/cpu/isa.h"
+#include "tessera/kernels/cpu/test_layers.h"
+
+namespace tessera {
+namespace {
+
+struct Shape3 {
+  int64_t n_heads, n_kv_heads, head_dim;
+};
+
+/// A cache of one layer with NaN wherever nothing was appended.
+KvCache make_cache(Backend& backend, const Shape3& shape, int64_t capacity, DType dtype) {
+  KvCache cache;
+  cache.n_layers = 1;
+  cache.n_kv_heads = shape.n_kv_heads;
+  cache.head_dim = shape.head_dim;
+  cache.capacity = capacity;
+  cache.dtype = dtype;
+  const auto count = static_cast<size_t>(shape.n_kv_heads * capacity * shape.head_dim);
+  for (auto* buffers : {&cache.keys, &cache.values}) {
+    buffers->push_back(backend.allocate(count * size_of(dtype)));
+    if (dtype == DType::kF32) {
+      std::fill_n(buffers->back()->floats(), count, std::numeric_limits<float>::quiet_NaN());
+    } else {
+      std::fill_n(static_cast<Half*>(buffers->back()->data()), count, Half{0x7e00});
+    }
+  }
+  return cache;
+}
+
+/// Attention of m tokens behind `past` others.
+std::vector<float> run(Backend& backend, const Shape3& shape, int64_t past, int64_t m, int64_t window,
+                       DType dtype) {
+  KvCache cache = make_cache(backend, shape, past + m + 5, dtype);
+  const int64_t kv = shape.n_kv_heads * shape.head_dim, width = shape.n_heads * shape.head_dim;
+  const auto k = random_floats((past + m) * kv, 1), v = random_floats((past + m) * kv, 2);
+  const auto q = random_floats(m * width, 3);
+  backend.append(cache, 0, k.data(), v.data(), past);
+  cache.length = past;
+  backend.append(cache, 0, k.data() + past * kv, v.data() + past * kv, m);
+  std::vector<float> out(static_cast<size_t>(m * width) + 1, 55.0f);
+  backend.attention(q.data(), cache, 0, m, shape.n_heads, window, out.data());
+  EXPECT_EQ(out.back(), 55.0f) << "wrote past the end";
+  out.pop_back();
+  return out;
+}
+
+void expect_close(const Shape3& shape, int64_t past, int64_t m, int64_t window, DType dtype) {
+  const auto reference = make_reference_backend();
+  const auto expected = run(*reference, shape, past, m, window, dtype);
+  // A score errs by at most gamma_d * |q| |k| / sqrt(d), here below d * 2^-24 * 2 sqrt(d); weights err by the
+  // same relative amount twice (numerator and sum), and sum to one over values below 5.
+  const auto d = static_cast<double>(shape.head_dim);
+  const double bound =
+      5 * (2 * d * 0x1p-24 * 2 * std::sqrt(d) + static_cast<double>(past + m + 64) * 0x1p-24);
+  for (CpuIsa isa : available_cpu_isas()) {
+    const auto backend = make_cpu_backend(isa);
+    const auto out = run(*backend, shape, past, m, window, dtype);
+    for (size_t i = 0; i < out.size(); ++i) {
+      ASSERT_NEAR(out[i], expected[i], bound)
+          << name_of(isa) << " at " << i << ", past " << past << ", m " << m << ", window " << window;
+    }
+  }
+}
+
+class AttentionTest : public testing::Test {
+ protected:
+  void SetUp() override { set_thread_count(1); }
+};
+
+TEST_F(AttentionTest, IsCloseToTheReference) {
+  for (const Shape3& shape : {Shape3{4, 4, 64}, Shape3{8, 2, 16}, Shape3{3, 1, 80}, Shape3{2, 2, 128}}) {
+    for (int64_t past : {0, 3, 130}) {
+      for (int64_t m : {1, 2, 7, 49}) expect_close(shape, past, m, 0, m % 2 ? DType::kF16 : DType::kF32);
+    }
+  }
+}
+
+TEST_F(AttentionTest, SlidingWindowForgetsWhatIsFarther) {
+  for (int64_t window : {1, 7, 100, 128, 1000}) {
+    for (int64_t past : {0, 200}) {
+      for (int64_t m : {1, 60}) expect_close({2, 1, 32}, past, m, window, DType::kF16);
+    }
+  }
+}
+
+TEST_F(AttentionTest, ScoresFarFromZeroStayFinite) {
+  // All scores near -4000 or 4000: only their differences count.
+  for (float sign : {1.0f, -1.0f}) {
+    const Shape3 shape{1, 1, 16};
+    for (CpuIsa isa : available_cpu_isas()) {
+      const auto backend = make_cpu_backend(isa);
+      KvCache cache = make_cache(*backend, shape, 140, DType::kF32);
+      const std::vector<float> k(140 * 16, sign), q(16, 1000.0f);
+      std::vector<float> v(140 * 16), out(16);
+      for (size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>(i / 16);
+      backend->append(cache, 0, k.data(), v.data(), 140);
+      cache.length = 139;
+      backend->attention(q.data(), cache, 0, 1, 1, 0, out.data());
+      for (float o : out) EXPECT_NEAR(o, 69.5f, 1e-3f);
+    }
+  }
+}
+
+TEST_F(AttentionTest, ResultsDoNotDependOnThreads) {
+  for (CpuIsa isa : available_cpu_isas()) {
+    const auto backend = make_cpu_backend(isa);
+    for (int64_t m : {1, 70}) {
+      set_thread_count(1);
+      const auto one = run(*backend, {8, 2, 32}, 150, m, 0, DType::kF16);
+      set_thread_count(3);
+      EXPECT_EQ(run(*backend, {8, 2, 32}, 150, m, 0, DType::kF16), one);
+    }
+  }
+}
+
+TEST_F(AttentionTest, RefusesHeadsThatAreTooWide) {
+  const auto backend = make_cpu_backend(CpuIsa::kGeneric);
+  EXPECT_THROW(run(*backend, {1, 1, kMaxHeadDim + 32}, 0, 1, 0, DType::kF32), Error);
+}
+
+TEST_F(AttentionTest, RopeTurnsPairsByTheAngleOfTheirPosition) {
+  const int64_t m = 5, first = 3, d = 24;
+  const auto reference = make_reference_backend();
+  const auto angles = random_floats(20 * d / 2, 4);
+  std::vector<float> cosines, sines;
+  for (float a : angles) {
+    cosines.push_back(std::cos(a));
+    sines.push_back(std::sin(a));
+  }
+  for (CpuIsa isa : available_cpu_isas()) {
+    const auto backend = make_cpu_backend(isa);
+    RopeTable table{backend->allocate(cosines.size() * 4), backend->allocate(sines.size() * 4)};
+    backend->upload(*table.cos, std::as_bytes(std::span(cosines)));
+    backend->upload(*table.sin, std::as_bytes(std::span(sines)));
+    auto q = random_floats(m * 4 * d, 5), k = random_floats(m * 2 * d, 6);
+    auto q_expected = q, k_expected = k;
+    reference->rope(q_expected.data(), k_expected.data(), m, first, 4, 2, d, table);
+    backend->rope(q.data(), k.data(), m, first, 4, 2, d, table);
+    for (size_t i = 0; i < q.size(); ++i) EXPECT_NEAR(q[i], q_expected[i], 1e-6);
+    for (size_t i = 0; i < k.size(); ++i) EXPECT_NEAR(k[i], k_expected[i], 1e-6);
+  }
+}
+
+}  // namespace
+}  // namespace tessera
