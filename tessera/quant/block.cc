@@ -1,17 +1,11 @@
 // Loading a block's parameters and running its steps.
 #include "tessera/quant/block.h"
 
-#include <algorithm>
-
 #include "tessera/base/error.h"
 #include "tessera/quant/tensor_bridge.h"
 
 namespace tessera {
 namespace {
-
-/// Tokens that go through the block at once: enough for large matrix products, few enough that the
-/// intermediate activations stay near the cache.
-constexpr int64_t kChunkTokens = 4096;
 
 at::Tensor load_finite(const Checkpoint& checkpoint, const std::string& name, const Shape& shape,
                        const at::Device& device) {
@@ -87,7 +81,7 @@ at::Tensor mlp_core(const ModelSpec& spec, const at::Tensor& gate, const at::Ten
 
 at::Tensor block_forward(const ModelSpec& spec, const Block& block, const LinearFn& linear,
                          const at::Tensor& x) {
-  const int64_t windows = x.size(0), step = std::max<int64_t>(1, kChunkTokens / x.size(1));
+  const int64_t windows = x.size(0), step = windows_per_chunk(x.size(1));
   at::Tensor out = at::empty_like(x);
   for (int64_t begin = 0; begin < windows; begin += step) {
     const int64_t count = std::min(step, windows - begin);

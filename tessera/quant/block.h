@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <array>
 #include <functional>
 
@@ -38,6 +39,13 @@ at::Tensor attention_core(const ModelSpec& spec, const at::Tensor& q, const at::
                           const at::Tensor& v);
 /// activation(gate) * up, or activation(up) for families without a gate.
 at::Tensor mlp_core(const ModelSpec& spec, const at::Tensor& gate, const at::Tensor& up);
+
+/// Windows of `tokens` tokens that go through a block at once: enough tokens for large matrix products, few
+/// enough that the intermediate activations stay near the cache and out of the memory's peak.
+inline int64_t windows_per_chunk(int64_t tokens) {
+  constexpr int64_t kChunkTokens = 1024;
+  return std::max<int64_t>(1, kChunkTokens / tokens);
+}
 
 /// The whole block: x [B, T, hidden] -> [B, T, hidden]. Positions start at 0 in each of the B windows.
 at::Tensor block_forward(const ModelSpec& spec, const Block& block, const LinearFn& linear,

@@ -27,7 +27,7 @@ size_t block_parameters(const ModelSpec& spec) {
 size_t forward_bytes(const ModelSpec& spec, int64_t tokens) {
   const int64_t columns = 6 * spec.hidden_size + 3 * spec.q_size() + 3 * spec.kv_size() +
                           (spec.gated() ? 4 : 3) * spec.intermediate_size;
-  return static_cast<size_t>(columns * std::max(tokens, kChunkTokens)) * kFloat;
+  return static_cast<size_t>(columns * tokens * windows_per_chunk(tokens)) * kFloat;
 }
 
 /// Embedding and lm_head: copied from the mapped file, or in float32 while a pass changes them.

@@ -1,7 +1,6 @@
 // Activation streams: start, propagation, disk form.
 #include "tessera/quant/streams.h"
 
-#include <algorithm>
 #include <cassert>
 #include <cmath>
 
@@ -11,10 +10,10 @@
 namespace tessera {
 namespace {
 
-/// Calls visit(part) with runs of whole windows of about kChunkTokens tokens.
+/// Calls visit(first, count) with runs of whole windows.
 template <class Visit>
 void for_each_chunk(const at::Tensor& x, const Visit& visit) {
-  const int64_t step = std::max<int64_t>(1, kChunkTokens / x.size(1));
+  const int64_t step = windows_per_chunk(x.size(1));
   for (int64_t first = 0; first < x.size(0); first += step) visit(first, std::min(step, x.size(0) - first));
 }
 

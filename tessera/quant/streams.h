@@ -12,9 +12,6 @@
 
 namespace tessera {
 
-/// Tokens whose intermediate activations exist at once.
-constexpr int64_t kChunkTokens = 4096;
-
 /// Inputs of one block, float32 [windows, tokens, hidden].
 struct Streams {
   at::Tensor x_float, x_quant;
