@@ -22,6 +22,7 @@
 #include <cstdint>
 
 #include "tessera/kernels/cpu/kernel_table.h"
+#include "tessera/kernels/cpu/unroll.h"
 
 namespace tessera {
 namespace {
@@ -113,32 +114,31 @@ void nibble_tile(const Weights& weights, const CodeRows& x, int64_t blocks, int3
   for (int64_t block = 0; block < blocks; ++block) {
     const BlockScales scales = weights.scales(block);
     __m256i sum[kTokens][4];
-    for (int t = 0; t < kTokens; ++t) {
+    unrolled<kTokens>([&](auto t) {
       int32_t pair;
       __builtin_memcpy(&pair, x.pair_sum + t * pair_stride + 2 * block, 4);
-      for (int j = 0; j < 4; ++j) {
+      unrolled<4>([&](auto j) {
         sum[t][j] = _mm256_sub_epi16(_mm256_setzero_si256(),
                                      _mm256_mullo_epi16(scales.zero[j], _mm256_set1_epi32(pair)));
-      }
-    }
+      });
+    });
     for (int q = 0; q < kQuads; ++q) {
       const int64_t quad = block * kQuads + q;
       __m256i codes[kTokens];
-      for (int t = 0; t < kTokens; ++t) codes[t] = four_codes(x.codes + t * x.stride + 4 * quad);
-      for (int j = 0; j < 4; ++j) {
+      unrolled<kTokens>([&](auto t) { codes[t] = four_codes(x.codes + t * x.stride + 4 * quad); });
+      unrolled<4>([&](auto j) {
         const __m256i w = weights.eight(quad, j);
-        for (int t = 0; t < kTokens; ++t) {
+        unrolled<kTokens>([&](auto t) {
           sum[t][j] = _mm256_add_epi16(sum[t][j], _mm256_maddubs_epi16(w, codes[t]));
-        }
-      }
+        });
+      });
     }
-    for (int t = 0; t < kTokens; ++t) {
-      for (int j = 0; j < 4; ++j) {
-        auto* out = reinterpret_cast<__m256i*>(acc + t * kPanel + 8 * j);
-        const __m256i wide = _mm256_madd_epi16(sum[t][j], scales.scale[j]);
-        _mm256_store_si256(out, _mm256_add_epi32(_mm256_load_si256(out), wide));
-      }
-    }
+    unrolled<4 * kTokens>([&](auto i) {
+      constexpr int kToken = i / 4, kPart = i % 4;
+      auto* out = reinterpret_cast<__m256i*>(acc + kToken * kPanel + 8 * kPart);
+      const __m256i wide = _mm256_madd_epi16(sum[kToken][kPart], scales.scale[kPart]);
+      _mm256_store_si256(out, _mm256_add_epi32(_mm256_load_si256(out), wide));
+    });
   }
 }
 

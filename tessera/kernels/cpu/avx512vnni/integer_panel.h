@@ -20,6 +20,7 @@
 #include <cstdint>
 
 #include "tessera/kernels/cpu/kernel_table.h"
+#include "tessera/kernels/cpu/unroll.h"
 
 namespace tessera {
 namespace {
@@ -28,6 +29,10 @@ constexpr int64_t kMaxTileTokens = 12;
 constexpr int64_t kChunk = 1024;      ///< inputs expanded at once: 32 KiB of bytes
 constexpr int64_t kFusedTokens = 12;  ///< up to here nibbles are expanded in registers only
 constexpr int64_t kPrefetchAhead = 2048;
+
+/// Sixteen 32-bit sums. (Not __m512i: g++ 12 keeps an array of it in memory as soon as one place reads it as
+/// 32-bit integers and another as a whole.)
+using Sums = int32_t __attribute__((vector_size(64)));
 
 /// Two registers of 16 outputs x 4 inputs, unsigned.
 struct WeightPair {
@@ -114,30 +119,27 @@ template <int kTokens, class Weights>
 void tile(Weights weights, const int8_t* codes, int64_t stride, int64_t blocks, int32_t* acc) {
   constexpr int kInterleave = kTokens == 1 ? 4 : kTokens == 2 ? 2 : 1;
   constexpr int kQuads = kKBlock / 4;
-  __m512i sum[kInterleave][kTokens][2] = {};
+  Sums sum[kInterleave][kTokens][2] = {};
   weights.begin(0);
   for (int64_t block = 0; block < blocks; ++block) {
     weights.enter_block();
     for (int step = 0; step < kQuads; step += kInterleave) {
-      for (int i = 0; i < kInterleave; ++i) {
+      unrolled<kInterleave>([&](auto i) {
         const int64_t quad = block * kQuads + step + i;
         const WeightPair w = weights.quad(quad);
-        for (int t = 0; t < kTokens; ++t) {
+        unrolled<kTokens>([&](auto t) {
           const __m512i x = four_codes(codes + t * stride + 4 * quad);
-          sum[i][t][0] = _mm512_dpbusd_epi32(sum[i][t][0], w.first, x);
-          sum[i][t][1] = _mm512_dpbusd_epi32(sum[i][t][1], w.second, x);
-        }
-      }
+          sum[i][t][0] = (Sums)_mm512_dpbusd_epi32((__m512i)sum[i][t][0], w.first, x);
+          sum[i][t][1] = (Sums)_mm512_dpbusd_epi32((__m512i)sum[i][t][1], w.second, x);
+        });
+      });
     }
   }
-  for (int t = 0; t < kTokens; ++t) {
-    for (int half = 0; half < 2; ++half) {
-      int32_t* out = acc + t * kPanel + 16 * half;
-      __m512i total = _mm512_load_si512(out);
-      for (int i = 0; i < kInterleave; ++i) total = _mm512_add_epi32(total, sum[i][t][half]);
-      _mm512_store_si512(out, total);
-    }
-  }
+  unrolled<2 * kTokens>([&](auto j) {
+    constexpr int kToken = j / 2, kHalf = j % 2;
+    auto* out = reinterpret_cast<Sums*>(acc + kToken * kPanel + 16 * kHalf);
+    unrolled<kInterleave>([&](auto i) { *out += sum[i][kToken][kHalf]; });
+  });
 }
 
 /// Runs tile() with a token count known to the compiler.
