@@ -1,0 +1,120 @@
+// SentencePieceTokenizer.
+#include "tessera/text/sentencepiece_tokenizer.h"
+
+#include <sentencepiece_processor.h>
+
+#include <algorithm>
+
+#include "tessera/base/atomic_output.h"
+
+namespace tessera {
+namespace {
+
+/// How Hugging Face decodes such models: blanks, bytes, and the blank before the first word dropped.
+constexpr std::string_view kDecoder = R"({"type": "Sequence", "decoders": [
+  {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+  {"type": "ByteFallback"},
+  {"type": "Fuse"},
+  {"type": "Strip", "content": " ", "start": 1, "stop": 0}]})";
+
+std::string identity(std::string text) {
+  return text;
+}
+
+void check(const sentencepiece::util::Status& status, const std::string& path) {
+  if (!status.ok()) throw Error("{}: {}", path, status.ToString());
+}
+
+/// Control tokens and the unknown token: SentencePiece does not look for them in the text.
+std::vector<AddedToken> special_pieces(const sentencepiece::SentencePieceProcessor& model) {
+  std::vector<AddedToken> tokens;
+  for (int id = 0; id < model.GetPieceSize(); ++id) {
+    if (!model.IsControl(id) && !model.IsUnknown(id)) continue;
+    AddedToken& token = tokens.emplace_back();
+    token.content = model.IdToPiece(id);
+    token.id = id;
+    token.special = true;
+  }
+  return tokens;
+}
+
+}  // namespace
+
+SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& path,
+                                               const TokenizerConfig& config)
+    : path_(path.string()),
+      model_(std::make_unique<sentencepiece::SentencePieceProcessor>()),
+      add_bos_(config.add_bos_token),
+      add_eos_(config.add_eos_token),
+      legacy_(config.legacy) {
+  check(model_->LoadFromSerializedProto(read_file(path)), path_);
+  std::vector<AddedToken> tokens = special_pieces(*model_);
+  for (AddedToken token : config.added_tokens) {
+    token.normalized = false;  // SentencePiece normalizes by itself, later
+    std::erase_if(tokens,
+                  [&](const AddedToken& t) { return t.content == token.content || t.id == token.id; });
+    tokens.push_back(std::move(token));
+  }
+  added_tokens_ = std::make_unique<AddedTokens>(std::move(tokens), identity);
+  decoder_ = parse_decoder(JsonNode(nlohmann::json::parse(kDecoder), path_));
+  const auto id_or_none = [](int id) { return id < 0 ? std::nullopt : std::optional<int32_t>(id); };
+  bos_id_ = id_or_none(model_->bos_id());
+  eos_id_ = id_or_none(model_->eos_id());
+}
+
+SentencePieceTokenizer::~SentencePieceTokenizer() = default;
+
+std::vector<int32_t> SentencePieceTokenizer::encode(std::string_view text, bool add_special_tokens) const {
+  std::vector<int32_t> ids;
+  if (add_special_tokens && add_bos_ && bos_id_) ids.push_back(*bos_id_);
+  for (const Piece& piece : added_tokens_->split(replace_invalid_utf8(text), identity)) {
+    if (piece.token != Piece::kNoToken) {
+      ids.push_back(piece.token);
+    } else {
+      const std::vector<int32_t> part = encode_text(piece);
+      ids.insert(ids.end(), part.begin(), part.end());
+    }
+  }
+  if (add_special_tokens && add_eos_ && eos_id_) ids.push_back(*eos_id_);
+  return ids;
+}
+
+std::vector<int32_t> SentencePieceTokenizer::encode_text(const Piece& piece) const {
+  std::vector<int> ids;
+  if (legacy_ || piece.at_start) {
+    check(model_->Encode(piece.text, &ids), path_);
+    return ids;
+  }
+  // SentencePiece puts a blank before every text. As Hugging Face does, let it stand before a guard that is
+  // then cut off.
+  const std::string guard = "<unk>";
+  std::vector<int> guard_ids;
+  check(model_->Encode(guard, &guard_ids), path_);
+  check(model_->Encode(guard + piece.text, &ids), path_);
+  ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(std::min(guard_ids.size(), ids.size())));
+  return ids;
+}
+
+std::string SentencePieceTokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {
+  std::vector<std::string> tokens;
+  for (const int32_t id : ids) {
+    if (const AddedToken* added = added_tokens_->token(id)) {
+      if (!(skip_special && added->special)) tokens.push_back(added->spelling);
+    } else if (id >= 0 && id < model_->GetPieceSize()) {
+      tokens.push_back(model_->IdToPiece(id));
+    }
+  }
+  return decoder_(std::move(tokens)).front();
+}
+
+int32_t SentencePieceTokenizer::vocab_size() const {
+  return std::max(model_->GetPieceSize(), added_tokens_->size());
+}
+
+std::optional<int32_t> SentencePieceTokenizer::token_id(std::string_view token) const {
+  if (const auto added = added_tokens_->id(token)) return added;
+  const int id = model_->PieceToId(std::string(token));
+  return model_->IsUnknown(id) ? std::nullopt : std::optional<int32_t>(id);
+}
+
+}  // namespace tessera

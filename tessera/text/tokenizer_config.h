@@ -1,0 +1,25 @@
+// What tokenizer_config.json and special_tokens_map.json say beyond the tokenizer itself.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tessera/text/added_tokens.h"
+
+namespace tessera {
+
+struct TokenizerConfig {
+  std::optional<std::string> bos_token, eos_token;
+  // The rest matters to tokenizer.model only; the defaults are those of Hugging Face's LLaMA tokenizer.
+  bool add_bos_token = true;
+  bool add_eos_token = false;
+  bool legacy = true;  ///< the text after a special token begins with a blank, as the whole text does
+  std::vector<AddedToken> added_tokens;
+};
+
+/// Both files may be absent. Throws Error, naming file and place, when one is broken.
+TokenizerConfig read_tokenizer_config(const std::filesystem::path& model_dir);
+
+}  // namespace tessera
