@@ -26,7 +26,7 @@ Windows cut_windows(std::span<const int32_t> ids, const WindowOptions& options, 
                     std::optional<int32_t> bos) {
   const bool llama_cpp = options.protocol == Protocol::kLlamaCpp;
   Windows windows{.protocol = options.protocol, .length = options.window};
-  if (windows.length == 0) windows.length = llama_cpp ? 512 : spec.max_positions;
+  if (windows.length == 0) windows.length = std::min<int64_t>(llama_cpp ? 512 : 2048, spec.max_positions);
   if (windows.length < 4 || windows.length > spec.max_positions) {
     throw Error("windows of {} tokens are not possible: at least 4, at most the model's context of {}",
                 windows.length, spec.max_positions);

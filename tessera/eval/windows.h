@@ -24,7 +24,8 @@ std::string_view bos_policy(Protocol protocol);
 
 struct WindowOptions {
   Protocol protocol = Protocol::kGptq;
-  int64_t window = 0;       ///< ids; 0: the model's context (kGptq), 512 (kLlamaCpp)
+  int64_t window =
+      0;  ///< ids; 0: the model's context, at most 2048 as in the papers (kGptq), or 512 (kLlamaCpp)
   int64_t max_windows = 0;  ///< 0: all
 };
 

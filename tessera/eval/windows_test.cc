@@ -44,6 +44,12 @@ TEST(Windows, LlamaCppPutsBosInFrontAndPredictsTheSecondHalf) {
   EXPECT_EQ(plain[1][0], 512);
 }
 
+TEST(Windows, DefaultLengthIsThatOfThePapersWhereTheModelAllows) {
+  EXPECT_EQ(cut_windows(counting(9000), {}, spec_with_context(131072), {}).length, 2048);
+  EXPECT_EQ(cut_windows(counting(900), {.protocol = Protocol::kLlamaCpp}, spec_with_context(256), {}).length,
+            256);
+}
+
 TEST(Windows, MaxWindowsLimits) {
   EXPECT_EQ(cut_windows(counting(40), {.max_windows = 2}, spec_with_context(10), {}).count(), 2);
   EXPECT_EQ(cut_windows(counting(40), {.max_windows = 9}, spec_with_context(10), {}).count(), 4);

@@ -269,6 +269,11 @@ TEST_P(ModelTest, BadCheckpointsAreRefusedInOneLine) {
   mixed.quantized.erase("model.layers.1.self_attn.v_proj");
   expect_error(mixed, "model.layers.1.self_attn.v_proj takes its input in another form");
 
+  TestLlama misspelt;
+  quantize(misspelt, WeightFormat::kInt8, kTokenActivation, kTokenActivation);
+  misspelt.config["quantization_config"]["activation_overrides"] = {{"down", kTokenActivation}};
+  expect_error(misspelt, "'down', which is no linear layer");
+
   TestLlama disagreeing;
   quantize(disagreeing, WeightFormat::kInt8, kTokenActivation, kTokenActivation);
   disagreeing.config["quantization_config"]["activation_overrides"] = {

@@ -27,6 +27,7 @@ class WeightLoader {
 
   ModelWeights load() {
     check_tensors(spec_, checkpoint_);
+    check_overrides();
     weights_.embedding = backend_.load(checkpoint_.at(spec_.embedding), {});
     if (spec_.positions == Positions::kLearned) {
       weights_.position_embedding = backend_.load(checkpoint_.at(spec_.position_embedding), {});
@@ -40,6 +41,21 @@ class WeightLoader {
   }
 
  private:
+  /// A misspelt name would silently leave a layer in the wrong format.
+  void check_overrides() {
+    if (!quantization_) return;
+    for (const auto& [name, format] : quantization_->overrides) {
+      const auto is_named = [&wanted = name](const LinearSpec& linear) {
+        return linear.name.substr(linear.name.rfind('.') + 1) == wanted;
+      };
+      if (std::none_of(spec_.linears.begin(), spec_.linears.end(), is_named)) {
+        throw Error(
+            "{}: config.json: activation_overrides names '{}', which is no linear layer of this model",
+            checkpoint_.dir().string(), name);
+      }
+    }
+  }
+
   BlockWeights block(int64_t layer) {
     BlockWeights block;
     for (uint8_t id = 0; id < kNormCount; ++id) block.norms[id] = norm(spec_.norm_name(layer, NormId{id}));
@@ -48,7 +64,7 @@ class WeightLoader {
   }
 
   /// A float vector of the checkpoint, on the device.
-  std::unique_ptr<Buffer> vector(const std::string& name) {
+  std::unique_ptr<Buffer> device_vector(const std::string& name) {
     const std::vector<float> values = finite_vector(name);
     auto buffer = backend_.allocate(values.size() * sizeof(float));
     backend_.upload(*buffer, std::as_bytes(std::span(values)));
@@ -68,8 +84,8 @@ class WeightLoader {
     NormWeights weights;
     weights.layer_norm = spec_.norm == NormKind::kLayer;
     weights.eps = spec_.norm_eps;
-    weights.gain = vector(name + ".weight");
-    if (weights.layer_norm) weights.bias = vector(name + ".bias");
+    weights.gain = device_vector(name + ".weight");
+    if (weights.layer_norm) weights.bias = device_vector(name + ".bias");
     return weights;
   }
 
