@@ -59,12 +59,13 @@ std::vector<Row> quantize_all(const Options& o, Reporter& reporter) {
         fmt::format("{}-{}{}", v.method, v.bits, v.group_size ? fmt::format("-g{}", v.group_size) : "");
     const std::string dir = (std::filesystem::path(o.output) / name).string();
     reporter.note(fmt::format("quantizing to {} ({})", dir, v.name));
-    quantize({.model_dir = o.dir,
-              .output_dir = dir,
-              .recipe = find_method(v.method).recipe.with_weight(v.bits, v.group_size),
-              .calibration = calibration,
-              .overwrite = true},
-             reporter);
+    QuantizeOptions options;
+    options.model_dir = o.dir;
+    options.output_dir = dir;
+    options.recipe = find_method(v.method).recipe.with_weight(v.bits, v.group_size);
+    options.calibration = calibration;
+    options.overwrite = true;
+    quantize(options, reporter);
     rows.push_back({v.name, dir, {}});
   }
   return rows;
@@ -104,8 +105,10 @@ void write_lines(const std::string& name, const std::string& dir) {
   const LoadedModel loaded = load_model(dir);
   Generator generator(*loaded.model, *loaded.tokenizer);
   fmt::print("\n{}\n", name);
+  GenerateOptions options;
+  options.max_tokens = 40;
   for (const char* prompt : kPrompts) {
-    const Generation g = generator.generate(prompt, {.max_tokens = 40});
+    const Generation g = generator.generate(prompt, options);
     std::string line = g.text;
     std::ranges::replace(line, '\n', ' ');
     fmt::print("  {} |{}\n", prompt, line);

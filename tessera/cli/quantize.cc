@@ -38,14 +38,14 @@ Recipe recipe_of(const Options& o) {
 
 void run(const Options& o, const GlobalOptions& global) {
   TerminalReporter reporter(global.quiet);
-  QuantizeOptions options{.model_dir = o.dir,
-                          .output_dir = o.output,
-                          .recipe = recipe_of(o),
-                          .calibration = {},
-                          .device = o.device,
-                          .resume = o.resume,
-                          .overwrite = o.overwrite};
+  QuantizeOptions options;
+  options.model_dir = o.dir;
+  options.output_dir = o.output;
+  options.recipe = recipe_of(o);
   options.calibration = make_calibration(o.dir, o.calibration, reporter);
+  options.device = o.device;
+  options.resume = o.resume;
+  options.overwrite = o.overwrite;
   quantize(options, reporter);
   nlohmann::json result{
       {"output", o.output}, {"recipe", options.recipe.to_json()}, {"peak_memory", peak_memory()}};
