@@ -1,0 +1,237 @@
+// Times the CUDA GEMM beside cuBLAS FP16 and cuBLASLt INT8 in one process: CUDA graphs over weight copies that
+// exceed L2, median of replays. One JSON object a line on standard output.
+//   gemm_bench compare [M ...]    ours as dispatched (plain and with overlapping launches) and the baselines
+//   gemm_bench tune LAYOUT [M ...]  every configuration of int4, int8, g128, g64 or g32; input of fit_cost_model.py
+#include <cublasLt.h>
+#include <cublas_v2.h>
+#include <cuda_fp16.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+
+#include "bench/gpu/device.h"
+#include "tessera/base/error.h"
+#include "tessera/kernels/cuda/cost_model.h"
+#include "tessera/kernels/cuda/packed_weights.h"
+
+namespace tessera::bench {
+namespace {
+
+using cuda::GemmConfig;
+using cuda::GemmProblem;
+using cuda::WeightLayout;
+
+struct LayerShape {
+  const char* model;
+  int64_t k, n;
+};
+constexpr LayerShape kShapes[] = {
+    {"7b", 4096, 4096},  {"7b", 4096, 12288},  {"7b", 4096, 22016},  {"7b", 11008, 4096},
+    {"13b", 5120, 5120}, {"13b", 5120, 15360}, {"13b", 5120, 27648}, {"13b", 13824, 5120},
+    {"70b", 8192, 10240}, {"70b", 8192, 8192}, {"70b", 8192, 57344}, {"70b", 28672, 8192}};
+constexpr int64_t kMaxTokens = 4096, kMaxOutputs = 57344, kMaxInputs = 28672;
+/// Every timing cycles through at least this many bytes of weights.
+constexpr int64_t kRotatingBytes = 256 << 20;
+constexpr int64_t kPoolBytes = int64_t{1} << 30;
+
+void check_blas(cublasStatus_t status, const char* what) {
+  if (status != CUBLAS_STATUS_SUCCESS) throw Error("cuBLAS: {} failed with code {}", what, static_cast<int>(status));
+}
+
+/// Random bytes, or halves of magnitudes 1/8 .. 2.
+DeviceArray<uint8_t> random_pool(int64_t bytes, bool halves) {
+  constexpr int64_t kPiece = 64 << 20;
+  std::vector<uint32_t> piece(kPiece / 4);
+  std::mt19937 rng(1);
+  for (uint32_t& word : piece) {
+    const uint32_t bits = rng();
+    word = halves ? (bits & 0x8FFF8FFFu) | 0x30003000u : bits;
+  }
+  DeviceArray<uint8_t> pool(static_cast<size_t>(bytes));
+  for (int64_t at = 0; at < bytes; at += kPiece) {
+    cuda::check(cudaMemcpy(pool.data() + at, piece.data(), static_cast<size_t>(std::min(kPiece, bytes - at)),
+                           cudaMemcpyHostToDevice),
+                "upload of random data");
+  }
+  return pool;
+}
+
+/// Buffers that all timings share.
+struct Arena {
+  DeviceArray<uint8_t> bytes = random_pool(kPoolBytes, false);
+  DeviceArray<uint8_t> halves = random_pool(kPoolBytes, true);
+  DeviceArray<uint8_t> input = random_pool(kMaxTokens * kMaxInputs * 2, true);
+  DeviceArray<int8_t> codes{static_cast<size_t>(kMaxTokens * kMaxInputs)};
+  DeviceArray<uint8_t> out{static_cast<size_t>(kMaxTokens * kMaxOutputs * 4)};
+  DeviceArray<float> scales{std::vector<float>(static_cast<size_t>(kMaxOutputs), 1e-4f)};
+  DeviceArray<uint8_t> workspace{32 << 20};
+  cublasHandle_t blas = nullptr;
+  cublasLtHandle_t blas_lt = nullptr;
+
+  Arena() {
+    cuda::check(cudaMemcpy(codes.data(), bytes.data(), codes.size(), cudaMemcpyDeviceToDevice), "codes");
+    check_blas(cublasCreate(&blas), "cublasCreate");
+    check_blas(cublasLtCreate(&blas_lt), "cublasLtCreate");
+    check_blas(cublasSetWorkspace(blas, workspace.data(), workspace.size()), "cublasSetWorkspace");
+  }
+};
+
+/// Where copy `i` of a weight matrix lies in a pool.
+const uint8_t* rotated(const DeviceArray<uint8_t>& pool, int64_t bytes, int i) {
+  const int64_t stride = cuda::ceil_div(bytes, 256) * 256;
+  return pool.data() + (i % (kPoolBytes / stride)) * stride;
+}
+
+/// Calls in a graph: enough to rotate and to last about 200 us, with a short cap on long kernels.
+int calls_for(int64_t weight_bytes) {
+  return static_cast<int>(std::clamp<int64_t>(cuda::ceil_div(kRotatingBytes, weight_bytes), 2, 48));
+}
+int replays_for(int64_t m) { return m >= 1024 ? 5 : 9; }
+
+struct Point {
+  LayerShape shape;
+  int64_t m;
+};
+
+double time_ours(Arena& arena, const Point& at, WeightLayout layout, const GemmConfig& config, bool overlap) {
+  const int64_t bytes = cuda::packed_bytes(layout, at.shape.n, at.shape.k);
+  GemmProblem p;
+  p.weights = {layout, at.shape.n, at.shape.k, nullptr, arena.scales.data()};
+  p.m = at.m;
+  p.codes = arena.codes.data();
+  p.codes_stride = at.shape.k;
+  p.token_scale = arena.scales.data();
+  p.out = arena.out.data();
+  p.out_stride = at.shape.n;
+  return graph_microseconds(calls_for(bytes), replays_for(at.m), [&](int i, cudaStream_t stream) {
+    p.weights.blocks = rotated(arena.bytes, bytes, i);
+    cuda::gemm(p, stream, {config, overlap});
+  });
+}
+
+/// As PyTorch calls it: fp16 in and out, fp32 accumulation, cuBLAS's own choice of kernel.
+double time_fp16(Arena& arena, const Point& at) {
+  const int n = static_cast<int>(at.shape.n), k = static_cast<int>(at.shape.k), m = static_cast<int>(at.m);
+  const int64_t bytes = at.shape.n * at.shape.k * 2;
+  const float one = 1, zero = 0;
+  return graph_microseconds(calls_for(bytes), replays_for(at.m), [&](int i, cudaStream_t stream) {
+    check_blas(cublasSetStream(arena.blas, stream), "cublasSetStream");
+    check_blas(cublasSetWorkspace(arena.blas, arena.workspace.data(), arena.workspace.size()), "cublasSetWorkspace");
+    check_blas(cublasGemmEx(arena.blas, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, rotated(arena.halves, bytes, i),
+                            CUDA_R_16F, k, arena.input.data(), CUDA_R_16F, k, &zero, arena.out.data(), CUDA_R_16F, n,
+                            CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+               "cublasGemmEx");
+  });
+}
+
+/// int8 in, int32 out: the fastest of the first eight heuristics; 0 when there is none.
+double time_int8(Arena& arena, const Point& at) {
+  const auto n = static_cast<uint64_t>(at.shape.n), k = static_cast<uint64_t>(at.shape.k), m = static_cast<uint64_t>(at.m);
+  cublasLtMatmulDesc_t product;
+  cublasLtMatrixLayout_t weights, codes, out;
+  cublasLtMatmulPreference_t preference;
+  const cublasOperation_t transpose = CUBLAS_OP_T;
+  const size_t workspace = arena.workspace.size();
+  check_blas(cublasLtMatmulDescCreate(&product, CUBLAS_COMPUTE_32I, CUDA_R_32I), "cublasLtMatmulDescCreate");
+  check_blas(cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof(transpose)), "TRANSA");
+  check_blas(cublasLtMatrixLayoutCreate(&weights, CUDA_R_8I, k, n, at.shape.k), "layout");
+  check_blas(cublasLtMatrixLayoutCreate(&codes, CUDA_R_8I, k, m, at.shape.k), "layout");
+  check_blas(cublasLtMatrixLayoutCreate(&out, CUDA_R_32I, n, m, at.shape.n), "layout");
+  check_blas(cublasLtMatmulPreferenceCreate(&preference), "preference");
+  check_blas(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof(workspace)), "preference");
+  cublasLtMatmulHeuristicResult_t found[8];
+  int count = 0;
+  cublasLtMatmulAlgoGetHeuristic(arena.blas_lt, product, weights, codes, out, out, preference, 8, found, &count);
+  const int64_t bytes = at.shape.n * at.shape.k;
+  const int32_t one = 1, zero = 0;
+  double best = 0;
+  for (int algorithm = 0; algorithm < count; ++algorithm) {
+    const double us = graph_microseconds(calls_for(bytes), replays_for(at.m), [&](int i, cudaStream_t stream) {
+      check_blas(cublasLtMatmul(arena.blas_lt, product, &one, rotated(arena.bytes, bytes, i), weights, arena.codes.data(),
+                                codes, &zero, arena.out.data(), out, arena.out.data(), out, &found[algorithm].algo,
+                                arena.workspace.data(), workspace, stream),
+                 "cublasLtMatmul");
+    });
+    best = best == 0 ? us : std::min(best, us);
+  }
+  cublasLtMatmulPreferenceDestroy(preference);
+  cublasLtMatrixLayoutDestroy(weights);
+  cublasLtMatrixLayoutDestroy(codes);
+  cublasLtMatrixLayoutDestroy(out);
+  cublasLtMatmulDescDestroy(product);
+  return best;
+}
+
+std::string name_of(WeightLayout layout) {
+  return layout.group_size > 0 ? fmt::format("g{}", layout.group_size) : fmt::format("int{}", layout.bits);
+}
+
+void print(const Point& at, const std::string& kernel, double us, const GemmConfig& config = {}) {
+  fmt::print(R"({{"model": "{}", "k": {}, "n": {}, "m": {}, "kernel": "{}", "us": {:.3f}, "rows": {}, "tokens": {}, "split": {}}})"
+             "\n",
+             at.shape.model, at.shape.k, at.shape.n, at.m, kernel, us, config.rows, config.tokens, config.split);
+  std::fflush(stdout);
+}
+
+constexpr WeightLayout kLayouts[] = {{4, 0}, {4, 128}, {8, 0}, {4, 64}, {4, 32}};
+
+void compare(Arena& arena, const Point& at) {
+  print(at, "fp16", time_fp16(arena, at));
+  for (WeightLayout layout : kLayouts) {
+    if (layout.group_size == 64 && at.m % 64 != 0) continue;
+    const GemmConfig config = cuda::choose_config(layout, at.m, at.shape.n, at.shape.k);
+    print(at, name_of(layout), time_ours(arena, at, layout, config, false), config);
+    print(at, name_of(layout) + " overlapped", time_ours(arena, at, layout, config, true), config);
+  }
+  if (const double us = time_int8(arena, at); us > 0) print(at, "cublaslt int8", us);
+}
+
+/// Configurations that could be the best: no tile more than twice too wide, no launch of a few blocks or of many rounds
+/// of small ones.
+bool plausible(const GemmConfig& c, const Point& at) {
+  const int64_t token_tiles = cuda::ceil_div(at.m, c.tokens);
+  if (c.tokens > 8 && c.tokens / 2 >= at.m) return false;
+  if (token_tiles > 4 && c.tokens < 64) return false;
+  const int64_t blocks = token_tiles * cuda::ceil_div(at.shape.n, c.rows) * c.split;
+  return blocks >= 48 && (c.split == 1 || blocks / c.split <= 2 * 132);
+}
+
+void tune(Arena& arena, const Point& at, WeightLayout layout) {
+  for (const GemmConfig& config : cuda::all_configs()) {
+    if (cuda::runs(config, at.shape.k) && plausible(config, at)) {
+      print(at, name_of(layout), time_ours(arena, at, layout, config, false), config);
+    }
+  }
+}
+
+int run(int argc, char** argv) {
+  const std::string mode = argc > 1 ? argv[1] : "";
+  const bool tuning = mode == "tune" && argc > 2;
+  if (mode != "compare" && !tuning) throw Error("usage: gemm_bench compare [M ...] | tune LAYOUT [M ...]");
+  WeightLayout layout;
+  for (WeightLayout candidate : kLayouts) {
+    if (tuning && name_of(candidate) == argv[2]) layout = candidate;
+  }
+  std::vector<int64_t> tokens;
+  for (int i = tuning ? 3 : 2; i < argc; ++i) tokens.push_back(std::atoll(argv[i]));
+  if (tokens.empty()) tokens = {1, 4, 8, 16, 17, 32, 33, 64, 65, 128, 129, 256, 512, 1024, 2048, 4096};
+  Arena arena;
+  for (const LayerShape& shape : kShapes) {
+    for (int64_t m : tokens) tuning ? tune(arena, {shape, m}, layout) : compare(arena, {shape, m});
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace tessera::bench
+
+int main(int argc, char** argv) {
+  try {
+    return tessera::bench::run(argc, argv);
+  } catch (const tessera::Error& error) {
+    std::fprintf(stderr, "gemm_bench: %s\n", error.what());
+    return 2;
+  }
+}

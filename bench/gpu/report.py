@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Tables (and a plot) of gemm_bench's JSON lines: report.py FILE [--plot PNG] [--shapes]."""
+import argparse
+import collections
+import json
+import math
+
+# One H200: bytes a microsecond of a cold read, multiply-adds a microsecond of int8 (best burst seen).
+READ_RATE, MAC_RATE = 4.65e6, 1700e6 / 2
+
+
+def load(path):
+    """{(model, k, n): {m: {kernel: row}}}"""
+    table = collections.defaultdict(lambda: collections.defaultdict(dict))
+    for line in open(path):
+        row = json.loads(line)
+        table[row["model"], row["k"], row["n"]][row["m"]][row["kernel"]] = row
+    return table
+
+
+def geomean(values):
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else float("nan")
+
+
+def weight_bytes(kernel):
+    kind = kernel.split()[0]
+    return {"fp16": 2, "int8": 1, "cublaslt": 1, "int4": 0.5, "g128": 0.5 + 2 / 128, "g64": 0.5 + 2 / 64,
+            "g32": 0.5 + 2 / 32}[kind]
+
+
+def roofline(kernel, m, k, n):
+    rate = MAC_RATE / (2 if kernel == "fp16" else 1)
+    return max(n * k * weight_bytes(kernel) / READ_RATE, m * n * k / rate)
+
+
+def kernels_of(table):
+    found = {}
+    for by_m in table.values():
+        for by_kernel in by_m.values():
+            found.update(dict.fromkeys(by_kernel))
+    return list(found)
+
+
+def ratios(table, models, m, kernel):
+    return [by_m[m]["fp16"]["us"] / by_m[m][kernel]["us"] for (model, _, _), by_m in table.items()
+            if model in models and m in by_m and kernel in by_m[m] and "fp16" in by_m[m]]
+
+
+def print_geomeans(table, title, models):
+    tokens = sorted({m for by_m in table.values() for m in by_m})
+    print(f"\n{title}: geometric mean of time(cuBLAS FP16) / time")
+    print("| kernel | " + " | ".join(map(str, tokens)) + " |\n|---|" + "---:|" * len(tokens))
+    for kernel in kernels_of(table):
+        print(f"| {kernel} | " + " | ".join(f"{geomean(ratios(table, models, m, kernel)):.2f}" for m in tokens) + " |")
+
+
+def print_shapes(table):
+    print("\nmicroseconds (share of the roofline, tile and split where ours)")
+    for (model, k, n), by_m in table.items():
+        for m, by_kernel in sorted(by_m.items()):
+            cells = []
+            for kernel, row in by_kernel.items():
+                share = roofline(kernel, m, k, n) / row["us"]
+                tile = f" {row['rows']}x{row['tokens']}/{row['split']}" if row["rows"] else ""
+                cells.append(f"{kernel} {row['us']:.2f} ({share:.0%}{tile})")
+            print(f"{model} K={k} N={n} M={m}: " + ", ".join(cells))
+
+
+def plot(table, path):
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    tokens = sorted({m for by_m in table.values() for m in by_m})
+    figure, axes = plt.subplots(figsize=(9, 5))
+    for kernel in kernels_of(table):
+        axes.plot(tokens, [geomean(ratios(table, ("7b", "13b"), m, kernel)) for m in tokens], marker="o", label=kernel)
+    axes.set(xscale="log", xlabel="tokens M", ylabel="speedup over cuBLAS FP16",
+             title="Linear layers of LLaMA 7B and 13B, one H200, geometric mean")
+    axes.set_xscale("log", base=2)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file")
+    parser.add_argument("--plot")
+    parser.add_argument("--shapes", action="store_true")
+    options = parser.parse_args()
+    table = load(options.file)
+    if options.shapes:
+        print_shapes(table)
+    print_geomeans(table, "7B and 13B", ("7b", "13b"))
+    print_geomeans(table, "70B", ("70b",))
+    if options.plot:
+        plot(table, options.plot)
+
+
+if __name__ == "__main__":
+    main()

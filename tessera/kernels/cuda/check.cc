@@ -1,0 +1,12 @@
+// Apart from its header because nvcc cannot compile fmt's checked format strings.
+#include "tessera/kernels/cuda/check.h"
+
+#include "tessera/base/error.h"
+
+namespace tessera::cuda {
+
+void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) throw Error("CUDA: {}: {}", what, cudaGetErrorString(status));
+}
+
+}  // namespace tessera::cuda

@@ -1,0 +1,90 @@
+// Integer GEMM on NVIDIA GPUs: the C++ API. It needs nothing else of the project, and no header of CUDA but
+// the runtime's.
+//
+//   acc[m, n] = sum_k codes[m, k] * w8[n, k]                                                int32, exact
+//   y[m, n]   = ((float(acc - token_zero[m] * row_sum[n]) * scale[n]) * token_scale[m] + bias[n]) + residual[m, n]
+//
+// in float and in this order (QQQ, epilogue), rounded once to the output type. Needs no workspace, keeps no
+// state between calls, may be captured into a CUDA graph and called from several threads and streams at once.
+// Results do not depend on the configuration, nor on timing.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace tessera::cuda {
+
+/// How weights are stored: 8-bit codes; 4-bit codes -8..7 with one scale a row; or 4-bit codes 0..15 in groups
+/// along K with an integer scale and zero point each, w8 = group_scale * (u - group_zero).
+struct WeightLayout {
+  int bits = 4;        ///< 4 or 8
+  int group_size = 0;  ///< 0: none; otherwise 32, 64 or 128, with 4 bits
+
+  friend bool operator==(const WeightLayout&, const WeightLayout&) = default;
+};
+
+/// The weights of one layer in device memory.
+struct PackedWeights {
+  WeightLayout layout;
+  int64_t n = 0;                     ///< outputs
+  int64_t k = 0;                     ///< inputs
+  const void* blocks = nullptr;      ///< as packed_weights.h lays them out; 128-byte aligned
+  const float* scale = nullptr;      ///< [N]
+  const int32_t* row_sum = nullptr;  ///< [N], sum_k w8[n, k]; needed when activations have zero points
+  const float* bias = nullptr;       ///< [N] or null
+};
+
+enum class OutputType : uint8_t {
+  kFloat,
+  kHalf,
+  kBFloat16,
+  kAccumulator  ///< acc itself, int32: scales, bias and residual are not applied
+};
+
+/// One product. All pointers are device memory.
+struct GemmProblem {
+  PackedWeights weights;
+  int64_t m = 0;                        ///< tokens, >= 1
+  const int8_t* codes = nullptr;        ///< [M, K] row-major, 16-byte aligned
+  int64_t codes_stride = 0;             ///< elements from row to row, a multiple of 16
+  const float* token_scale = nullptr;   ///< [M]
+  const int32_t* token_zero = nullptr;  ///< [M] or null: symmetric activations
+  const void* residual = nullptr;       ///< null, or rows like `out`, of the output type; may be `out` itself
+  void* out = nullptr;                  ///< [M, N]
+  int64_t out_stride = 0;               ///< elements from row to row
+  OutputType output = OutputType::kHalf;
+};
+
+/// How a product is cut into thread blocks.
+struct GemmConfig {
+  int rows = 0;    ///< outputs a block: 128 or 256
+  int tokens = 0;  ///< tokens a block: 8, 16, 32, 64 or 128
+  int split = 1;   ///< blocks that share one tile along K, as a cluster: 1, 2, 4 or, from 64 tokens, 8
+
+  friend bool operator==(const GemmConfig&, const GemmConfig&) = default;
+};
+
+struct LaunchOptions {
+  std::optional<GemmConfig> config;  ///< empty: choose_config()
+  /// Launch with programmatic stream serialization: the kernel may start while the one before it on the
+  /// stream still runs, and fetches weights meanwhile. It waits for that kernel before it touches anything but
+  /// PackedWeights, which therefore must not be written by it.
+  bool overlap_previous = false;
+};
+
+/// Why `device` cannot run the problem; empty when it can.
+std::string gemm_obstacle(const GemmProblem& problem, int device);
+inline bool can_run(const GemmProblem& problem, int device) { return gemm_obstacle(problem, device).empty(); }
+
+/// The configuration that the cost model (cost_model.h) expects to be the fastest.
+GemmConfig choose_config(WeightLayout layout, int64_t m, int64_t n, int64_t k);
+
+/// Enqueues the product on `stream` of the current device. Throws Error when the problem cannot run or the
+/// launch fails.
+void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& options = {});
+
+}  // namespace tessera::cuda

@@ -1,0 +1,74 @@
+// Packs QuantizedLinear codes into the kernels' tile order.
+#include "tessera/kernels/cuda/packed_weights.h"
+
+#include <algorithm>
+
+#include "tessera/base/error.h"
+#include "tessera/base/parallel.h"
+#include "tessera/format/quantized_linear.h"
+
+namespace tessera::cuda {
+namespace {
+
+void pack_codes(const QuantizedLinear& linear, WeightLayout layout, int64_t row_block, int64_t input_block,
+                uint8_t* block) {
+  const int64_t rows = std::min<int64_t>(kBlockRows, linear.n - row_block * kBlockRows);
+  const int64_t inputs = std::min<int64_t>(kBlockInputs, linear.k - input_block * kBlockInputs);
+  const auto* codes = reinterpret_cast<const uint8_t*>(linear.qweight.data());
+  for (int row = 0; row < rows; ++row) {
+    for (int input = 0; input < inputs; ++input) {
+      const int64_t index = (row_block * kBlockRows + row) * linear.k + input_block * kBlockInputs + input;
+      const CodePosition at = code_position(layout.bits, row, input);
+      if (layout.bits == 8) {
+        block[at.byte] = codes[index];
+      } else {
+        const int nibble = unpack_nibble(codes[index / 2], index);
+        block[at.byte] = static_cast<uint8_t>(block[at.byte] | nibble << (at.high_nibble ? 4 : 0));
+      }
+    }
+  }
+}
+
+void pack_groups(const QuantizedLinear& linear, WeightLayout layout, int64_t row_block, int64_t input_block,
+                 uint8_t* block) {
+  const auto scale = linear.group_scale.as<int8_t>();
+  const auto zero = linear.group_zero.as<uint8_t>();
+  for (int group = 0; group < kBlockInputs / layout.group_size; ++group) {
+    const int64_t input = input_block * kBlockInputs + group * layout.group_size;
+    for (int row = 0; row < kBlockRows; ++row) {
+      const int64_t n = row_block * kBlockRows + row;
+      if (n >= linear.n || input >= linear.k) continue;
+      const auto index = static_cast<size_t>(n * linear.groups() + input / linear.group_size);
+      uint8_t* parameters = block + group_offset(group, row / 16, row % 8) + (row % 16 / 8) * 2;
+      parameters[0] = static_cast<uint8_t>(scale[index]);
+      parameters[1] = zero.empty() ? 8 : zero[index];
+    }
+  }
+}
+
+}  // namespace
+
+WeightLayout layout_of(const QuantizedLinear& linear) {
+  if (linear.weight_format == WeightFormat::kInt8) return {8, 0};
+  if (linear.weight_format == WeightFormat::kInt4) return {4, 0};
+  const int64_t size = linear.group_size;
+  if (size != 32 && size != 64 && size % kBlockInputs != 0) {
+    throw Error("the CUDA kernels run groups of 32, 64 or a multiple of 128 inputs, not {}", size);
+  }
+  return {4, static_cast<int>(std::min<int64_t>(size, kBlockInputs))};
+}
+
+std::vector<uint8_t> pack_weights(const QuantizedLinear& linear) {
+  const WeightLayout layout = layout_of(linear);
+  std::vector<uint8_t> packed(static_cast<size_t>(packed_bytes(layout, linear.n, linear.k)));
+  parallel_for(ceil_div(linear.n, kBlockRows), [&](int64_t row_block) {
+    for (int64_t input_block = 0; input_block < ceil_div(linear.k, kBlockInputs); ++input_block) {
+      uint8_t* block = packed.data() + block_offset(layout, linear.k, row_block, input_block);
+      pack_codes(linear, layout, row_block, input_block, block);
+      if (layout.group_size > 0) pack_groups(linear, layout, row_block, input_block, block);
+    }
+  });
+  return packed;
+}
+
+}  // namespace tessera::cuda

@@ -1,0 +1,101 @@
+// Weight codes in shared memory -> int8 operands of wgmma in registers, one struct a weight layout.
+//
+// Each has: kLayout; Raw, what a lane keeps of 64 inputs of one 64-row block before expansion; load(), and
+// expand() into the operands of two consecutive wgmma (32 inputs each); kShift, by which accumulators are too
+// large (as a power of two).
+#pragma once
+
+#include <cstdint>
+
+#include "tessera/kernels/cuda/packed_weights.h"
+
+namespace tessera::cuda {
+
+/// 8-bit codes are operands already.
+struct Int8Weights {
+  static constexpr WeightLayout kLayout{8, 0};
+  static constexpr int kShift = 0;
+  struct Raw {
+    uint4 step[2];
+  };
+  static __device__ __forceinline__ Raw load(const uint8_t* block, int half, int warp, int lane) {
+    return {*reinterpret_cast<const uint4*>(block + fragment_offset(2 * half, warp, lane)),
+            *reinterpret_cast<const uint4*>(block + fragment_offset(2 * half + 1, warp, lane))};
+  }
+  static __device__ __forceinline__ void expand(const Raw& raw, uint32_t (&a)[2][4]) {
+#pragma unroll
+    for (int step = 0; step < 2; ++step) {
+      a[step][0] = raw.step[step].x;
+      a[step][1] = raw.step[step].y;
+      a[step][2] = raw.step[step].z;
+      a[step][3] = raw.step[step].w;
+    }
+  }
+};
+
+/// Two's complement nibbles, moved to the high half of their bytes: w8 = 16 q (QQQ, weights at rest), so three
+/// instructions expand eight codes and the accumulator is 16 times too large, exactly.
+struct Int4Weights {
+  static constexpr WeightLayout kLayout{4, 0};
+  static constexpr int kShift = 4;
+  struct Raw {
+    uint4 codes;
+  };
+  static __device__ __forceinline__ Raw load(const uint8_t* block, int half, int warp, int lane) {
+    return {*reinterpret_cast<const uint4*>(block + fragment_offset(half, warp, lane))};
+  }
+  static __device__ __forceinline__ void expand(const Raw& raw, uint32_t (&a)[2][4]) {
+    const uint32_t words[4] = {raw.codes.x, raw.codes.y, raw.codes.z, raw.codes.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      a[i / 2][2 * (i % 2)] = words[i] << 4 & 0xF0F0F0F0u;
+      a[i / 2][2 * (i % 2) + 1] = words[i] & 0xF0F0F0F0u;
+    }
+  }
+};
+
+/// Offset nibbles with an integer scale and zero point a group. Four bytes at once (DGQ, "expansion"):
+///   w8 = ((u - Z) * S + 0x80808080 mod 2^32) xor 0x80808080,  Z = the zero point in every byte
+/// exact because every w8 + 128 is a digit 0..255 of the base-256 number, whatever carries occur on the way.
+template <int kGroupSize>
+struct GroupedWeights {
+  static constexpr WeightLayout kLayout{4, kGroupSize};
+  static constexpr int kShift = 0;
+  static constexpr int kGroups = kGroupSize < 64 ? 2 : 1;  ///< groups in 64 inputs
+  struct Raw {
+    uint4 codes;
+    uint32_t parameters[kGroups];
+  };
+  static __device__ __forceinline__ Raw load(const uint8_t* block, int half, int warp, int lane) {
+    Raw raw;
+    raw.codes = *reinterpret_cast<const uint4*>(block + fragment_offset(half, warp, lane));
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      const int group = (64 * half + 32 * i) / kGroupSize;
+      raw.parameters[i] = *reinterpret_cast<const uint32_t*>(block + group_offset(group, warp, lane / 4));
+    }
+    return raw;
+  }
+  static __device__ __forceinline__ void expand(const Raw& raw, uint32_t (&a)[2][4]) {
+    const uint32_t words[4] = {raw.codes.x, raw.codes.y, raw.codes.z, raw.codes.w};
+    uint32_t scale[kGroups][2], offset[kGroups][2];
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+#pragma unroll
+      for (int row = 0; row < 2; ++row) {
+        scale[i][row] = __byte_perm(raw.parameters[i], 0, row == 0 ? 0x4440 : 0x4442);
+        const uint32_t zero = __byte_perm(raw.parameters[i], 0, row == 0 ? 0x1111 : 0x3333);
+        offset[i][row] = 0x80808080u - zero * scale[i][row];
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int group = kGroups == 2 ? i / 2 : 0;
+      const uint32_t low = words[i] & 0x0F0F0F0Fu, high = words[i] >> 4 & 0x0F0F0F0Fu;
+      a[i / 2][2 * (i % 2)] = (low * scale[group][0] + offset[group][0]) ^ 0x80808080u;
+      a[i / 2][2 * (i % 2) + 1] = (high * scale[group][1] + offset[group][1]) ^ 0x80808080u;
+    }
+  }
+};
+
+}  // namespace tessera::cuda

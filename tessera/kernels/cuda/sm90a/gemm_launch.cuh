@@ -1,0 +1,77 @@
+// Launch of gemm_kernel for every tile size of one weight layout. Each layout has its own .cu file, so that they
+// compile side by side.
+#pragma once
+
+#include <array>
+#include <atomic>
+
+#include "tessera/kernels/cuda/check.h"
+#include "tessera/kernels/cuda/sm90a/gemm_kernel.cuh"
+#include "tessera/kernels/cuda/sm90a/launchers.h"
+
+namespace tessera::cuda {
+
+/// How many clusters of `split` blocks the device holds at once.
+template <class Weights, int kRows, int kTokens>
+int resident_clusters(const cudaLaunchConfig_t& config) {
+  int clusters = 0;
+  check(cudaOccupancyMaxActiveClusters(&clusters, gemm_kernel<Weights, kRows, kTokens>, &config),
+        "cudaOccupancyMaxActiveClusters");
+  return clusters;
+}
+
+template <class Weights, int kRows, int kTokens>
+void launch_tile(const GemmProblem& problem, const CUtensorMap& codes, int split, bool overlap_previous,
+                 cudaStream_t stream) {
+  using T = Tile<Weights, kRows, kTokens>;
+  const auto kernel = gemm_kernel<Weights, kRows, kTokens>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, T::kSharedBytes),
+        "cudaFuncSetAttribute");
+  GemmParams params;
+  params.problem = problem;
+  params.input_blocks = static_cast<int>(ceil_div(problem.weights.k, kBlockInputs));
+  params.token_tiles = static_cast<int>(ceil_div(problem.m, kTokens));
+  params.row_tiles = static_cast<int>(ceil_div(problem.weights.n, kRows));
+
+  cudaLaunchAttribute attributes[2];
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim = {static_cast<unsigned>(split), 1, 1};
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.blockDim = kThreads;
+  config.gridDim = static_cast<unsigned>(split);
+  config.dynamicSmemBytes = T::kSharedBytes;
+  config.stream = stream;
+  config.attrs = attributes;
+  config.numAttrs = overlap_previous ? 2 : 1;
+
+  static std::array<std::atomic<int>, 9> resident{};  // by split; the same on every device of a kind
+  int clusters = resident[static_cast<size_t>(split)].load(std::memory_order_relaxed);
+  if (clusters == 0) {
+    clusters = resident_clusters<Weights, kRows, kTokens>(config);
+    resident[static_cast<size_t>(split)].store(clusters, std::memory_order_relaxed);
+  }
+  config.gridDim = static_cast<unsigned>(std::min(clusters, params.token_tiles * params.row_tiles) * split);
+  check(cudaLaunchKernelEx(&config, kernel, codes, params), "launch of the sm_90a integer GEMM");
+}
+
+template <class Weights>
+void launch_layout(const GemmProblem& problem, const CUtensorMap& codes, const GemmConfig& config,
+                   bool overlap_previous, cudaStream_t stream) {
+  const auto launch = [&]<int kRows, int kTokens>() {
+    launch_tile<Weights, kRows, kTokens>(problem, codes, config.split, overlap_previous, stream);
+  };
+  switch (config.rows * 1000 + config.tokens) {
+    case 128'008: return launch.template operator()<128, 8>();
+    case 128'016: return launch.template operator()<128, 16>();
+    case 128'032: return launch.template operator()<128, 32>();
+    case 128'064: return launch.template operator()<128, 64>();
+    case 128'128: return launch.template operator()<128, 128>();
+    case 256'064: return launch.template operator()<256, 64>();
+    case 256'128: return launch.template operator()<256, 128>();
+    default: check(cudaErrorInvalidValue, "choice of a GEMM tile");
+  }
+}
+
+}  // namespace tessera::cuda
