@@ -1,11 +1,7 @@
 // SentencePieceTokenizer.
 #include "tessera/text/sentencepiece_tokenizer.h"
 
-#include <sentencepiece_processor.h>
-
 #include <algorithm>
-
-#include "tessera/base/atomic_output.h"
 
 namespace tessera {
 namespace {
@@ -21,17 +17,13 @@ std::string identity(std::string text) {
   return text;
 }
 
-void check(const sentencepiece::util::Status& status, const std::string& path) {
-  if (!status.ok()) throw Error("{}: {}", path, status.ToString());
-}
-
 /// Control tokens and the unknown token: SentencePiece does not look for them in the text.
-std::vector<AddedToken> special_pieces(const sentencepiece::SentencePieceProcessor& model) {
+std::vector<AddedToken> special_pieces(const SentencePieceModel& model) {
   std::vector<AddedToken> tokens;
-  for (int id = 0; id < model.GetPieceSize(); ++id) {
-    if (!model.IsControl(id) && !model.IsUnknown(id)) continue;
+  for (int id = 0; id < model.size(); ++id) {
+    if (!model.is_control(id) && !model.is_unknown(id)) continue;
     AddedToken& token = tokens.emplace_back();
-    token.content = model.IdToPiece(id);
+    token.content = model.piece(id);
     token.id = id;
     token.special = true;
   }
@@ -42,12 +34,10 @@ std::vector<AddedToken> special_pieces(const sentencepiece::SentencePieceProcess
 
 SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& path,
                                                const TokenizerConfig& config)
-    : path_(path.string()),
-      model_(std::make_unique<sentencepiece::SentencePieceProcessor>()),
+    : model_(SentencePieceModel::load(path)),
       add_bos_(config.add_bos_token),
       add_eos_(config.add_eos_token),
       legacy_(config.legacy) {
-  check(model_->LoadFromSerializedProto(read_file(path)), path_);
   std::vector<AddedToken> tokens = special_pieces(*model_);
   for (AddedToken token : config.added_tokens) {
     token.normalized = false;  // SentencePiece normalizes by itself, later
@@ -56,13 +46,11 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& path
     tokens.push_back(std::move(token));
   }
   added_tokens_ = std::make_unique<AddedTokens>(std::move(tokens), identity);
-  decoder_ = parse_decoder(JsonNode(nlohmann::json::parse(kDecoder), path_));
+  decoder_ = parse_decoder(JsonNode(nlohmann::json::parse(kDecoder), path.string()));
   const auto id_or_none = [](int id) { return id < 0 ? std::nullopt : std::optional<int32_t>(id); };
   bos_id_ = id_or_none(model_->bos_id());
   eos_id_ = id_or_none(model_->eos_id());
 }
-
-SentencePieceTokenizer::~SentencePieceTokenizer() = default;
 
 std::vector<int32_t> SentencePieceTokenizer::encode(std::string_view text, bool add_special_tokens) const {
   std::vector<int32_t> ids;
@@ -80,18 +68,13 @@ std::vector<int32_t> SentencePieceTokenizer::encode(std::string_view text, bool 
 }
 
 std::vector<int32_t> SentencePieceTokenizer::encode_text(const Piece& piece) const {
-  std::vector<int> ids;
-  if (legacy_ || piece.at_start) {
-    check(model_->Encode(piece.text, &ids), path_);
-    return ids;
-  }
+  if (legacy_ || piece.at_start) return model_->encode(piece.text);
   // SentencePiece puts a blank before every text. As Hugging Face does, let it stand before a guard that is
   // then cut off.
   const std::string guard = "<unk>";
-  std::vector<int> guard_ids;
-  check(model_->Encode(guard, &guard_ids), path_);
-  check(model_->Encode(guard + piece.text, &ids), path_);
-  ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(std::min(guard_ids.size(), ids.size())));
+  const auto guard_length = static_cast<std::ptrdiff_t>(model_->encode(guard).size());
+  std::vector<int32_t> ids = model_->encode(guard + piece.text);
+  ids.erase(ids.begin(), ids.begin() + std::min(guard_length, std::ssize(ids)));
   return ids;
 }
 
@@ -100,21 +83,21 @@ std::string SentencePieceTokenizer::decode(std::span<const int32_t> ids, bool sk
   for (const int32_t id : ids) {
     if (const AddedToken* added = added_tokens_->token(id)) {
       if (!(skip_special && added->special)) tokens.push_back(added->spelling);
-    } else if (id >= 0 && id < model_->GetPieceSize()) {
-      tokens.push_back(model_->IdToPiece(id));
+    } else if (id >= 0 && id < model_->size()) {
+      tokens.push_back(model_->piece(id));
     }
   }
   return decoder_(std::move(tokens)).front();
 }
 
 int32_t SentencePieceTokenizer::vocab_size() const {
-  return std::max(model_->GetPieceSize(), added_tokens_->size());
+  return std::max(model_->size(), added_tokens_->size());
 }
 
 std::optional<int32_t> SentencePieceTokenizer::token_id(std::string_view token) const {
   if (const auto added = added_tokens_->id(token)) return added;
-  const int id = model_->PieceToId(std::string(token));
-  return model_->IsUnknown(id) ? std::nullopt : std::optional<int32_t>(id);
+  const int id = model_->id(token);
+  return model_->is_unknown(id) ? std::nullopt : std::optional<int32_t>(id);
 }
 
 }  // namespace tessera

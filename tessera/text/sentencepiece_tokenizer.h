@@ -7,12 +7,9 @@
 
 #include "tessera/text/added_tokens.h"
 #include "tessera/text/decoder.h"
+#include "tessera/text/sentencepiece_model.h"
 #include "tessera/text/tokenizer.h"
 #include "tessera/text/tokenizer_config.h"
-
-namespace sentencepiece {
-class SentencePieceProcessor;
-}
 
 namespace tessera {
 
@@ -20,7 +17,6 @@ class SentencePieceTokenizer final : public Tokenizer {
  public:
   /// Throws Error, naming the file, when it is no SentencePiece model.
   SentencePieceTokenizer(const std::filesystem::path& path, const TokenizerConfig& config);
-  ~SentencePieceTokenizer() override;
 
   std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const override;
   std::string decode(std::span<const int32_t> ids, bool skip_special) const override;
@@ -30,8 +26,7 @@ class SentencePieceTokenizer final : public Tokenizer {
  private:
   std::vector<int32_t> encode_text(const Piece& piece) const;
 
-  std::string path_;
-  std::unique_ptr<sentencepiece::SentencePieceProcessor> model_;
+  std::unique_ptr<SentencePieceModel> model_;
   std::unique_ptr<AddedTokens> added_tokens_;
   Decoder decoder_;
   bool add_bos_, add_eos_, legacy_;
