@@ -1,4 +1,4 @@
-// Loading the module that is linked with SentencePiece.
+// Loading the plugin that is linked with SentencePiece.
 #include "tessera/text/sentencepiece_model.h"
 
 #include <dlfcn.h>
@@ -8,7 +8,7 @@
 namespace tessera {
 namespace {
 
-/// The module looks up its symbols in itself and its libraries first, and shows none to others.
+/// The plugin and its libraries look up symbols among themselves first and show none to others.
 /// AddressSanitizer does not allow that; the builds with it have no libtorch to clash with.
 #ifdef __SANITIZE_ADDRESS__
 constexpr int kScope = RTLD_NOW | RTLD_LOCAL;
@@ -16,22 +16,20 @@ constexpr int kScope = RTLD_NOW | RTLD_LOCAL;
 constexpr int kScope = RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;
 #endif
 
-MakeSentencePieceModel load_module(const std::string& path) {
-  void* module = ::dlopen(TESSERA_SENTENCEPIECE_MODULE, kScope);
-  void* make = module ? ::dlsym(module, "make_sentencepiece_model") : nullptr;
-  if (!make) throw Error("{}: cannot load the SentencePiece library: {}", path, ::dlerror());
-  return reinterpret_cast<MakeSentencePieceModel>(make);
+using Load = SentencePieceModel* (*)(const std::filesystem::path&);
+
+Load open_plugin() {
+  void* plugin = ::dlopen("libtessera_sentencepiece.so", kScope);
+  void* load = plugin ? ::dlsym(plugin, "tessera_load_sentencepiece") : nullptr;
+  if (!load) throw Error("cannot load the SentencePiece plugin: {}", ::dlerror());
+  return reinterpret_cast<Load>(load);
 }
 
 }  // namespace
 
-std::unique_ptr<SentencePieceModel> load_sentencepiece_model(const std::string& bytes,
-                                                             const std::string& path) {
-  static const MakeSentencePieceModel make = load_module(path);
-  std::string error;
-  std::unique_ptr<SentencePieceModel> model(make(bytes, error));
-  if (!model) throw Error("{}: {}", path, error);
-  return model;
+std::unique_ptr<SentencePieceModel> SentencePieceModel::load(const std::filesystem::path& path) {
+  static const Load plugin_load = open_plugin();
+  return std::unique_ptr<SentencePieceModel>(plugin_load(path));
 }
 
 }  // namespace tessera

@@ -1,11 +1,12 @@
-// The SentencePiece library behind an interface. Debian's build of it carries a private, older copy of
-// Protocol Buffers whose symbols clash with those of libtorch, so it is loaded when it is needed and into a
-// scope of its own.
+// The SentencePiece library behind an interface. libsentencepiece carries a private, older copy of Protocol
+// Buffers whose symbols clash with those that libtorch uses, so it is loaded when it is needed, as a plugin
+// in a symbol scope of its own.
 #pragma once
 
-#include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tessera {
@@ -14,23 +15,19 @@ namespace tessera {
 class SentencePieceModel {
  public:
   virtual ~SentencePieceModel() = default;
-  virtual std::vector<int32_t> encode(const std::string& text) const = 0;
-  virtual int32_t size() const = 0;
-  virtual std::string piece(int32_t id) const = 0;
+
+  /// Throws Error, naming the file, when it is no SentencePiece model or the plugin cannot be loaded.
+  static std::unique_ptr<SentencePieceModel> load(const std::filesystem::path& path);
+
+  virtual int size() const = 0;
+  virtual std::string piece(int id) const = 0;
   /// The id of the unknown token for pieces that the vocabulary lacks.
-  virtual int32_t id(const std::string& piece) const = 0;
-  virtual bool is_control(int32_t id) const = 0;
-  virtual bool is_unknown(int32_t id) const = 0;
-  virtual int32_t bos_id() const = 0;  ///< -1: none
-  virtual int32_t eos_id() const = 0;  ///< -1: none
+  virtual int id(std::string_view piece) const = 0;
+  virtual bool is_control(int id) const = 0;
+  virtual bool is_unknown(int id) const = 0;
+  virtual int bos_id() const = 0;  ///< -1: none
+  virtual int eos_id() const = 0;  ///< -1: none
+  virtual std::vector<int> encode(std::string_view text) const = 0;
 };
-
-/// `bytes` is the content of the file. Throws Error, with `path` in front, when it is no SentencePiece model
-/// or the library cannot be loaded.
-std::unique_ptr<SentencePieceModel> load_sentencepiece_model(const std::string& bytes,
-                                                             const std::string& path);
-
-/// The one symbol of the loaded module: a model, or null with the reason in `error`.
-using MakeSentencePieceModel = SentencePieceModel* (*)(const std::string& bytes, std::string& error);
 
 }  // namespace tessera
