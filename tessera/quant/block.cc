@@ -29,16 +29,6 @@ at::Tensor activate(Activation activation, const at::Tensor& x) {
   return x;
 }
 
-at::Tensor chunk_forward(const ModelSpec& spec, const Block& block, const LinearFn& linear,
-                         const at::Tensor& x) {
-  const at::Tensor attention_in = norm_forward(spec, block, kAttentionNorm, x);
-  const at::Tensor q = linear(kQ, attention_in), k = linear(kK, attention_in), v = linear(kV, attention_in);
-  const at::Tensor middle = x + linear(kO, attention_core(spec, q, k, v));
-  const at::Tensor mlp_in = norm_forward(spec, block, kMlpNorm, middle);
-  const at::Tensor gate = spec.gated() ? linear(kGate, mlp_in) : at::Tensor();
-  return middle + linear(kDown, mlp_core(spec, gate, linear(kUp, mlp_in)));
-}
-
 }  // namespace
 
 Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer,
@@ -79,13 +69,23 @@ at::Tensor mlp_core(const ModelSpec& spec, const at::Tensor& gate, const at::Ten
   return gate.defined() ? activate(spec.activation, gate).mul_(up) : activate(spec.activation, up);
 }
 
+at::Tensor block_step(const ModelSpec& spec, const Block& block, const LinearFn& linear,
+                      const at::Tensor& x) {
+  const at::Tensor attention_in = norm_forward(spec, block, kAttentionNorm, x);
+  const at::Tensor q = linear(kQ, attention_in), k = linear(kK, attention_in), v = linear(kV, attention_in);
+  const at::Tensor middle = x + linear(kO, attention_core(spec, q, k, v));
+  const at::Tensor mlp_in = norm_forward(spec, block, kMlpNorm, middle);
+  const at::Tensor gate = spec.gated() ? linear(kGate, mlp_in) : at::Tensor();
+  return middle + linear(kDown, mlp_core(spec, gate, linear(kUp, mlp_in)));
+}
+
 at::Tensor block_forward(const ModelSpec& spec, const Block& block, const LinearFn& linear,
                          const at::Tensor& x) {
   const int64_t windows = x.size(0), step = windows_per_chunk(x.size(1));
   at::Tensor out = at::empty_like(x);
   for (int64_t begin = 0; begin < windows; begin += step) {
     const int64_t count = std::min(step, windows - begin);
-    out.narrow(0, begin, count).copy_(chunk_forward(spec, block, linear, x.narrow(0, begin, count)));
+    out.narrow(0, begin, count).copy_(block_step(spec, block, linear, x.narrow(0, begin, count)));
   }
   return out;
 }

@@ -47,6 +47,10 @@ inline int64_t windows_per_chunk(int64_t tokens) {
   return std::max<int64_t>(1, kChunkTokens / tokens);
 }
 
+/// The block on all of x [B, T, hidden] at once, for small samples: `linear` is called once for every linear,
+/// in order of execution.
+at::Tensor block_step(const ModelSpec& spec, const Block& block, const LinearFn& linear, const at::Tensor& x);
+
 /// The whole block: x [B, T, hidden] -> [B, T, hidden]. Positions start at 0 in each of the B windows.
 at::Tensor block_forward(const ModelSpec& spec, const Block& block, const LinearFn& linear,
                          const at::Tensor& x);

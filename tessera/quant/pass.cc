@@ -11,7 +11,10 @@ struct PassEntry {
   std::unique_ptr<Pass> (*make)(const PassOptions&);
 };
 
-constexpr PassEntry kPasses[] = {{rtn_pass_info, make_rtn_pass}};
+constexpr PassEntry kPasses[] = {{gptq_pass_info, make_gptq_pass},
+                                 {rotate_pass_info, make_rotate_pass},
+                                 {rtn_pass_info, make_rtn_pass},
+                                 {smooth_pass_info, make_smooth_pass}};
 
 }  // namespace
 

@@ -9,8 +9,14 @@
 
 namespace tessera {
 
+PassInfo gptq_pass_info();
+PassInfo rotate_pass_info();
 PassInfo rtn_pass_info();
+PassInfo smooth_pass_info();
+std::unique_ptr<Pass> make_gptq_pass(const PassOptions& options);
+std::unique_ptr<Pass> make_rotate_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_rtn_pass(const PassOptions& options);
+std::unique_ptr<Pass> make_smooth_pass(const PassOptions& options);
 
 /// "none", "mse" or "weighted" of the option "clip".
 Clip clip_option(const PassOptions& options);

@@ -1,0 +1,102 @@
+// GPTQ on the final grid of every linear.
+#include "tessera/quant/gptq.h"
+
+#include "tessera/quant/fake_quant.h"
+#include "tessera/quant/passes/passes.h"
+
+namespace tessera {
+namespace {
+
+class GptqPass : public Pass {
+ public:
+  explicit GptqPass(const PassOptions& options)
+      : grid_{.clip = clip_option(options), .search = options.get<bool>("search")},
+        act_order_(options.get<bool>("act_order")),
+        damping_(options.in_range("damping", 1e-6, 10.0)),
+        block_size_(options.in_range<int64_t>("block_size", 1, 1 << 16)),
+        true_sequential_(options.get<bool>("true_sequential")),
+        quantized_input_(options.get<bool>("quantized_input")) {}
+
+  std::string name() const override { return "gptq"; }
+
+  void run_on_block(BlockContext& context) override {
+    const PassTimer timer(context, name());
+    std::vector<SiteInputs> inputs;
+    for (size_t s = 0; s < context.spec.sites.size(); ++s) {
+      if (s == 0 || true_sequential_) inputs = observe(context);
+      quantize_site(context, context.spec.sites[s], inputs[s]);
+      inputs[s] = {};
+    }
+  }
+
+ private:
+  /// Linears that are already quantized act as such: with true_sequential later sites see what they give.
+  std::vector<SiteInputs> observe(const BlockContext& context) const {
+    const LinearFn exact = float_linears(context.block),
+                   fake = fake_quant_linears(context.quantized, context.x_quant.device());
+    const LinearFn linear = [&](LinearId id, const at::Tensor& x) {
+      return context.quantized[id] ? fake(id, x) : exact(id, x);
+    };
+    const ObserveOptions options{.hessian = true, .quantized_input = quantized_input_};
+    return observe_sites(context.spec, context.block, linear, context.x_quant, context.schemes, options);
+  }
+
+  void quantize_site(BlockContext& context, const Site& site, const SiteInputs& inputs) const {
+    report_site(context, site, name(), inputs.statistics());
+    const auto factor = factor_hessian(inputs.hessian, damping_, act_order_);
+    if (!factor || factor->damping > damping_) {
+      context.reporter.note(fmt::format(
+          "layer {}, {}: the Hessian is not positive definite; {}", context.layer, site.name,
+          factor ? fmt::format("damping raised to {}", factor->damping) : "rounding to nearest instead"));
+    }
+    for (LinearId id : site.readers) quantize(context, id, inputs, factor);
+  }
+
+  void quantize(BlockContext& context, LinearId id, const SiteInputs& inputs,
+                const std::optional<HessianFactor>& factor) const {
+    const at::Tensor& weight = context.block.weight[id];
+    const LinearScheme& scheme = context.schemes[id];
+    QuantizedLinear rounded = round_to_nearest(context, id, inputs);
+    nlohmann::json report{{"error_rtn", output_error(rounded, weight, inputs.sample)}};
+    if (factor) {
+      // Group scales come from weights without dead columns, row scales from all ("QQQ", static groups).
+      const at::Tensor kept = scheme.weight.group_size > 0 ? weight.masked_fill(factor->dead, 0) : weight;
+      const WeightGrid grid = fit_grid(kept, scheme.weight, grid_, inputs.hessian.diagonal());
+      const GptqResult result = gptq(weight, grid, *factor, block_size_);
+      context.quantized[id] =
+          make_quantized_linear(grid, result.codes, scheme.activation, context.block.bias[id],
+                                static_input_scale(scheme.activation, inputs));
+      report.update({{"loss", result.loss}, {"damping", factor->damping}});
+    } else {
+      context.quantized[id] = std::move(rounded);
+    }
+    report["error"] = output_error(*context.quantized[id], weight, inputs.sample);
+    report_linear(context, id, name(), report);
+  }
+
+  GridOptions grid_;
+  bool act_order_;
+  double damping_;
+  int64_t block_size_;
+  bool true_sequential_, quantized_input_;
+};
+
+}  // namespace
+
+PassInfo gptq_pass_info() {
+  return {"gptq",
+          "rounds weights column by column, later columns make up for earlier errors",
+          {{"act_order", true},           // columns by falling mean square of their input; groups stay static
+           {"damping", 0.01},             // added to the Hessian's diagonal, relative to its mean
+           {"block_size", 128},           // columns between two updates of all later ones
+           {"clip", "weighted"},          // none | mse | weighted by the inputs' mean square
+           {"search", true},              // grouped: search integer scales instead of rounding them
+           {"true_sequential", false},    // later sites of a block see its quantized earlier linears
+           {"quantized_input", false}}};  // the Hessian sees quantized activations
+}
+
+std::unique_ptr<Pass> make_gptq_pass(const PassOptions& options) {
+  return std::make_unique<GptqPass>(options);
+}
+
+}  // namespace tessera

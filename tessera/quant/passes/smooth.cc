@@ -1,0 +1,135 @@
+// Adaptive smoothing, site by site in order of execution: later sites see the quantized earlier ones.
+#include "tessera/quant/smoothing.h"
+
+#include "tessera/quant/fake_quant.h"
+#include "tessera/quant/fold.h"
+#include "tessera/quant/passes/passes.h"
+
+namespace tessera {
+namespace {
+
+/// Whole windows, evenly spaced, with about `tokens` tokens.
+at::Tensor sample_windows(const at::Tensor& x, int64_t tokens) {
+  const int64_t count = std::clamp<int64_t>(tokens / x.size(1), 1, x.size(0));
+  return x.slice(0, 0, x.size(0), x.size(0) / count).narrow(0, 0, count);
+}
+
+/// What the search compares: the output of everything that the site's linears feed before the next linear.
+at::Tensor site_output(const ModelSpec& spec, const Site& site, const LinearFn& linear, const at::Tensor& x) {
+  switch (site.readers.front()) {
+    case kQ:
+      return attention_core(spec, linear(kQ, x), linear(kK, x), linear(kV, x));
+    case kGate:
+      return mlp_core(spec, linear(kGate, x), linear(kUp, x));
+    case kUp:
+      return mlp_core(spec, {}, linear(kUp, x));
+    default:
+      return linear(site.readers.front(), x);
+  }
+}
+
+class SmoothPass : public Pass {
+ public:
+  explicit SmoothPass(const PassOptions& options)
+      : tokens_(options.in_range<int64_t>("tokens", 1, int64_t{1} << 40)),
+        grid_{.linear = options.choice<bool>("grid", {{"geometric", false}, {"qqq", true}}),
+              .points = options.in_range<int64_t>("points", 4, 10000),
+              .floor = options.in_range("floor", 1e-9, 1.0)},
+        share_heads_(options.choice<bool>("shared_heads", {{"max", true}, {"skip", false}})) {}
+
+  std::string name() const override { return "smooth"; }
+
+  void run_on_block(BlockContext& context) override {
+    const PassTimer timer(context, name());
+    at::Tensor scale;
+    const LinearFn linear = [&](LinearId id, const at::Tensor& x) {
+      const Site& site = context.spec.sites[site_index(context.spec, id)];
+      if (id == site.readers.front()) scale = smooth_site(context, site, x);
+      return quantized_linear(context, id, x / scale, context.block.weight[id]);
+    };
+    block_step(context.spec, context.block, linear, sample_windows(context.x_quant, tokens_));
+  }
+
+ private:
+  /// Chooses the scale of the site for input x, folds it and returns it.
+  at::Tensor smooth_site(BlockContext& context, const Site& site, const at::Tensor& x) const {
+    const ModelSpec& spec = context.spec;
+    SiteInputs inputs = describe(x);
+    const at::Tensor none = at::ones_like(inputs.channel_absmax);
+    const bool shared =
+        site.producer == Site::Producer::kLinear && site.linear == kV && spec.n_heads != spec.n_kv_heads;
+    if (!can_fold_scale(spec, site) || (shared && !share_heads_)) return none;
+
+    report_errors(context, site, inputs, "error_before");
+    const at::Tensor reference = site_output(spec, site, float_linears(context.block), x);
+    const auto loss = [&](const at::Tensor& scale) {
+      const LinearFn linear = [&](LinearId id, const at::Tensor& input) {
+        return quantized_linear(context, id, input, context.block.weight[id] * scale);
+      };
+      return (site_output(spec, site, linear, x / scale) - reference).square_().mean().item<double>();
+    };
+    const at::Tensor absmax = share_over_query_heads(spec, site, inputs.channel_absmax);
+    const Smoothing best = search_smoothing(absmax, loss, grid_);
+    fold_scale(spec, context.block, site, best.scale);
+
+    nlohmann::json report = inputs.statistics();
+    inputs = describe(x / best.scale);
+    report_errors(context, site, inputs, "error_after");
+    report.update({{"sigma", best.sigma},
+                   {"scaled_channels", (best.scale > 1).sum().item<int64_t>()},
+                   {"largest_scale", best.scale.max().item<double>()},
+                   {"loss", best.loss},
+                   {"loss_unsmoothed", best.unsmoothed_loss},
+                   {"evaluations", best.evaluations},
+                   {"after", inputs.statistics()}});
+    report_site(context, site, name(), report);
+    return best.scale;
+  }
+
+  static SiteInputs describe(const at::Tensor& x) {
+    const at::Tensor rows = x.reshape({-1, x.size(-1)});
+    return {rows.size(0), at::amax(rows.abs(), {0}), {}, rows};
+  }
+
+  /// y of the linear with inputs and weights rounded to nearest.
+  static at::Tensor quantized_linear(const BlockContext& context, LinearId id, const at::Tensor& x,
+                                     const at::Tensor& weight) {
+    const LinearScheme& scheme = context.schemes[id];
+    const WeightGrid grid = fit_grid(weight, scheme.weight, {.search = false});
+    const at::Tensor input =
+        fake_quantize_rows(x, scheme.activation, static_input_scale(scheme.activation, describe(x)));
+    const at::Tensor y = at::matmul(input, fake_quantize_weight(grid, weight).t());
+    return context.block.bias[id].defined() ? y + context.block.bias[id] : y;
+  }
+
+  void report_errors(BlockContext& context, const Site& site, const SiteInputs& inputs,
+                     const char* key) const {
+    for (LinearId id : site.readers) {
+      const QuantizedLinear rounded = round_to_nearest(context, id, inputs);
+      report_linear(context, id, name(),
+                    {{key, output_error(rounded, context.block.weight[id], inputs.sample)}});
+    }
+  }
+
+  int64_t tokens_;
+  SigmaGrid grid_;
+  bool share_heads_;
+};
+
+}  // namespace
+
+PassInfo smooth_pass_info() {
+  return {"smooth",
+          "divides outlier channels by searched scales that fold into the producer",
+          {{"tokens", 2048},           // calibration tokens that the search uses
+           {"grid", "geometric"},      // geometric | qqq: linear down to 0.1, at least 100 points
+           {"points", 24},             // of the geometric grid, before refinement
+           {"floor", 1e-3},            // least sigma of the geometric grid, relative to the largest input
+           {"shared_heads", "max"}}};  // o_proj under grouped queries: max: one scale a value row | skip
+}
+
+std::unique_ptr<Pass> make_smooth_pass(const PassOptions& options) {
+  return std::make_unique<SmoothPass>(options);
+}
+
+}  // namespace tessera

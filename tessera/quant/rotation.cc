@@ -1,0 +1,46 @@
+// Rotations folded into weights.
+#include "tessera/quant/rotation.h"
+
+#include "tessera/base/error.h"
+#include "tessera/quant/fold.h"
+
+namespace tessera {
+namespace {
+
+at::Tensor times(const at::Tensor& a, const at::Tensor& b) {
+  return at::matmul(a.to(at::kDouble), b.to(at::kDouble)).to(at::kFloat);
+}
+
+}  // namespace
+
+void rotate_outer(const ModelSpec& spec, OuterWeights& outer, const at::Tensor& rotation) {
+  if (spec.norm != NormKind::kRms || spec.positions != Positions::kRope) {
+    throw Error("the rotation needs RMSNorm and rotary positions, which {} models do not have; use smoothing",
+                spec.family);
+  }
+  outer.lm_head = times(outer.lm_head * outer.final_gain, rotation);
+  outer.final_gain = at::ones_like(outer.final_gain);
+  outer.embedding = times(outer.embedding, rotation);
+}
+
+void rotate_block(const ModelSpec& spec, Block& block, const at::Tensor& rotation) {
+  fold_norm_gain(spec, block, kAttentionNorm);
+  fold_norm_gain(spec, block, kMlpNorm);
+  for (LinearId id : spec.existing_linears()) {
+    const bool adds_to_stream = id == kO || id == kDown;
+    at::Tensor& weight = block.weight[id];
+    weight = adds_to_stream ? times(rotation.t(), weight) : times(weight, rotation);
+    at::Tensor& bias = block.bias[id];
+    if (adds_to_stream && bias.defined()) bias = times(bias.unsqueeze(0), rotation).squeeze(0);
+  }
+}
+
+void rotate_value_heads(const ModelSpec& spec, Block& block, const at::Tensor& head_rotation) {
+  const int64_t d = spec.head_dim;
+  at::Tensor &v = block.weight[kV], &bias = block.bias[kV], &o = block.weight[kO];
+  v = times(head_rotation.t(), v.view({-1, d, v.size(1)})).reshape(v.sizes());
+  if (bias.defined()) bias = times(bias.view({-1, d}), head_rotation).reshape({-1});
+  o = times(o.view({o.size(0), -1, d}), head_rotation).reshape(o.sizes());
+}
+
+}  // namespace tessera

@@ -1,0 +1,99 @@
+// Small random models for the tests of transforms and passes. Test code only.
+#pragma once
+
+#include "tessera/quant/pass.h"
+
+namespace tessera {
+
+/// A family with the named differences; sizes are small and all different where they may be.
+struct TestModel {
+  ModelSpec spec;
+  OuterWeights outer;
+  std::vector<Block> blocks;
+};
+
+struct TestModelOptions {
+  int64_t kv_heads = 4;  ///< of 4 query heads
+  bool biases = false;
+  bool layer_norm = false;  ///< LayerNorm with bias, no gate, ReLU, learned positions: OPT
+  int64_t layers = 2;
+};
+
+inline ModelSpec test_spec(const TestModelOptions& options) {
+  ModelSpec s;
+  s.family = "test";
+  s.vocab_size = 50;
+  s.hidden_size = 64;
+  s.intermediate_size = 96;
+  s.n_layers = options.layers;
+  s.n_heads = 4;
+  s.n_kv_heads = options.kv_heads;
+  s.head_dim = 16;
+  s.norms = {"attention_norm", "mlp_norm"};
+  const int64_t h = s.hidden_size, i = s.intermediate_size;
+  s.linears[kQ] = {"q_proj", s.q_size(), h, options.biases};
+  s.linears[kK] = {"k_proj", s.kv_size(), h, options.biases};
+  s.linears[kV] = {"v_proj", s.kv_size(), h, options.biases};
+  s.linears[kO] = {"o_proj", h, s.q_size(), options.biases};
+  s.linears[kUp] = {"up_proj", i, h, options.biases};
+  s.linears[kDown] = {"down_proj", h, i, options.biases};
+  using enum Site::Producer;
+  Site gate_up{.name = "gate_up", .readers = {kGate, kUp}, .producer = kNorm, .norm = kMlpNorm};
+  if (options.layer_norm) {
+    s.norm = NormKind::kLayer;
+    s.activation = Activation::kRelu;
+    s.positions = Positions::kLearned;
+    gate_up.readers = {kUp};
+  } else {
+    s.linears[kGate] = {"gate_proj", i, h, options.biases};
+  }
+  s.sites = {{.name = "qkv", .readers = {kQ, kK, kV}, .producer = kNorm, .norm = kAttentionNorm},
+             {.name = "o", .readers = {kO}, .producer = kLinear, .linear = kV},
+             gate_up,
+             {.name = "down", .readers = {kDown}, .producer = kLinear, .linear = kUp}};
+  return s;
+}
+
+inline TestModel make_test_model(const TestModelOptions& options) {
+  at::manual_seed(99);
+  TestModel model{test_spec(options), {}, {}};
+  const ModelSpec& s = model.spec;
+  for (int64_t layer = 0; layer < s.n_layers; ++layer) {
+    Block block;
+    for (LinearId id : s.existing_linears()) {
+      block.weight[id] = at::randn({s.linears[id].n, s.linears[id].k}) * 0.15;
+      if (s.linears[id].bias) block.bias[id] = at::randn({s.linears[id].n}) * 0.1;
+    }
+    for (NormId id : {kAttentionNorm, kMlpNorm}) {
+      block.gain[id] = at::rand({s.hidden_size}) + 0.5;
+      if (s.norm == NormKind::kLayer) block.norm_bias[id] = at::randn({s.hidden_size}) * 0.1;
+    }
+    model.blocks.push_back(block);
+  }
+  model.outer = {at::randn({s.vocab_size, s.hidden_size}), at::rand({s.hidden_size}) + 0.5,
+                 at::randn({s.vocab_size, s.hidden_size})};
+  return model;
+}
+
+/// Logits [B, T, vocab] for token ids [B, T].
+inline at::Tensor test_logits(const TestModel& model, const at::Tensor& ids) {
+  at::Tensor x = at::embedding(model.outer.embedding, ids);
+  for (const Block& block : model.blocks) x = block_forward(model.spec, block, float_linears(block), x);
+  Block final_norm;
+  final_norm.gain[kAttentionNorm] = model.outer.final_gain;
+  if (model.spec.norm == NormKind::kLayer) {
+    final_norm.norm_bias[kAttentionNorm] = at::zeros_like(model.outer.final_gain);
+  }
+  return at::matmul(norm_forward(model.spec, final_norm, kAttentionNorm, x), model.outer.lm_head.t());
+}
+
+inline at::Tensor test_ids(int64_t batch, int64_t tokens, const ModelSpec& spec) {
+  at::manual_seed(5);
+  return at::randint(spec.vocab_size, {batch, tokens}, at::kLong);
+}
+
+inline double relative_error(const at::Tensor& actual, const at::Tensor& expected) {
+  return ((actual - expected).abs().max() / expected.abs().max()).item<double>();
+}
+
+}  // namespace tessera
