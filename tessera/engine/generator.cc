@@ -18,11 +18,16 @@ class Stopwatch {
   Clock::time_point start_ = Clock::now();
 };
 
-/// Ids in, text out: decoded, cut at stop strings, collected and passed on.
+constexpr size_t kPromptContext = 16;  // ids that can bear on how the next one is decoded, with room to spare
+
+/// Ids in, text out: decoded as the continuation of a prompt, cut at stop strings, collected and passed on.
 class TextStream {
  public:
-  TextStream(const Tokenizer& tokenizer, const std::vector<std::string>& stops, const TextSink& sink)
-      : decoder_(tokenizer), filter_(stops), sink_(sink) {}
+  TextStream(const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+             const std::vector<std::string>& stops, const TextSink& sink)
+      : decoder_(tokenizer), filter_(stops), sink_(sink) {
+    for (int32_t id : prompt.last(std::min(prompt.size(), kPromptContext))) decoder_.push(id);
+  }
 
   void push(int32_t id) { emit(filter_.push(decoder_.push(id))); }
   void finish() {
@@ -83,7 +88,7 @@ Generation Generator::generate(std::span<const int32_t> prompt, const GenerateOp
   KvCache cache =
       model_.make_cache(std::min(model_.spec().max_positions, prompt_tokens + options.max_tokens));
   Sampler sampler(options.sampling);
-  TextStream stream(tokenizer_, options.stop, sink);
+  TextStream stream(tokenizer_, prompt, options.stop, sink);
   Generation result{.prompt_tokens = prompt_tokens};
 
   const Stopwatch prefill;

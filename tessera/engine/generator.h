@@ -29,7 +29,7 @@ enum class FinishReason : uint8_t {
 std::string_view name_of(FinishReason reason);
 
 struct Generation {
-  std::string text = {};          ///< without prompt, end-of-text and stop string
+  std::string text = {};  ///< what follows the prompt, its blank too; without end-of-text and stop string
   std::vector<int32_t> ids = {};  ///< all that were drawn, the end-of-text token too
   FinishReason finish = FinishReason::kMaxTokens;
   int64_t prompt_tokens = 0;
