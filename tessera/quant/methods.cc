@@ -23,7 +23,7 @@ const std::vector<Method>& methods() {
              json::array({{{"pass", "smooth"}}, {{"pass", "gptq"}}})),
       method("qqq-rotation", "Hadamard rotation, then GPTQ with clipping",
              "QQQ (arXiv 2406.09904), QuaRot (arXiv 2404.00456)",
-             json::array({{{"pass", "rotate"}}, {{"pass", "gptq"}, {"mse_clip", true}}})),
+             json::array({{{"pass", "rotate"}}, {{"pass", "gptq"}}})),
   };
   return all;
 }

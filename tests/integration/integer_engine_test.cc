@@ -1,0 +1,140 @@
+// What the quantizer simulates is what the integer kernels compute: accumulators of every layer bit for bit,
+// perplexity to rounding.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tessera/engine/self_text.h"
+#include "tessera/eval/perplexity.h"
+#include "tessera/format/reference.h"
+#include "tessera/quant/fake_quant_model.h"
+#include "tessera/quant/quantizer.h"
+
+namespace tessera {
+namespace {
+
+namespace fs = std::filesystem;
+using Ids = std::vector<int32_t>;
+
+struct Case {
+  const char* method;
+  int bits;
+  int64_t group_size;
+};
+
+std::string name_of(const testing::TestParamInfo<Case>& info) {
+  std::string name = fmt::format("{}_w{}_g{}", info.param.method, info.param.bits, info.param.group_size);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+const fs::path kModel = fs::path(TESSERA_SOURCE_DIR) / "models" / "demo-llama";
+constexpr int64_t kWindow = 96;
+
+/// Text that the float model writes itself, so that nothing from outside is needed.
+const std::vector<Ids>& sampled_windows() {
+  static const std::vector<Ids> windows = [] {
+    const auto backend = make_cpu_backend(detect_cpu_isa());
+    const auto model = Model::load(kModel, *backend);
+    Reporter silent;
+    const Ids ids = sample_text(*model, /*bos=*/1, {.windows = 24, .window = kWindow, .seed = 1}, silent);
+    std::vector<Ids> cut;
+    for (auto at = ids.begin(); at != ids.end(); at += kWindow) cut.emplace_back(at, at + kWindow);
+    return cut;
+  }();
+  return windows;
+}
+
+class IntegerEngine : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    out_ = fs::path(testing::TempDir()) / ("integer_engine_" + name_of({GetParam(), 0}));
+    Reporter silent;
+    quantize(
+        {.model_dir = kModel,
+         .output_dir = out_,
+         .recipe = find_method(GetParam().method).recipe.with_weight(GetParam().bits, GetParam().group_size),
+         .calibration = {.windows = {windows_.begin(), windows_.begin() + 4}, .manifest = {}},
+         .overwrite = true},
+        silent);
+  }
+  void TearDown() override { fs::remove_all(out_); }
+
+  void expect_equal_accumulators() const;
+  void expect_equal_perplexity() const;
+
+  fs::path out_;
+  const std::vector<Ids>& windows_ = sampled_windows();
+  std::unique_ptr<Backend> backend_ = make_cpu_backend(detect_cpu_isa());
+};
+
+/// Output of a layer as the device computes it.
+std::vector<float> kernel_output(Backend& backend, const QuantizedLinear& linear, std::span<const float> x,
+                                 int64_t m) {
+  const auto weights = backend.load(linear);
+  const auto input = backend.make_input(m, linear.k);
+  const auto x_device = backend.allocate(x.size_bytes());
+  backend.upload(*x_device, std::as_bytes(x));
+  const auto y_device = backend.allocate(static_cast<size_t>(m * linear.n) * sizeof(float));
+  backend.prepare(x_device->floats(), m, *weights, *input);
+  backend.linear(*weights, *input, m, y_device->floats(), /*accumulate=*/false);
+  std::vector<float> y(static_cast<size_t>(m * linear.n));
+  backend.download(y_device->floats(), y);
+  return y;
+}
+
+void IntegerEngine::expect_equal_accumulators() const {
+  const std::vector<Ids> one = {windows_[0]};
+  int64_t layers = 0;
+  window_nll(
+      out_, one, "cpu", [&](const std::string& name, const QuantizedLinear& linear, const at::Tensor& x) {
+        const at::Tensor rows = x.reshape({-1, linear.k}).narrow(0, 0, 17).contiguous();
+        const std::span<const float> values(rows.data_ptr<float>(), static_cast<size_t>(rows.numel()));
+        const int64_t m = rows.size(0);
+        std::vector<float> expected(static_cast<size_t>(m * linear.n));
+        std::vector<int32_t> accumulators;
+        reference_forward(linear, values, m, expected, &accumulators);
+        const at::Tensor simulated = FakeQuantLinear(linear, at::kCPU).accumulators(rows).contiguous();
+        EXPECT_TRUE(std::equal(accumulators.begin(), accumulators.end(), simulated.data_ptr<int64_t>()))
+            << name;
+        // Scaled in the defined order, equal outputs mean equal accumulators.
+        EXPECT_EQ(kernel_output(*backend_, linear, values, m), expected) << name;
+        ++layers;
+      });
+  EXPECT_EQ(layers, 6 * 7);
+}
+
+/// Float operations between the layers round differently in the two programs, and a code that flips changes
+/// all later ones, so a window's loss differs by some tenths of a percent in either direction. What must not
+/// be there is a difference beyond the spread of the windows.
+void IntegerEngine::expect_equal_perplexity() const {
+  const auto model = Model::load(out_, *backend_);
+  Windows windows{.length = kWindow};
+  for (const Ids& window : windows_) windows.ids.insert(windows.ids.end(), window.begin(), window.end());
+  Reporter silent;
+  const std::vector<double> engine = measure_perplexity(*model, windows, silent).window_nll,
+                            simulated = window_nll(out_, windows_);
+  const auto n = static_cast<double>(engine.size());
+  double sum = 0, squares = 0;
+  for (size_t i = 0; i < engine.size(); ++i) {
+    const double difference = engine[i] - simulated[i];
+    sum += difference;
+    squares += difference * difference;
+  }
+  const double mean = sum / n, error = std::sqrt((squares / n - mean * mean) / (n - 1));
+  EXPECT_LT(error, 2.5e-3);
+  EXPECT_LT(std::fabs(mean), 3.5 * error);
+}
+
+TEST_P(IntegerEngine, ComputesWhatTheQuantizerSimulates) {
+  expect_equal_accumulators();
+  expect_equal_perplexity();
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, IntegerEngine,
+                         testing::Values(Case{"rtn", 8, 0}, Case{"rtn", 4, 32}, Case{"qqq", 4, 0},
+                                         Case{"qqq", 4, 128}, Case{"qqq-rotation", 4, 64}),
+                         name_of);
+
+}  // namespace
+}  // namespace tessera
