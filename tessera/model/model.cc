@@ -100,29 +100,30 @@ void Model::check_room(const KvCache& cache, int64_t m) const {
   }
 }
 
-std::span<const float> Model::forward(std::span<const int32_t> ids, KvCache& cache) {
-  check_ids(ids);
-  check_room(cache, static_cast<int64_t>(ids.size()));
-  int64_t m = 0;
-  for (size_t first = 0; first < ids.size(); first += kChunk) {
-    m = std::min<int64_t>(kChunk, static_cast<int64_t>(ids.size() - first));
-    const Segment segment{m, &cache};
-    run(ids.subspan(first, static_cast<size_t>(m)), {&segment, 1});
-  }
-  return logits(m - 1, 1);
-}
-
-void Model::forward(std::span<const int32_t> ids, KvCache& cache, const LogitsVisitor& visit) {
+template <class Body>
+void Model::run_chunks(std::span<const int32_t> ids, KvCache& cache, const Body& body) {
   check_ids(ids);
   check_room(cache, static_cast<int64_t>(ids.size()));
   for (size_t first = 0; first < ids.size(); first += kChunk) {
     const int64_t m = std::min<int64_t>(kChunk, static_cast<int64_t>(ids.size() - first));
     const Segment segment{m, &cache};
     run(ids.subspan(first, static_cast<size_t>(m)), {&segment, 1});
-    for (int64_t row = 0; row < m; row += logit_rows_) {
-      visit(static_cast<int64_t>(first) + row, logits(row, std::min(logit_rows_, m - row)));
-    }
+    body(static_cast<int64_t>(first), m);
   }
+}
+
+std::span<const float> Model::forward(std::span<const int32_t> ids, KvCache& cache) {
+  int64_t last_row = 0;
+  run_chunks(ids, cache, [&](int64_t, int64_t m) { last_row = m - 1; });
+  return logits(last_row, 1);
+}
+
+void Model::forward(std::span<const int32_t> ids, KvCache& cache, const LogitsVisitor& visit) {
+  run_chunks(ids, cache, [&](int64_t first, int64_t m) {
+    for (int64_t row = 0; row < m; row += logit_rows_) {
+      visit(first + row, logits(row, std::min(logit_rows_, m - row)));
+    }
+  });
 }
 
 std::span<const float> Model::decode(std::span<const int32_t> ids, std::span<KvCache> caches) {

@@ -71,6 +71,9 @@ class Model {
   void allocate_scratch();
   void check_ids(std::span<const int32_t> ids) const;
   void check_room(const KvCache& cache, int64_t m) const;
+  /// Appends ids chunk by chunk; behind each calls body(index of its first id, its rows in scratch).
+  template <class Body>
+  void run_chunks(std::span<const int32_t> ids, KvCache& cache, const Body& body);
   /// Embeds ids and runs all blocks; leaves the residual stream in scratch and advances the caches.
   void run(std::span<const int32_t> ids, std::span<const Segment> segments);
   void embed(std::span<const int32_t> ids, std::span<const Segment> segments);
