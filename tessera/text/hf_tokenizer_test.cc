@@ -107,7 +107,7 @@ TEST_F(TokenizerFolder, ErrorsNameFileAndPlace) {
   const auto with = [&](const char* pointer, const json& value) {
     json document = small_tokenizer();
     document[json::json_pointer(pointer)] = value;
-    const std::string error = error_of(document);
+    std::string error = error_of(document);
     EXPECT_THAT(error, testing::StartsWith((dir_ / "tokenizer.json: ").string()));
     EXPECT_EQ(error.find('\n'), std::string::npos);
     return error;
@@ -124,6 +124,8 @@ TEST_F(TokenizerFolder, ErrorsNameFileAndPlace) {
   EXPECT_THAT(with("/post_processor/special_tokens", json::object()),
               HasSubstr("special_tokens.B: expected an object, found null"));
   EXPECT_THAT(with("/post_processor/single", json::array()), HasSubstr("does not contain it"));
+  EXPECT_THAT(with("/model/vocab/\n", "x"), HasSubstr("model.vocab.?: expected an integer"));
+  EXPECT_THAT(with("/pre_tokenizer/pattern/Regex", "(\n"), HasSubstr("regex '(?' does not compile"));
   EXPECT_THAT(with("/added_tokens/1/id", -6), HasSubstr("added_tokens[1].id: -6 is not in"));
   EXPECT_THAT(with("/added_tokens/0/id", 5),
               HasSubstr("added_tokens[0]: '<s>' has id 5 here and 0 in the vocabulary"));

@@ -2,7 +2,6 @@
 #include "tessera/text/json_node.h"
 
 #include "tessera/base/atomic_output.h"
-#include "tessera/text/unicode.h"
 
 namespace tessera {
 

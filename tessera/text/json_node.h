@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tessera/base/error.h"
+#include "tessera/text/unicode.h"
 
 namespace tessera {
 
@@ -40,12 +41,13 @@ class JsonNode {
   /// An integer of [0, limit).
   int32_t integer(int32_t limit) const;
 
-  std::string where() const { return place_.empty() ? file_ : file_ + ": " + place_; }
+  /// "file: place", to open an error.
+  std::string where() const { return place_.empty() ? file_ : file_ + ": " + one_line(place_); }
 
   /// Throws Error: file, place, message.
   template <class... Args>
   [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) const {
-    throw Error("{}: {}", where(), fmt::format(format, std::forward<Args>(args)...));
+    throw Error("{}: {}", where(), one_line(fmt::format(format, std::forward<Args>(args)...)));
   }
 
  private:

@@ -22,8 +22,9 @@ Normalizer sequence(const JsonNode& node) {
 }
 
 Normalizer prepend(const JsonNode& node) {
-  return
-      [prefix = node["prepend"].string()](std::string text) { return text.empty() ? text : prefix + text; };
+  return [prefix = node["prepend"].string()](const std::string& text) {
+    return text.empty() ? text : prefix + text;
+  };
 }
 
 Normalizer replace(const JsonNode& node) {

@@ -76,7 +76,7 @@ TEST(Normalizer, ErrorsNameThePlace) {
             "test.json: pattern: expected either a \"String\" or a \"Regex\"");
   EXPECT_EQ(error_of(R"("NFC")"), "test.json: expected an object, found string");
   std::string deep = R"({"type": "NFC"})";
-  for (int i = 0; i < 1000; ++i) deep = R"({"type": "Sequence", "normalizers": [)" + deep + "]}";
+  for (int i = 0; i < 1000; ++i) deep = fmt::format(R"({{"type": "Sequence", "normalizers": [{}]}})", deep);
   EXPECT_THAT(error_of(deep), testing::HasSubstr("nested more than"));
 }
 

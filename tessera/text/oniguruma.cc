@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tessera/base/error.h"
+#include "tessera/text/unicode.h"
 
 namespace tessera {
 namespace {
@@ -54,7 +55,7 @@ class Rewriter {
   void posix_class();
   void interval();
   [[noreturn]] void unsupported(std::string_view what) const {
-    throw Error("{}: regex '{}': {} is not supported", where_, pattern_, what);
+    throw Error("{}: regex '{}': {} is not supported", where_, one_line(std::string(pattern_)), what);
   }
 
   std::string_view pattern_;
@@ -160,11 +161,18 @@ void Rewriter::char_class() {
   copy(1);
   if (sees("^")) copy(1);
   if (sees("]")) copy(1);  // a member, being the first
-  while (!done() && !sees("]")) {
+  int nested = 0;          // a class in a class adds its members
+  while (!done() && !(nested == 0 && sees("]"))) {
     if (sees("[:")) {
       posix_class();
+    } else if (sees("[^") || sees("[]")) {
+      unsupported("such a character class in a character class");
     } else if (sees("[")) {
-      unsupported("a character class in a character class");
+      ++nested;
+      ++position_;
+    } else if (sees("]")) {
+      --nested;
+      ++position_;
     } else if (sees("&&")) {
       unsupported("&& in a character class");
     } else if (sees("\\")) {

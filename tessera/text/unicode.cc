@@ -3,6 +3,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdint>
 
 namespace tessera {
@@ -48,6 +49,12 @@ std::string replace_invalid_utf8(std::string_view text) {
     i += c.length;
   }
   return out;
+}
+
+std::string one_line(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return static_cast<uint8_t>(c) < 0x20; }, '?');
+  return text;
 }
 
 bool is_white_space(char32_t c) {
