@@ -16,7 +16,7 @@ struct SigmaGrid {
   /// false: `points` geometric steps down to `floor` times the largest absmax (or the least channel's absmax,
   /// below which nothing changes any more), then `points` / 4 finer ones on both sides of the best.
   bool linear = false;
-  int64_t points = 24;
+  int64_t points = 12;
   double floor = 1e-3;
 };
 

@@ -123,7 +123,7 @@ PassInfo smooth_pass_info() {
           "divides outlier channels by searched scales that fold into the producer",
           {{"tokens", 2048},           // calibration tokens that the search uses
            {"grid", "geometric"},      // geometric | qqq: linear down to 0.1, at least 100 points
-           {"points", 24},             // of the geometric grid, before refinement
+           {"points", 12},             // of the geometric grid, before refinement
            {"floor", 1e-3},            // least sigma of the geometric grid, relative to the largest input
            {"shared_heads", "max"}}};  // o_proj under grouped queries: max: one scale a value row | skip
 }
