@@ -34,6 +34,9 @@ std::string weight_obstacle(const PackedWeights& w) {
     return fmt::format("K is {}, not a multiple of 16 in 16 .. {}", w.k, kMaxInputs);
   }
   if (!w.blocks || !aligned(w.blocks, 128)) return "PackedWeights::blocks is null or not 128-byte aligned";
+  if (!aligned(w.scale, 16) || !aligned(w.bias, 16) || !aligned(w.row_sum, 16)) {
+    return "PackedWeights::scale, bias or row_sum is not 16-byte aligned";
+  }
   return {};
 }
 

@@ -33,7 +33,7 @@ struct PackedWeights {
   int64_t n = 0;                     ///< outputs
   int64_t k = 0;                     ///< inputs
   const void* blocks = nullptr;      ///< as packed_weights.h lays them out; 128-byte aligned
-  const float* scale = nullptr;      ///< [N]
+  const float* scale = nullptr;      ///< [N]; this and the next two 16-byte aligned
   const int32_t* row_sum = nullptr;  ///< [N], sum_k w8[n, k]; needed when activations have zero points
   const float* bias = nullptr;       ///< [N] or null
 };

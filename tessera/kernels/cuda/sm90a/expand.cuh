@@ -1,7 +1,7 @@
 // Weight codes in shared memory -> int8 operands of wgmma in registers, one struct a weight layout.
 //
 // Each has: kLayout; Raw, what a lane keeps of 64 inputs of one 64-row block before expansion; load(), and
-// expand() into the operands of two consecutive wgmma (32 inputs each); kShift, by which accumulators are too
+// expand() into the operands of two consecutive wgmma (32 inputs each; `never` is 0); kShift, by which accumulators are too
 // large (as a power of two).
 #pragma once
 
@@ -11,7 +11,8 @@
 
 namespace tessera::cuda {
 
-/// 8-bit codes are operands already.
+/// 8-bit codes are operands already. The xor with 0 makes them values of their own: else the products would read the
+/// registers into which the next stage is loaded (see keep_registers).
 struct Int8Weights {
   static constexpr WeightLayout kLayout{8, 0};
   static constexpr int kShift = 0;
@@ -22,13 +23,13 @@ struct Int8Weights {
     return {*reinterpret_cast<const uint4*>(block + fragment_offset(2 * half, warp, lane)),
             *reinterpret_cast<const uint4*>(block + fragment_offset(2 * half + 1, warp, lane))};
   }
-  static __device__ __forceinline__ void expand(const Raw& raw, uint32_t (&a)[2][4]) {
+  static __device__ __forceinline__ void expand(const Raw& raw, int never, uint32_t (&a)[2][4]) {
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
-      a[step][0] = raw.step[step].x;
-      a[step][1] = raw.step[step].y;
-      a[step][2] = raw.step[step].z;
-      a[step][3] = raw.step[step].w;
+      a[step][0] = raw.step[step].x ^ never;
+      a[step][1] = raw.step[step].y ^ never;
+      a[step][2] = raw.step[step].z ^ never;
+      a[step][3] = raw.step[step].w ^ never;
     }
   }
 };
@@ -44,7 +45,7 @@ struct Int4Weights {
   static __device__ __forceinline__ Raw load(const uint8_t* block, int half, int warp, int lane) {
     return {*reinterpret_cast<const uint4*>(block + fragment_offset(half, warp, lane))};
   }
-  static __device__ __forceinline__ void expand(const Raw& raw, uint32_t (&a)[2][4]) {
+  static __device__ __forceinline__ void expand(const Raw& raw, int /*never*/, uint32_t (&a)[2][4]) {
     const uint32_t words[4] = {raw.codes.x, raw.codes.y, raw.codes.z, raw.codes.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -76,7 +77,7 @@ struct GroupedWeights {
     }
     return raw;
   }
-  static __device__ __forceinline__ void expand(const Raw& raw, uint32_t (&a)[2][4]) {
+  static __device__ __forceinline__ void expand(const Raw& raw, int /*never*/, uint32_t (&a)[2][4]) {
     const uint32_t words[4] = {raw.codes.x, raw.codes.y, raw.codes.z, raw.codes.w};
     uint32_t scale[kGroups][2], offset[kGroups][2];
 #pragma unroll

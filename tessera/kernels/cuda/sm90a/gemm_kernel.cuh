@@ -5,10 +5,10 @@
 // Traffic a stage: tokens x 128 bytes of codes by tensor copy (128-byte swizzle, out-of-range zeros), rows x 64
 //         bytes of weights (4 bits; groups + 2 bytes a group and row) by bulk copies of whole blocks.
 //         Weights are read once per `tokens` rows of the input.
-// Budget  accumulators: (rows / 128) (tokens / 2) registers a thread, two fragment buffers of 8; shared memory:
+// Budget  accumulators: (rows / 128) (tokens / 2) registers a thread, 16 a 64-row block for operands; shared memory:
 //         the ring of stages and 512 bytes a token for the exchange of accumulators.
-// Hiding  each consumer keeps one batch of two wgmma in flight while it expands the next; the other warpgroup
-//         fills what remains.
+// Hiding  a consumer issues a stage's products as it expands, and reads the next stage while they run; the other
+//         warpgroup fills what remains.
 // Split   the blocks of a cluster take a run of K each. They send their int32 sums to the block that owns a group of
 //         8 tokens, in fragment order through the cluster window; the owner adds them to its registers: exact in
 //         any order, no global workspace, no atomics, no fences.
@@ -16,80 +16,13 @@
 // Source  QQQ (weights at rest), DGQ (exact expansion), LiquidGEMM (swapped operands).
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
-#include <algorithm>
-
 #include "tessera/kernels/cuda/ptx.cuh"
+#include "tessera/kernels/cuda/sm90a/epilogue.cuh"
 #include "tessera/kernels/cuda/sm90a/expand.cuh"
+#include "tessera/kernels/cuda/sm90a/tile.cuh"
 #include "tessera/kernels/cuda/sm90a/wgmma.cuh"
 
 namespace tessera::cuda {
-
-constexpr int kConsumerGroups = 2;
-constexpr int kThreads = (kConsumerGroups + 1) * 128;
-constexpr int kMaxStages = 12;
-constexpr int kSlotTokens = 8, kSlotBytes = kSlotTokens * kBlockRows * 4;
-constexpr int kSharedPerBlock = 227 * 1024, kSharedPerTwoBlocks = 113 * 1024;
-
-/// What a launch tells the kernel.
-struct GemmParams {
-  GemmProblem problem;
-  int input_blocks = 0;  ///< along K
-  int token_tiles = 0, row_tiles = 0;
-  int stages = 0;
-};
-
-/// Shared memory and launch bounds of one tile size.
-template <class Weights, int kRows_, int kTokens_>
-struct Tile {
-  static constexpr int kRows = kRows_, kTokens = kTokens_;
-  static constexpr int kRowBlocks = kRows / (kConsumerGroups * kBlockRows);  ///< 64-row blocks a warpgroup
-  static constexpr int kBlockBytes = block_bytes(Weights::kLayout);
-  static constexpr int kCodeBytes = kTokens * kBlockInputs;
-  static constexpr int kStageBytes =
-      static_cast<int>(ceil_div(kCodeBytes + kConsumerGroups * kRowBlocks * kBlockBytes, 1024)) * 1024;
-  /// Room of a warpgroup to receive and to transpose accumulators, in slots of 8 tokens x 64 outputs.
-  static constexpr int kSlots = std::max(kTokens / 8, 4);
-  static constexpr int kExchangeBytes = kSlots * kSlotBytes;
-  static constexpr int kFixedBytes = kConsumerGroups * kExchangeBytes + (2 * kMaxStages + 4) * 8;
-  /// Small tiles run two blocks an SM, so that one's start and end hide behind the other's stream.
-  static constexpr int kBlocksPerSm = kRowBlocks == 1 && kTokens <= 64 ? 2 : 1;
-  static constexpr int kStages =
-      std::min(kMaxStages, ((kBlocksPerSm == 2 ? kSharedPerTwoBlocks : kSharedPerBlock) - kFixedBytes) / kStageBytes);
-  static constexpr int kSharedBytes = kFixedBytes + kStages * kStageBytes;
-
-  /// Registers a thread at launch, and after the warpgroups have traded them within the block.
-  static constexpr int kLaunchRegisters = kBlocksPerSm == 2 ? 80 : 168;
-  static constexpr int kProducerRegisters = 40;
-  static constexpr int kConsumerRegisters = kBlocksPerSm == 2 ? 96 : 232;
-
-  static_assert(kProducerRegisters + kConsumerGroups * kConsumerRegisters <=
-                    (kConsumerGroups + 1) * kLaunchRegisters,
-                "otherwise the consumers wait for registers for ever");
-  static_assert(kRows % (kConsumerGroups * kBlockRows) == 0 && kTokens % 8 == 0);
-  static_assert(kCodeBytes % 1024 == 0 && kExchangeBytes % 1024 == 0, "swizzle atoms are 1024 bytes");
-  static_assert(kStages >= 3);
-};
-
-/// Shared addresses of a block's buffers.
-template <class T>
-struct SharedMemory {
-  uint8_t* base;
-  uint32_t address = ptx::shared_address(base);
-
-  __device__ uint8_t* stage(int i) const { return base + kConsumerGroups * T::kExchangeBytes + i * T::kStageBytes; }
-  __device__ uint8_t* slot(int group, int i) const { return base + group * T::kExchangeBytes + i * kSlotBytes; }
-  __device__ uint32_t barrier(int i) const {
-    return address + kConsumerGroups * T::kExchangeBytes + T::kStages * T::kStageBytes + 8 * i;
-  }
-  __device__ uint32_t full(int stage) const { return barrier(stage); }
-  __device__ uint32_t empty(int stage) const { return barrier(kMaxStages + stage); }
-  /// The cluster's sums for a warpgroup have come in / what it sent has been read everywhere.
-  __device__ uint32_t received(int group) const { return barrier(2 * kMaxStages + group); }
-  __device__ uint32_t read(int group) const { return barrier(2 * kMaxStages + 2 + group); }
-};
 
 /// Position in the ring of stages.
 template <int kStages>
@@ -196,297 +129,113 @@ __device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams
 
 // --- consumers -----------------------------------------------------------------------------------------
 
-/// Where a consumer thread stands.
-struct Consumer {
-  int group, warp, lane;  ///< warpgroup, warp in it, lane
-
-  __device__ __forceinline__ int thread() const { return warp * 32 + lane; }  ///< in the warpgroup
-};
-
 template <class T>
 using Accumulators = int[T::kRowBlocks][T::kTokens / 2];
 
-/// Adds the products of one stage. On return the last batch is still in flight; everything before it, also of
-/// the stage before, has finished once the first batch was issued: then `release` runs.
-template <class Weights, class T, class Release>
-__device__ __forceinline__ void multiply_stage(const uint8_t* stage, const Consumer& me, bool accumulate,
-                                               Accumulators<T>& acc, uint32_t (&fragment)[2][2][4],
-                                               const Release& release) {
-  const uint64_t codes = tile_descriptor(ptx::shared_address(stage));
-  const uint8_t* blocks = stage + T::kCodeBytes + me.group * T::kRowBlocks * T::kBlockBytes;
-  typename Weights::Raw raw[2][T::kRowBlocks];
+/// What a lane keeps of a stage's weights before expansion: halves of 64 inputs by 64-row blocks.
+template <class Weights, class T>
+struct RawStage {
+  typename Weights::Raw part[2][T::kRowBlocks];
+
+  __device__ __forceinline__ void load(const SharedMemory<T>& shared, int stage, const Consumer& me) {
+    const uint8_t* blocks = shared.stage(stage) + T::kCodeBytes + me.group * T::kRowBlocks * T::kBlockBytes;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
+    for (int half = 0; half < 2; ++half) {
 #pragma unroll
-    for (int j = 0; j < T::kRowBlocks; ++j) {
-      raw[half][j] = Weights::load(blocks + j * T::kBlockBytes, half, me.warp, me.lane);
+      for (int j = 0; j < T::kRowBlocks; ++j) {
+        part[half][j] = Weights::load(blocks + j * T::kBlockBytes, half, me.warp, me.lane);
+      }
     }
   }
+};
+
+/// Registers that wgmma in flight read.
+template <class T>
+using Fragments = uint32_t[2][T::kRowBlocks][2][4];
+
+/// Expands a stage's weights and issues its products, so that each expansion hides behind the products before.
+template <class Weights, class T>
+__device__ __forceinline__ void issue_stage(const RawStage<Weights, T>& raw, uint32_t codes_address, bool accumulate,
+                                            int never, Fragments<T>& fragment, Accumulators<T>& acc) {
+  const uint64_t codes = tile_descriptor(codes_address);
+  constexpr int kStep = 32 >> 4;  // columns in units of the descriptor
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
 #pragma unroll
     for (int j = 0; j < T::kRowBlocks; ++j) {
-      uint32_t(&a)[2][4] = fragment[(half * T::kRowBlocks + j) % 2];
-      Weights::expand(raw[half][j], a);
+      uint32_t(&a)[2][4] = fragment[half][j];
+      Weights::expand(raw.part[half][j], never, a);
       pin_registers(a);
       wgmma_fence();
-      constexpr int kStep = 32 >> 4;  // columns in units of the descriptor
       wgmma<T::kTokens>(acc[j], a[0], codes + (2 * half) * kStep, half > 0 || accumulate);
       wgmma<T::kTokens>(acc[j], a[1], codes + (2 * half + 1) * kStep, true);
       wgmma_commit();
-      wgmma_wait<1>();
-      if (half == 0 && j == 0) release();
     }
   }
 }
 
-/// The groups of 8 tokens in a tile that this block finishes: rank, rank + split, ...; group i is number i / split.
+/// Waits for the products in flight.
 template <class T>
-struct Ownership {
-  static constexpr int kGroups = T::kTokens / kSlotTokens;
-  int split, rank;
-
-  __device__ __forceinline__ bool mine(int group) const { return (group & (split - 1)) == rank; }
-  /// Groups a block finishes, at most and exactly.
-  __device__ __forceinline__ int most() const { return max(kGroups / split, 1); }
-  __device__ __forceinline__ int count() const { return (kGroups - rank + split - 1) / split; }
-  /// Other blocks that own groups: those that this block sends to.
-  __device__ __forceinline__ int receivers() const { return min(split, kGroups) - (rank < kGroups ? 1 : 0); }
-  /// Where block `owner` receives group `group` of this block.
-  __device__ __forceinline__ int slot_at(int owner, int group) const {
-    return (rank - (rank > owner)) * most() + group / split;
-  }
-  /// Where this block transposes its group number `number`: behind the slots that it receives.
-  __device__ __forceinline__ int transpose_slot(int number) const { return (split - 1) * most() + number; }
-};
-
-/// Sends the groups that others own. `round` counts the exchanges: the slots of the round before must have been read.
-template <class T>
-__device__ __forceinline__ void send_sums(const SharedMemory<T>& shared, const Ownership<T>& own, const Consumer& me,
-                                          uint32_t round, const int (&d)[T::kTokens / 2]) {
-  if (own.receivers() > 0 && round > 0) ptx::mbarrier_wait(shared.read(me.group), (round - 1) & 1);
+__device__ __forceinline__ void finish_stage(const Fragments<T>& fragment, int never) {
+  wgmma_wait<0>();
 #pragma unroll
-  for (int i = 0; i < own.kGroups; ++i) {
-    if (own.mine(i)) continue;
-    const int owner = i & (own.split - 1);
-    const uint32_t slot = ptx::shared_address(shared.slot(me.group, own.slot_at(owner, i))) + me.thread() * 16;
-    ptx::store_remote(ptx::map_shared(slot, owner), d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3],
-                      ptx::map_shared(shared.received(me.group), owner));
-  }
-}
-
-/// Adds what others sent to the groups that this block owns, then tells the senders. A block that owns nothing
-/// tells nothing: its barriers then advance no further than its peers wait for.
-template <class T>
-__device__ __forceinline__ void receive_sums(const SharedMemory<T>& shared, const Ownership<T>& own, const Consumer& me,
-                                             uint32_t round, int (&d)[T::kTokens / 2]) {
-  if (own.count() == 0) return;
-  if (me.thread() == 0) {
-    ptx::mbarrier_arrive_expect(shared.received(me.group), (own.split - 1) * own.count() * kSlotBytes);
-  }
-  ptx::mbarrier_wait(shared.received(me.group), round & 1);
+  for (int half = 0; half < 2; ++half) {
 #pragma unroll
-  for (int i = 0; i < own.kGroups; ++i) {
-    if (!own.mine(i)) continue;
-    for (int peer = 0; peer + 1 < own.split; ++peer) {
-      const uint8_t* slot = shared.slot(me.group, peer * own.most() + i / own.split);
-      const int4 part = *reinterpret_cast<const int4*>(slot + me.thread() * 16);
-      d[4 * i] += part.x;
-      d[4 * i + 1] += part.y;
-      d[4 * i + 2] += part.z;
-      d[4 * i + 3] += part.w;
-    }
-  }
-  __syncwarp();
-  if (me.lane < own.split && me.lane != own.rank) {
-    ptx::mbarrier_arrive_remote(ptx::map_shared(shared.read(me.group), me.lane));
+    for (int j = 0; j < T::kRowBlocks; ++j) keep_registers(fragment[half][j], never);
   }
 }
 
-/// Word of (token, row) in a transposed slot: rows are swizzled so that the fragment's stores meet no bank conflict
-/// and aligned runs of four outputs stay together.
-__device__ __forceinline__ int transposed_index(int token, int row) {
-  return token * kBlockRows + (row ^ (token / 2 * 8));
-}
-
-/// Writes the groups that this block owns to shared memory, token by token.
-template <class T>
-__device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const Ownership<T>& own, const Consumer& me,
-                                          const int (&d)[T::kTokens / 2]) {
-  const int token = 2 * (me.lane % 4), row = 16 * me.warp + me.lane / 4;
-  int* words = reinterpret_cast<int*>(shared.slot(me.group, own.transpose_slot(0)));
-  int* low = words + transposed_index(token, row);
-  int* high = words + transposed_index(token, row + 8);
-#pragma unroll
-  for (int i = 0; i < own.kGroups; ++i) {
-    if (!own.mine(i)) continue;
-    const int at = i / own.split * (kSlotBytes / 4);
-    low[at] = d[4 * i];
-    low[at + kBlockRows] = d[4 * i + 1];
-    high[at] = d[4 * i + 2];
-    high[at + kBlockRows] = d[4 * i + 3];
-  }
-}
-
-/// Element `index` of a tensor of the output type.
-__device__ __forceinline__ float load_output(const void* tensor, OutputType type, int64_t index) {
-  if (type == OutputType::kFloat) return static_cast<const float*>(tensor)[index];
-  if (type == OutputType::kHalf) return __half2float(static_cast<const __half*>(tensor)[index]);
-  return __bfloat162float(static_cast<const __nv_bfloat16*>(tensor)[index]);
-}
-
-/// Stores `count` (1 to 4) outputs at `index`; `aligned`: four may be stored at once.
-__device__ __forceinline__ void store_outputs(void* tensor, OutputType type, int64_t index, const float (&y)[4],
-                                              int count, bool aligned) {
-  if (aligned && count == 4) {
-    if (type == OutputType::kFloat) {
-      *reinterpret_cast<float4*>(static_cast<float*>(tensor) + index) = make_float4(y[0], y[1], y[2], y[3]);
-    } else if (type == OutputType::kHalf) {
-      const __half2 pair[2] = {__floats2half2_rn(y[0], y[1]), __floats2half2_rn(y[2], y[3])};
-      *reinterpret_cast<uint2*>(static_cast<__half*>(tensor) + index) = *reinterpret_cast<const uint2*>(pair);
-    } else {
-      const __nv_bfloat162 pair[2] = {__floats2bfloat162_rn(y[0], y[1]), __floats2bfloat162_rn(y[2], y[3])};
-      *reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(tensor) + index) = *reinterpret_cast<const uint2*>(pair);
-    }
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (i >= count) break;
-    if (type == OutputType::kFloat) {
-      static_cast<float*>(tensor)[index + i] = y[i];
-    } else if (type == OutputType::kHalf) {
-      static_cast<__half*>(tensor)[index + i] = __float2half_rn(y[i]);
-    } else {
-      static_cast<__nv_bfloat16*>(tensor)[index + i] = __float2bfloat16_rn(y[i]);
-    }
-  }
-}
-
-/// Runs of four outputs in 64; a thread of the warpgroup finishes one run of each of its tokens.
-constexpr int kRuns = kBlockRows / 4;
-
-/// Constants of four outputs.
-struct OutputColumns {
-  int64_t n;
-  int count;  ///< how many of the four exist; <= 0: none
-  float scale[4] = {}, bias[4] = {};
-  int row_sum[4] = {};
-
-  __device__ __forceinline__ OutputColumns(const PackedWeights& w, int64_t first)
-      : n(first), count(static_cast<int>(min(int64_t{4}, w.n - first))) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (i >= count) break;
-      if (w.scale) scale[i] = w.scale[n + i];
-      if (w.bias) bias[i] = w.bias[n + i];
-      if (w.row_sum) row_sum[i] = w.row_sum[n + i];
-    }
-  }
-};
-
-/// Scales four accumulators of one token and stores them.
-__device__ __forceinline__ void finish(const GemmProblem& p, const OutputColumns& columns, int64_t token, int4 sum,
-                                       bool aligned) {
-  const int acc[4] = {sum.x, sum.y, sum.z, sum.w};
-  const int64_t index = token * p.out_stride + columns.n;
-  if (p.output == OutputType::kAccumulator) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (i < columns.count) static_cast<int*>(p.out)[index + i] = acc[i];
-    }
-    return;
-  }
-  const float token_scale = p.token_scale[token];
-  const int zero = p.token_zero ? p.token_zero[token] : 0;
-  float y[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float value = static_cast<float>(acc[i] - zero * columns.row_sum[i]);
-    y[i] = __fmul_rn(__fmul_rn(value, columns.scale[i]), token_scale);
-    if (p.weights.bias) y[i] = __fadd_rn(y[i], columns.bias[i]);
-    if (p.residual && i < columns.count) y[i] = __fadd_rn(y[i], load_output(p.residual, p.output, index + i));
-  }
-  store_outputs(p.out, p.output, index, y, columns.count, aligned);
-}
-
-/// Scales and stores this block's share of 64 outputs x kTokens tokens from the transposed slots. A thread keeps its
-/// four outputs and walks over tokens.
-template <int kShift, class T>
-__device__ __forceinline__ void finish_share(const GemmProblem& p, const SharedMemory<T>& shared,
-                                             const Ownership<T>& own, const Consumer& me, const OutputColumns& columns,
-                                             int64_t first_token) {
-  const int thread = me.thread(), run = thread % kRuns;
-  if (columns.count <= 0) return;
-  const bool aligned = p.weights.n % 4 == 0 && p.out_stride % 4 == 0;
-  const int count = own.count();
-  constexpr int kUnroll = T::kBlocksPerSm == 2 ? 1 : 4;  // loads in flight, where there are registers for them
-#pragma unroll kUnroll
-  for (int number = 0; number < count; ++number) {
-    const int64_t token = first_token + kSlotTokens * (number * own.split + own.rank) + thread / kRuns;
-    if (token >= p.m) continue;
-    const int* words = reinterpret_cast<const int*>(shared.slot(me.group, own.transpose_slot(number)));
-    int4 sum = *reinterpret_cast<const int4*>(words + transposed_index(thread / kRuns, 4 * run));
-    sum = make_int4(sum.x >> kShift, sum.y >> kShift, sum.z >> kShift, sum.w >> kShift);
-    finish(p, columns, token, sum, aligned);
-  }
-}
-
-/// Brings the constants of the tile's outputs near while the products run.
-template <class T>
-__device__ __forceinline__ void prefetch_columns(const PackedWeights& w, int64_t first_row, const Consumer& me) {
-  const int thread = me.group * 128 + me.thread();
-  const int64_t row = first_row + thread;
-  if (thread >= T::kRows || row >= w.n) return;
-  if (w.scale) ptx::prefetch_to_l2(w.scale + row);
-  if (w.bias) ptx::prefetch_to_l2(w.bias + row);
-  if (w.row_sum) ptx::prefetch_to_l2(w.row_sum + row);
-}
-
-/// Adds up one output tile's run of K; the accumulators are complete on return.
+/// Adds up one output tile's run of K. The next stage is read while the products of this one run.
 template <class Weights, class T>
 __device__ __forceinline__ void accumulate_tile(const SharedMemory<T>& shared, const WorkRange& work,
-                                                const Consumer& me, RingCursor<T::kStages>& ring,
+                                                const Consumer& me, int never, RingCursor<T::kStages>& ring,
                                                 Accumulators<T>& acc) {
-  uint32_t fragment[2][2][4];
-  int previous = -1;
+  RawStage<Weights, T> raw;
+  ptx::mbarrier_wait(shared.full(ring.stage), ring.parity);
+  raw.load(shared, ring.stage, me);
 #pragma unroll 1
-  for (int k = work.k_begin; k < work.k_end; ++k, ring.advance()) {
-    ptx::mbarrier_wait(shared.full(ring.stage), ring.parity);
-    multiply_stage<Weights, T>(shared.stage(ring.stage), me, k > work.k_begin, acc, fragment, [&] {
-      if (previous >= 0 && me.lane == 0) ptx::mbarrier_arrive(shared.empty(previous));
-    });
-    previous = ring.stage;
+  for (int k = work.k_begin; k < work.k_end; ++k) {
+    Fragments<T> fragment;
+    const int stage = ring.stage;
+    issue_stage(raw, ptx::shared_address(shared.stage(stage)), k > work.k_begin, never, fragment, acc);
+    ring.advance();
+    if (k + 1 < work.k_end) {
+      ptx::mbarrier_wait(shared.full(ring.stage), ring.parity);
+      raw.load(shared, ring.stage, me);
+    }
+    finish_stage<T>(fragment, never);
+    if (me.lane == 0) ptx::mbarrier_arrive(shared.empty(stage));
   }
-  wgmma_wait<0>();
-  if (me.lane == 0) ptx::mbarrier_arrive(shared.empty(previous));
 }
 
 template <class Weights, class T>
 __device__ __forceinline__ void consume(const GemmParams& p, const SharedMemory<T>& shared, const WorkRange& work,
                                         const Consumer& me) {
-  const Ownership<T> own{work.split, work.rank};
+  const Ownership<T> own(work.split, work.rank);
   RingCursor<T::kStages> ring;
   uint32_t round = 0;
 #pragma unroll 1
   for (int index = work.first; index < work.end; index += work.step) {
     const TileIndex tile = tile_at(p, index);
     const int64_t first_row = static_cast<int64_t>(tile.row) * T::kRows;
+    const int64_t first_token = static_cast<int64_t>(tile.token) * T::kTokens;
     prefetch_columns<T>(p.problem.weights, first_row, me);
+    const TokenFactors factors = load_factors<T>(p.problem, first_token, me);
     Accumulators<T> acc;
-    accumulate_tile<Weights, T>(shared, work, me, ring, acc);
+    accumulate_tile<Weights, T>(shared, work, me, p.never, ring, acc);
+    ptx::group_sync(1 + me.group);  // everybody has finished the tile before
+    store_factors(shared, me, factors);
 #pragma unroll
     for (int j = 0; j < T::kRowBlocks; ++j, ++round) {
-      const int64_t row = first_row + (me.group * T::kRowBlocks + j) * kBlockRows;
-      const OutputColumns columns(p.problem.weights, row + me.lane % kRuns * 4);
       if (own.split > 1) {
         send_sums(shared, own, me, round, acc[j]);
         receive_sums(shared, own, me, round, acc[j]);
       }
-      ptx::group_sync(1 + me.group);  // the slots have been read
-      transpose<T>(shared, own, me, acc[j]);
+      if (j > 0) ptx::group_sync(1 + me.group);  // everybody has read the slots
+      transpose(shared, own, me, acc[j]);
       ptx::group_sync(1 + me.group);
-      finish_share<Weights::kShift>(p.problem, shared, own, me, columns, static_cast<int64_t>(tile.token) * T::kTokens);
+      const int64_t row = first_row + (me.group * T::kRowBlocks + j) * kBlockRows;
+      finish_share<Weights::kShift>(p.problem, shared, own, me, row, first_token);
     }
   }
   // Shared memory must outlive what the cluster sends.
@@ -525,7 +274,7 @@ __global__ void __launch_bounds__(kThreads, (Tile<Weights, kRows, kTokens>::kBlo
   int filled = 0;
   if (producer) {
     if (lane == 0) ptx::prefetch_tensor_map(&codes);
-    init_barriers(shared, Ownership<T>{work.split, work.rank}, lane);
+    init_barriers(shared, Ownership<T>(work.split, work.rank), lane);
     filled = fill_ring<Weights>(&codes, params, shared, work, lane);
   }
   __syncthreads();

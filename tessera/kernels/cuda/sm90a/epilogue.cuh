@@ -1,0 +1,256 @@
+// From the accumulators of a 64-output block in registers to scaled outputs in device memory: the sum over the
+// cluster, the transposition through shared memory, the arithmetic of gemm.h.
+//
+// The code is kept short on purpose: unrolled over all cases it had outgrown the instruction cache and cost 15 us a
+// tile instead of 2 (H200).
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "tessera/kernels/cuda/ptx.cuh"
+#include "tessera/kernels/cuda/sm90a/tile.cuh"
+
+namespace tessera::cuda {
+
+// --- sum over the cluster ------------------------------------------------------------------------------
+
+/// The groups of 8 tokens in a tile that this block finishes: rank, rank + split, ...; group i is number i / split.
+template <class T>
+struct Ownership {
+  static constexpr int kGroups = T::kTokens / kSlotTokens;
+  int split, rank, shift;
+
+  __device__ __forceinline__ Ownership(int cluster_split, int cluster_rank)
+      : split(cluster_split), rank(cluster_rank), shift((cluster_split >= 2) + (cluster_split >= 4) + (cluster_split >= 8)) {}
+  __device__ __forceinline__ bool owns(int block, int group) const { return (group & (split - 1)) == block; }
+  __device__ __forceinline__ int number(int group) const { return group >> shift; }
+  /// Groups a block finishes, at most and exactly.
+  __device__ __forceinline__ int most() const { return max(kGroups >> shift, 1); }
+  __device__ __forceinline__ int count() const { return (kGroups - rank + split - 1) >> shift; }
+  /// Other blocks that own groups: those that this block sends to.
+  __device__ __forceinline__ int receivers() const { return min(split, kGroups) - (rank < kGroups ? 1 : 0); }
+  /// The first slot in which block `owner` receives from this block; then one a group.
+  __device__ __forceinline__ int first_slot_at(int owner) const { return (rank - (rank > owner)) * most(); }
+  /// The first slot in which this block transposes its groups: behind those that it receives.
+  __device__ __forceinline__ int transpose_slot() const { return (split - 1) * most(); }
+};
+
+/// Sends the groups that others own. `round` counts the exchanges: the slots of the round before must have been read.
+template <class T>
+__device__ __forceinline__ void send_sums(const SharedMemory<T>& shared, const Ownership<T>& own, const Consumer& me,
+                                          uint32_t round, const int (&d)[T::kTokens / 2]) {
+  if (own.receivers() > 0 && round > 0) ptx::mbarrier_wait(shared.read(me.group), (round - 1) & 1);
+#pragma unroll 1
+  for (int owner = 0; owner < own.split; ++owner) {
+    if (owner == own.rank) continue;
+    const uint32_t local = ptx::shared_address(shared.slot(me.group, own.first_slot_at(owner))) + me.thread() * 16;
+    const uint32_t to = ptx::map_shared(local, owner);
+    const uint32_t barrier = ptx::map_shared(shared.received(me.group), owner);
+#pragma unroll
+    for (int i = 0; i < own.kGroups; ++i) {
+      if (!own.owns(owner, i)) continue;
+      ptx::store_remote(to + own.number(i) * kSlotBytes, d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3], barrier);
+    }
+  }
+}
+
+/// Adds what others sent to the groups that this block owns, then tells the senders. A block that owns nothing
+/// tells nothing: its peers' barriers then advance no further than they wait for.
+template <class T>
+__device__ __forceinline__ void receive_sums(const SharedMemory<T>& shared, const Ownership<T>& own, const Consumer& me,
+                                             uint32_t round, int (&d)[T::kTokens / 2]) {
+  if (own.count() == 0) return;
+  if (me.thread() == 0) {
+    ptx::mbarrier_arrive_expect(shared.received(me.group), (own.split - 1) * own.count() * kSlotBytes);
+  }
+  ptx::mbarrier_wait(shared.received(me.group), round & 1);
+#pragma unroll 1
+  for (int peer = 0; peer + 1 < own.split; ++peer) {
+    const uint8_t* slots = shared.slot(me.group, peer * own.most()) + me.thread() * 16;
+#pragma unroll
+    for (int i = 0; i < own.kGroups; ++i) {
+      if (!own.owns(own.rank, i)) continue;
+      const int4 part = *reinterpret_cast<const int4*>(slots + own.number(i) * kSlotBytes);
+      d[4 * i] += part.x;
+      d[4 * i + 1] += part.y;
+      d[4 * i + 2] += part.z;
+      d[4 * i + 3] += part.w;
+    }
+  }
+  __syncwarp();
+  if (me.lane < own.split && me.lane != own.rank) {
+    ptx::mbarrier_arrive_remote(ptx::map_shared(shared.read(me.group), me.lane));
+  }
+}
+
+// --- transposition -------------------------------------------------------------------------------------
+
+/// Word of (token, row) in a transposed slot: rows are swizzled so that the fragment's stores meet no bank conflict
+/// and aligned runs of four outputs stay together.
+__device__ __forceinline__ int transposed_index(int token, int row) {
+  return token * kBlockRows + (row ^ (token / 2 * 8));
+}
+
+/// Writes the groups that this block owns to shared memory, token by token.
+template <class T>
+__device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const Ownership<T>& own, const Consumer& me,
+                                          const int (&d)[T::kTokens / 2]) {
+  const int token = 2 * (me.lane % 4), row = 16 * me.warp + me.lane / 4;
+  int* words = reinterpret_cast<int*>(shared.slot(me.group, own.transpose_slot()));
+  int* low = words + transposed_index(token, row);
+  int* high = words + transposed_index(token, row + 8);
+#pragma unroll
+  for (int i = 0; i < own.kGroups; ++i) {
+    if (!own.owns(own.rank, i)) continue;
+    const int at = own.number(i) * (kSlotBytes / 4);
+    low[at] = d[4 * i];
+    low[at + kBlockRows] = d[4 * i + 1];
+    high[at] = d[4 * i + 2];
+    high[at + kBlockRows] = d[4 * i + 3];
+  }
+}
+
+// --- scaling -------------------------------------------------------------------------------------------
+
+/// Scale and zero point of the token that a thread brings into shared memory.
+struct TokenFactors {
+  float scale = 0;
+  int zero = 0;
+};
+
+/// Loads early, so that the products hide the latency.
+template <class T>
+__device__ __forceinline__ TokenFactors load_factors(const GemmProblem& p, int64_t first_token, const Consumer& me) {
+  static_assert(T::kTokens <= 128, "a token a thread");
+  const int64_t token = first_token + me.thread();
+  TokenFactors factors;
+  if (me.thread() >= T::kTokens || token >= p.m) return factors;
+  if (p.token_scale) factors.scale = p.token_scale[token];
+  if (p.token_zero) factors.zero = p.token_zero[token];
+  return factors;
+}
+
+template <class T>
+__device__ __forceinline__ void store_factors(const SharedMemory<T>& shared, const Consumer& me,
+                                              const TokenFactors& factors) {
+  if (me.thread() >= T::kTokens) return;
+  shared.token_scale(me.group)[me.thread()] = factors.scale;
+  shared.token_zero(me.group)[me.thread()] = factors.zero;
+}
+
+/// Brings the constants of the tile's outputs near while the products run.
+template <class T>
+__device__ __forceinline__ void prefetch_columns(const PackedWeights& w, int64_t first_row, const Consumer& me) {
+  const int thread = me.group * 128 + me.thread();
+  const int64_t row = first_row + thread;
+  if (thread >= T::kRows || row >= w.n) return;
+  if (w.scale) ptx::prefetch_to_l2(w.scale + row);
+  if (w.bias) ptx::prefetch_to_l2(w.bias + row);
+  if (w.row_sum) ptx::prefetch_to_l2(w.row_sum + row);
+}
+
+__device__ __forceinline__ void convert(float y, float& out) { out = y; }
+__device__ __forceinline__ void convert(float y, __half& out) { out = __float2half_rn(y); }
+__device__ __forceinline__ void convert(float y, __nv_bfloat16& out) { out = __float2bfloat16_rn(y); }
+__device__ __forceinline__ float to_float(float y) { return y; }
+__device__ __forceinline__ float to_float(__half y) { return __half2float(y); }
+__device__ __forceinline__ float to_float(__nv_bfloat16 y) { return __bfloat162float(y); }
+
+/// kCount (4 or 1) neighbouring outputs.
+template <int kCount>
+struct Columns {
+  float scale[kCount], bias[kCount];
+  int row_sum[kCount];
+
+  __device__ __forceinline__ Columns(const PackedWeights& w, int64_t n) {
+    load(w.scale, n, scale);
+    load(w.bias, n, bias);
+    load(w.row_sum, n, row_sum);
+  }
+  template <class V>
+  static __device__ __forceinline__ void load(const V* from, int64_t n, V (&to)[kCount]) {
+    struct alignas(kCount * sizeof(V)) Run {
+      V value[kCount];
+    };
+    Run run{};
+    if (from) run = *reinterpret_cast<const Run*>(from + n);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) to[i] = run.value[i];
+  }
+};
+
+/// Finishes this block's share of kCount outputs from n on; `words` are their accumulators of the share's first
+/// token of this thread, in the first transposed slot. Out is the output type.
+template <int kShift, class Out, int kCount, class T>
+__device__ __forceinline__ void finish_columns(const GemmProblem& p, const SharedMemory<T>& shared,
+                                               const Ownership<T>& own, const Consumer& me, int64_t n,
+                                               const int* words, int64_t first_token) {
+  struct alignas(kCount * 4) Sums {
+    int value[kCount];
+  };
+  struct alignas(kCount * sizeof(Out)) Outputs {
+    Out value[kCount];
+  };
+  const Columns<kCount> columns(p.weights, n);
+  const int count = own.count();
+  constexpr int kUnroll = kCount == 4 ? 2 : 1;
+#pragma unroll kUnroll
+  for (int number = 0; number < count; ++number) {
+    const int token = kSlotTokens * (number * own.split + own.rank) + me.thread() / kRuns;
+    if (first_token + token >= p.m) break;
+    const Sums sums = *reinterpret_cast<const Sums*>(words + number * (kSlotBytes / 4));
+    const int64_t index = (first_token + token) * p.out_stride + n;
+    Outputs out;
+    if constexpr (std::is_same_v<Out, int>) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) out.value[i] = sums.value[i] >> kShift;
+    } else {
+      const float token_scale = shared.token_scale(me.group)[token];
+      const int zero = shared.token_zero(me.group)[token];
+      Outputs residual{};
+      if (p.residual) residual = *reinterpret_cast<const Outputs*>(static_cast<const Out*>(p.residual) + index);
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        const float value = static_cast<float>((sums.value[i] >> kShift) - zero * columns.row_sum[i]);
+        float y = __fmul_rn(__fmul_rn(value, columns.scale[i]), token_scale);
+        if (p.weights.bias) y = __fadd_rn(y, columns.bias[i]);
+        if (p.residual) y = __fadd_rn(y, to_float(residual.value[i]));
+        convert(y, out.value[i]);
+      }
+    }
+    *reinterpret_cast<Outputs*>(static_cast<Out*>(p.out) + index) = out;
+  }
+}
+
+/// A thread keeps a run of four outputs and walks over tokens; single outputs where four may not be stored at once.
+template <int kShift, class Out, class T>
+__device__ __forceinline__ void finish_as(const GemmProblem& p, const SharedMemory<T>& shared, const Ownership<T>& own,
+                                          const Consumer& me, int64_t first_row, int64_t first_token) {
+  const int run = me.thread() % kRuns;
+  const int64_t n = first_row + 4 * run;
+  const int* words = reinterpret_cast<const int*>(shared.slot(me.group, own.transpose_slot())) +
+                     transposed_index(me.thread() / kRuns, 4 * run);
+  if (p.weights.n % 4 == 0 && p.out_stride % 4 == 0) {
+    if (n < p.weights.n) finish_columns<kShift, Out, 4>(p, shared, own, me, n, words, first_token);
+    return;
+  }
+#pragma unroll 1
+  for (int i = 0; i < 4 && n + i < p.weights.n; ++i) {
+    finish_columns<kShift, Out, 1>(p, shared, own, me, n + i, words + i, first_token);
+  }
+}
+
+template <int kShift, class T>
+__device__ __forceinline__ void finish_share(const GemmProblem& p, const SharedMemory<T>& shared,
+                                             const Ownership<T>& own, const Consumer& me, int64_t first_row,
+                                             int64_t first_token) {
+  switch (p.output) {
+    case OutputType::kFloat: return finish_as<kShift, float>(p, shared, own, me, first_row, first_token);
+    case OutputType::kHalf: return finish_as<kShift, __half>(p, shared, own, me, first_row, first_token);
+    case OutputType::kBFloat16: return finish_as<kShift, __nv_bfloat16>(p, shared, own, me, first_row, first_token);
+    case OutputType::kAccumulator: return finish_as<kShift, int>(p, shared, own, me, first_row, first_token);
+  }
+}
+
+}  // namespace tessera::cuda
