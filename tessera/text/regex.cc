@@ -58,9 +58,10 @@ Regex::Regex(std::string_view pattern, Syntax syntax, std::string where) : where
   code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(source.data()), source.size(), options, &error,
                             &offset, context.get()),
               pcre2_code_free);
-  if (!code_)
+  if (!code_) {
     throw Error("{}: regex '{}' does not compile: {}", where_, one_line(std::string(pattern)),
                 message_of(error));
+  }
   pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // where it fails, PCRE2 interprets the pattern
 }
 
