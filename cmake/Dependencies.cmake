@@ -11,3 +11,7 @@ find_package(benchmark REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
+if(TESSERA_QUANT)
+  find_package(Torch REQUIRED) # libtorch-dev, or any PyTorch from 1.13 on through CMAKE_PREFIX_PATH
+  list(REMOVE_DUPLICATES TORCH_LIBRARIES)
+endif()
