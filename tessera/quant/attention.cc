@@ -9,9 +9,6 @@
 namespace tessera {
 namespace {
 
-/// Query rows whose scores exist at once; keys that all of them must not see are never multiplied.
-constexpr int64_t kQueryRows = 256;
-
 /// Angle of a position step for the pair i of a head, in radians, after the scaling that the model was
 /// trained with.
 double rope_frequency(const RopeConfig& rope, int64_t i, int64_t head_dim) {
@@ -64,7 +61,8 @@ at::Tensor causal_mask(int64_t first, int64_t queries, int64_t keys, int64_t win
   return at::zeros({queries, keys}, options).masked_fill_(hidden, -std::numeric_limits<float>::infinity());
 }
 
-/// One window: q [heads, T, d], k and v [kv_heads, T, d] -> [heads, T, d].
+/// Keys that a run of query rows must not see at all are never multiplied. One window: q [heads, T, d], k and
+/// v [kv_heads, T, d] -> [heads, T, d].
 at::Tensor attend(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const int64_t tokens = q.size(1), d = spec.head_dim, kv_heads = k.size(0), shared = q.size(0) / kv_heads;
   const double scale = 1 / std::sqrt(static_cast<double>(d));

@@ -79,6 +79,15 @@ at::Tensor block_step(const ModelSpec& spec, const Block& block, const LinearFn&
   return middle + linear(kDown, mlp_core(spec, gate, linear(kUp, mlp_in)));
 }
 
+size_t forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
+  // The residual stream and the norms' outputs, q, k and v before and after rotation, gate, up, their product
+  // and its codes; the scores of a run of query rows before and after the softmax, and their mask.
+  const int64_t columns = 6 * spec.hidden_size + 3 * spec.q_size() + 3 * spec.kv_size() +
+                          (spec.gated() ? 4 : 3) * spec.intermediate_size;
+  const int64_t scores = (2 * spec.n_heads + 2) * std::min(kQueryRows, tokens) * tokens;
+  return static_cast<size_t>(columns * windows * tokens + scores) * sizeof(float);
+}
+
 at::Tensor block_forward(const ModelSpec& spec, const Block& block, const LinearFn& linear,
                          const at::Tensor& x) {
   const int64_t windows = x.size(0), step = windows_per_chunk(x.size(1));

@@ -37,8 +37,13 @@ at::Tensor norm_forward(const ModelSpec& spec, const Block& block, NormId id, co
 /// and o_proj.
 at::Tensor attention_core(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& k,
                           const at::Tensor& v);
+/// Query rows whose attention scores exist at once.
+constexpr int64_t kQueryRows = 256;
 /// activation(gate) * up, or activation(up) for families without a gate.
 at::Tensor mlp_core(const ModelSpec& spec, const at::Tensor& gate, const at::Tensor& up);
+
+/// Bytes of the intermediate activations of block_step for `windows` windows of `tokens` tokens.
+size_t forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens);
 
 /// Windows of `tokens` tokens that go through a block at once: enough tokens for large matrix products, few
 /// enough that the intermediate activations stay near the cache and out of the memory's peak.

@@ -59,10 +59,11 @@ std::optional<HessianFactor> factor_hessian(const at::Tensor& hessian, double da
                            : at::arange(h.size(0), h.options().dtype(at::kLong));
   h = h.index_select(0, factor.order).index_select(1, factor.order);
   const double mean = h.diagonal().mean().item<double>();
+  double added = 0;
   for (int attempt = 0; attempt <= kDampingRetries; ++attempt, damping *= 10) {
-    at::Tensor damped = h.clone();
-    damped.diagonal().add_(damping * mean);
-    if (const auto upper = inverse_factor(damped)) {
+    h.diagonal().add_((damping - added) * mean);
+    added = damping;
+    if (const auto upper = inverse_factor(h)) {
       factor.upper = upper->to(at::kFloat);
       factor.damping = damping;
       return factor;

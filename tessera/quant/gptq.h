@@ -23,6 +23,11 @@ struct HessianFactor {
 /// matrix is not positive definite `damping` grows tenfold, at most three times; then nullopt.
 std::optional<HessianFactor> factor_hessian(const at::Tensor& hessian, double damping, bool act_order);
 
+/// Bytes that factor_hessian holds at its peak for K inputs, its result included.
+constexpr size_t factor_bytes(int64_t k) {
+  return static_cast<size_t>(k * k) * (5 * sizeof(double) + sizeof(float));
+}
+
 struct GptqResult {
   at::Tensor codes;  ///< I8 [N, K], CPU, natural order of columns
   double loss = 0;   ///< sum of (w - q)^2 / (2 U_ii^2)

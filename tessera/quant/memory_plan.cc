@@ -22,14 +22,6 @@ size_t block_parameters(const ModelSpec& spec) {
   return static_cast<size_t>(count);
 }
 
-/// Intermediate activations of a block on one chunk of tokens: the residual stream and the norms' outputs,
-/// q, k and v before and after rotation, gate, up, their product and its codes.
-size_t forward_bytes(const ModelSpec& spec, int64_t tokens) {
-  const int64_t columns = 6 * spec.hidden_size + 3 * spec.q_size() + 3 * spec.kv_size() +
-                          (spec.gated() ? 4 : 3) * spec.intermediate_size;
-  return static_cast<size_t>(columns * tokens * windows_per_chunk(tokens)) * kFloat;
-}
-
 /// Embedding and lm_head: copied from the mapped file, or in float32 while a pass changes them.
 size_t outer_bytes(const ModelSpec& spec, const Checkpoint& checkpoint, bool unties) {
   const size_t mapped = checkpoint.at(spec.embedding).bytes() + checkpoint.at(spec.lm_head).bytes();
@@ -49,7 +41,8 @@ std::string MemoryPlan::to_string() const {
 MemoryPlan plan_memory(const ModelSpec& spec, const Checkpoint& checkpoint,
                        const std::vector<std::unique_ptr<Pass>>& passes, int64_t windows, int64_t tokens) {
   const size_t parameters = block_parameters(spec);
-  size_t workspace = parameters * kFloat + forward_bytes(spec, tokens);  // fake quantization of a block
+  // Fake quantization of a block.
+  size_t workspace = parameters * kFloat + forward_bytes(spec, windows_per_chunk(tokens), tokens);
   bool unties = false;
   for (const auto& pass : passes) {
     workspace = std::max(workspace, pass->workspace_bytes(spec, windows, tokens));

@@ -93,6 +93,18 @@ std::vector<SiteInputs> observe_sites(const ModelSpec& spec, const Block& block,
   return inputs;
 }
 
+size_t observer_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens, const ObserveOptions& options) {
+  const int64_t total = windows * tokens,
+                sample = total / std::max<int64_t>(1, total / options.sample_tokens);
+  int64_t elements = 0;
+  for (const Site& site : spec.sites) {
+    const int64_t k = spec.linears[site.readers.front()].k;
+    elements += k * (sample + (options.hessian ? k : 0));
+  }
+  return static_cast<size_t>(elements) * sizeof(float) +
+         forward_bytes(spec, std::min(windows, windows_per_chunk(tokens)), tokens);
+}
+
 size_t site_index(const ModelSpec& spec, LinearId id) {
   for (size_t i = 0; i < spec.sites.size(); ++i) {
     const auto& readers = spec.sites[i].readers;

@@ -29,6 +29,14 @@ class GptqPass : public Pass {
     }
   }
 
+  size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
+    int64_t largest = 0;
+    for (const LinearSpec& linear : spec.linears) largest = std::max(largest, linear.k);
+    return observer_bytes(spec, windows, tokens, {.hessian = true}) +
+           std::max(factor_bytes(largest),
+                    static_cast<size_t>(largest * largest) * sizeof(float) + rounding_bytes(spec));
+  }
+
  private:
   /// Linears that are already quantized act as such: with true_sequential later sites see what they give.
   std::vector<SiteInputs> observe(const BlockContext& context) const {

@@ -21,6 +21,12 @@ PassTimer::~PassTimer() {
   context_.report["seconds"][pass_] = elapsed.count();
 }
 
+size_t rounding_bytes(const ModelSpec& spec) {
+  int64_t largest = 0;
+  for (const LinearSpec& linear : spec.linears) largest = std::max(largest, linear.n * linear.k);
+  return static_cast<size_t>(largest) * (4 * sizeof(float) + 2);
+}
+
 float static_input_scale(const ActivationFormat& format, const SiteInputs& inputs) {
   if (format.per_token) return 0;
   const float absmax = inputs.channel_absmax.max().item<float>();

@@ -39,6 +39,9 @@ class PassTimer {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+/// Bytes to fit, round, pack and check one linear: float copies of its weight, and codes.
+size_t rounding_bytes(const ModelSpec& spec);
+
 /// Static activation scale of a site, 0 for per-token formats.
 float static_input_scale(const ActivationFormat& format, const SiteInputs& inputs);
 

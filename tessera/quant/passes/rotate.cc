@@ -22,12 +22,15 @@ class RotatePass : public Pass {
     rotate_outer(spec, outer, rotation(spec, outer.embedding.device()));
   }
 
+  size_t workspace_bytes(const ModelSpec& spec, int64_t /*windows*/, int64_t tokens) const override {
+    return observer_bytes(spec, 1, tokens, {}) + 2 * rounding_bytes(spec);
+  }
+
   /// The streams are rotated already, since the embedding is; the block's weights are not yet.
   void run_on_block(BlockContext& context) override {
     const PassTimer timer(context, name());
     const ModelSpec& spec = context.spec;
-    const at::Tensor x =
-        context.x_quant.slice(0, 0, context.x_quant.size(0), context.x_quant.size(0)).clone();
+    const at::Tensor x = context.x_quant.narrow(0, 0, 1);
     const at::Tensor q = rotation(spec, x.device());
     const at::Tensor unrotated = at::matmul(x.to(at::kDouble), q.t()).to(at::kFloat);
     report_inputs(context, unrotated, "before");

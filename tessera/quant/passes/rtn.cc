@@ -22,6 +22,10 @@ class RtnPass : public Pass {
     }
   }
 
+  size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
+    return observer_bytes(spec, windows, tokens, {}) + rounding_bytes(spec);
+  }
+
  private:
   void quantize(BlockContext& context, LinearId id, const SiteInputs& inputs) {
     const at::Tensor& weight = context.block.weight[id];

@@ -8,9 +8,14 @@
 namespace tessera {
 namespace {
 
-/// Whole windows, evenly spaced, with about `tokens` tokens.
-at::Tensor sample_windows(const at::Tensor& x, int64_t tokens) {
-  const int64_t count = std::clamp<int64_t>(tokens / x.size(1), 1, x.size(0));
+/// Windows of `tokens` tokens that hold about `wanted` together.
+int64_t sample_count(int64_t windows, int64_t tokens, int64_t wanted) {
+  return std::clamp<int64_t>(wanted / tokens, 1, windows);
+}
+
+/// Whole windows, evenly spaced.
+at::Tensor sample_windows(const at::Tensor& x, int64_t wanted) {
+  const int64_t count = sample_count(x.size(0), x.size(1), wanted);
   return x.slice(0, 0, x.size(0), x.size(0) / count).narrow(0, 0, count);
 }
 
@@ -48,6 +53,10 @@ class SmoothPass : public Pass {
       return quantized_linear(context, id, x / scale, context.block.weight[id]);
     };
     block_step(context.spec, context.block, linear, sample_windows(context.x_quant, tokens_));
+  }
+
+  size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
+    return forward_bytes(spec, sample_count(windows, tokens, tokens_), tokens) + 2 * rounding_bytes(spec);
   }
 
  private:
