@@ -15,6 +15,7 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kDotRows = 4;
+constexpr int64_t kDotAhead = 1024;   ///< bytes from the weights in hand to those that are prefetched
 constexpr int64_t kFloatChunk = 256;  ///< inputs of a transposed panel: 32 KiB
 
 /// out [kTokens][2 * kLanes] += x [kTokens, k] * b [k, 2 * kLanes]. With few tokens several rows of b go to
@@ -35,7 +36,8 @@ void float_tile(const FloatRows& x, const T* b, int64_t ldb, int64_t k, float* o
     });
   };
   int64_t i = 0;
-  for (; i + kInterleave <= k; i += kInterleave) unrolled<kInterleave>([&](auto slot) { step(i + slot, slot); });
+  for (; i + kInterleave <= k; i += kInterleave)
+    unrolled<kInterleave>([&](auto slot) { step(i + slot, slot); });
   for (; i < k; ++i) step(i, Index<0>{});
   unrolled<2 * kTokens>([&](auto j) {
     constexpr int kToken = j / 2, kHalf = j % 2;
@@ -108,13 +110,13 @@ void dot_block(const FloatRows& x, const T* w, int64_t ldw, int64_t columns, int
       Lanes xi[kTokens];
       unrolled<kTokens>([&](auto t) { xi[t] = Lanes::load(x.data + t * x.stride + i, some...); });
       unrolled<kAtOnce>([&](auto o) {
+        __builtin_prefetch(rows[o] + i + kDotAhead / static_cast<int64_t>(sizeof(T)));
         const Lanes wi = Lanes::load(rows[o] + i, some...);
         unrolled<kTokens>([&](auto t) { sum[t][o] = fused(xi[t], wi, sum[t][o]); });
       });
     });
-    unrolled<kAtOnce>([&](auto o) {
-      unrolled<kTokens>([&](auto t) { all[t * kOutputs + first + o] = sum[t][o]; });
-    });
+    unrolled<kAtOnce>(
+        [&](auto o) { unrolled<kTokens>([&](auto t) { all[t * kOutputs + first + o] = sum[t][o]; }); });
   }
   sums(all).store(result);
 }

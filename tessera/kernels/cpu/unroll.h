@@ -1,6 +1,7 @@
-// Loops that are unrolled in the source. g++ keeps an array of accumulators in registers only when its indices
-// are constants before the optimiser's first passes; a loop, even one that it unrolls later, costs a store for
-// every product (measured with g++ 12: the 12 x 2 tile ran at 37 % of its speed). Only for kernels.cc files.
+// Loops that are unrolled in the source. g++ keeps an array of accumulators in registers only when its
+// indices are constants before the optimiser's first passes; a loop, even one that it unrolls later, costs a
+// store for every product (measured with g++ 12: the 12 x 2 tile ran at 37 % of its speed). Only for
+// kernels.cc files.
 #pragma once
 
 namespace tessera {

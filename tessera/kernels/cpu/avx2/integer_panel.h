@@ -13,7 +13,7 @@
 //            zero 8, scale 16 and zero 0, scale 1.
 //
 // Tile       3 tokens x 32 outputs: 12 sums, 3 broadcasts, 1 weight register; the 32-bit sums stay in memory,
-//            touched once a block. Beyond one tile of tokens the nibbles of a panel are unpacked once into
+//            touched once a block. Beyond kFusedTokens tokens the nibbles of a panel are unpacked once into
 //            scratch.
 #pragma once
 
@@ -27,10 +27,15 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t kMaxTileTokens = 3;
-constexpr int64_t kChunk = 1024;  ///< inputs unpacked at once: 32 KiB of bytes
+constexpr int kTileTokens = 3;
+constexpr int64_t kFusedTokens = 12;  ///< up to here nibbles are unpacked in registers only
+constexpr int64_t kChunk = 1024;     ///< inputs unpacked at once: 32 KiB of bytes
 constexpr int kQuads = kKBlock / 4;
 constexpr int64_t kPrefetchAhead = 2048;
+
+/// Sixteen 16-bit sums. (Not __m256i: g++ 12 keeps an array of it in memory as soon as one place reads it as
+/// integers and another as a whole.)
+using Sums = int16_t __attribute__((vector_size(32)));
 
 inline __m256i load256(const void* p) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(p));
@@ -112,15 +117,13 @@ template <int kTokens, class Weights>
 void nibble_tile(const Weights& weights, const CodeRows& x, int64_t blocks, int32_t* acc) {
   const int64_t pair_stride = x.stride / kKBlock * 2;
   for (int64_t block = 0; block < blocks; ++block) {
-    const BlockScales scales = weights.scales(block);
-    __m256i sum[kTokens][4];
+    const auto& scales = weights.scales(block);
+    Sums sum[kTokens][4];
     unrolled<kTokens>([&](auto t) {
       int32_t pair;
       __builtin_memcpy(&pair, x.pair_sum + t * pair_stride + 2 * block, 4);
-      unrolled<4>([&](auto j) {
-        sum[t][j] = _mm256_sub_epi16(_mm256_setzero_si256(),
-                                     _mm256_mullo_epi16(scales.zero[j], _mm256_set1_epi32(pair)));
-      });
+      unrolled<4>(
+          [&](auto j) { sum[t][j] = -(Sums)_mm256_mullo_epi16(scales.zero[j], _mm256_set1_epi32(pair)); });
     });
     for (int q = 0; q < kQuads; ++q) {
       const int64_t quad = block * kQuads + q;
@@ -128,15 +131,13 @@ void nibble_tile(const Weights& weights, const CodeRows& x, int64_t blocks, int3
       unrolled<kTokens>([&](auto t) { codes[t] = four_codes(x.codes + t * x.stride + 4 * quad); });
       unrolled<4>([&](auto j) {
         const __m256i w = weights.eight(quad, j);
-        unrolled<kTokens>([&](auto t) {
-          sum[t][j] = _mm256_add_epi16(sum[t][j], _mm256_maddubs_epi16(w, codes[t]));
-        });
+        unrolled<kTokens>([&](auto t) { sum[t][j] += (Sums)_mm256_maddubs_epi16(w, codes[t]); });
       });
     }
     unrolled<4 * kTokens>([&](auto i) {
       constexpr int kToken = i / 4, kPart = i % 4;
       auto* out = reinterpret_cast<__m256i*>(acc + kToken * kPanel + 8 * kPart);
-      const __m256i wide = _mm256_madd_epi16(sum[kToken][kPart], scales.scale[kPart]);
+      const __m256i wide = _mm256_madd_epi16((__m256i)sum[kToken][kPart], scales.scale[kPart]);
       _mm256_store_si256(out, _mm256_add_epi32(_mm256_load_si256(out), wide));
     });
   }
@@ -153,14 +154,16 @@ CodeRows at(const CodeRows& x, int64_t token, int64_t k) {
 template <class Weights>
 void nibble_tiles(const Weights& weights, const CodeRows& x, int64_t m, int64_t blocks, int32_t* acc) {
   int64_t t = 0;
-  for (; t + 3 <= m; t += 3) nibble_tile<3>(weights, at(x, t, 0), blocks, acc + t * kPanel);
+  for (; t + kTileTokens <= m; t += kTileTokens) {
+    nibble_tile<kTileTokens>(weights, at(x, t, 0), blocks, acc + t * kPanel);
+  }
   if (m - t == 2) nibble_tile<2>(weights, at(x, t, 0), blocks, acc + t * kPanel);
   if (m - t == 1) nibble_tile<1>(weights, at(x, t, 0), blocks, acc + t * kPanel);
 }
 
 void nibble_panel(const NibbleWeights& weights, int64_t k_padded, const CodeRows& x, int64_t m,
                   int32_t* acc) {
-  if (m <= kMaxTileTokens) return nibble_tiles(weights, x, m, k_padded / kKBlock, acc);
+  if (m <= kFusedTokens) return nibble_tiles(weights, x, m, k_padded / kKBlock, acc);
   alignas(64) uint8_t bytes[kChunk * kPanel];
   BlockScales scales[kChunk / kKBlock];
   for (int64_t k = 0; k < k_padded; k += kChunk) {

@@ -26,8 +26,9 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kMaxTileTokens = 12;
+constexpr int kQuads = kKBlock / 4;
 constexpr int64_t kChunk = 1024;      ///< inputs expanded at once: 32 KiB of bytes
-constexpr int64_t kFusedTokens = 12;  ///< up to here nibbles are expanded in registers only
+constexpr int64_t kFusedTokens = 24;  ///< up to here nibbles are expanded in registers only
 constexpr int64_t kPrefetchAhead = 2048;
 
 /// Sixteen 32-bit sums. (Not __m512i: g++ 12 keeps an array of it in memory as soon as one place reads it as
@@ -39,18 +40,34 @@ struct WeightPair {
   __m512i first, second;
 };
 
-/// kByte, or expanded scratch.
+inline void prefetch(const uint8_t* p) {
+  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
+}
+
+/// Bytes as packed.
 struct ByteWeights {
   const uint8_t* codes;
 
-  static constexpr int64_t kBytesPerQuad = 4 * kPanel;
   void begin(int64_t) {}
   void enter_block() {}
   WeightPair quad(int64_t i) const {
-    const uint8_t* p = codes + i * kBytesPerQuad;
-    _mm_prefetch(p + kPrefetchAhead, _MM_HINT_T0);
-    _mm_prefetch(p + kPrefetchAhead + 64, _MM_HINT_T0);
+    const uint8_t* p = codes + i * 4 * kPanel;
+    prefetch(p + kPrefetchAhead);
+    prefetch(p + kPrefetchAhead + 64);
     return {_mm512_loadu_si512(p), _mm512_loadu_si512(p + 64)};
+  }
+};
+
+/// Bytes in scratch. While they are multiplied, the nibbles that are expanded next come closer.
+struct ExpandedWeights {
+  const uint8_t* bytes;
+  const uint8_t* next;
+
+  void begin(int64_t) {}
+  void enter_block() {}
+  WeightPair quad(int64_t i) const {
+    prefetch(next + i * 2 * kPanel);
+    return {_mm512_load_si512(bytes + i * 4 * kPanel), _mm512_load_si512(bytes + i * 4 * kPanel + 64)};
   }
 };
 
@@ -61,7 +78,7 @@ struct NibbleWeights {
   void enter_block() {}
   WeightPair quad(int64_t i) const {
     const uint8_t* p = codes + i * 2 * kPanel;
-    _mm_prefetch(p + kPrefetchAhead, _MM_HINT_T0);
+    prefetch(p + kPrefetchAhead);
     const __m512i both = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(15);
     return {_mm512_and_si512(both, mask), _mm512_and_si512(_mm512_srli_epi16(both, 4), mask)};
   }
@@ -118,7 +135,6 @@ inline __m512i four_codes(const int8_t* p) {
 template <int kTokens, class Weights>
 void tile(Weights weights, const int8_t* codes, int64_t stride, int64_t blocks, int32_t* acc) {
   constexpr int kInterleave = kTokens == 1 ? 4 : kTokens == 2 ? 2 : 1;
-  constexpr int kQuads = kKBlock / 4;
   Sums sum[kInterleave][kTokens][2] = {};
   weights.begin(0);
   for (int64_t block = 0; block < blocks; ++block) {
@@ -163,39 +179,29 @@ void tiles(const Weights& weights, const int8_t* codes, int64_t stride, int64_t 
   }
 }
 
-/// Expands blocks of 4-bit weights to w8 + 128 (or w + 8), one byte each.
-template <class Weights>
-void expand(Weights weights, int64_t first_block, int64_t blocks, uint8_t* bytes) {
+/// Expands blocks of grouped nibbles to bytes w8 + 128.
+void expand(GroupedWeights weights, int64_t first_block, int64_t blocks, uint8_t* bytes) {
   weights.begin(first_block);
   for (int64_t block = first_block; block < first_block + blocks; ++block) {
     weights.enter_block();
-    for (int64_t quad = block * kKBlock / 4; quad < (block + 1) * kKBlock / 4; ++quad) {
+    for (int64_t quad = block * kQuads; quad < (block + 1) * kQuads; ++quad) {
       const WeightPair w = weights.quad(quad);
-      _mm512_storeu_si512(bytes, w.first);
-      _mm512_storeu_si512(bytes + 64, w.second);
+      _mm512_store_si512(bytes, w.first);
+      _mm512_store_si512(bytes + 64, w.second);
       bytes += 4 * kPanel;
     }
   }
 }
 
-template <class Weights>
-void nibble_panel(Weights weights, int64_t k_padded, const CodeRows& x, int64_t m, int32_t* acc) {
-  if (m <= kFusedTokens) {
-    tiles(weights, x.codes, x.stride, m, k_padded / kKBlock, acc);
-    return;
-  }
+void grouped_panel(const GroupedWeights& weights, int64_t k_padded, const CodeRows& x, int64_t m,
+                   int32_t* acc) {
+  if (m <= kFusedTokens) return tiles(weights, x.codes, x.stride, m, k_padded / kKBlock, acc);
   alignas(64) uint8_t bytes[kChunk * kPanel];
   for (int64_t k = 0; k < k_padded; k += kChunk) {
     const int64_t blocks = (k + kChunk < k_padded ? kChunk : k_padded - k) / kKBlock;
     expand(weights, k / kKBlock, blocks, bytes);
-    tiles(ByteWeights{bytes}, x.codes + k, x.stride, m, blocks, acc);
-  }
-}
-
-void byte_panel(const uint8_t* codes, int64_t k_padded, const CodeRows& x, int64_t m, int32_t* acc) {
-  for (int64_t k = 0; k < k_padded; k += kChunk) {
-    const int64_t blocks = (k + kChunk < k_padded ? kChunk : k_padded - k) / kKBlock;
-    tiles(ByteWeights{codes + k * kPanel}, x.codes + k, x.stride, m, blocks, acc);
+    const uint8_t* next = weights.nibbles.codes + (k / kKBlock + blocks) * kKBlock * kPanel / 2;
+    tiles(ExpandedWeights{bytes, next}, x.codes + k, x.stride, m, blocks, acc);
   }
 }
 
@@ -207,14 +213,15 @@ void integer_panel(const PackedWeights& weights, int64_t panel, const CodeRows& 
     _mm512_store_si512(acc + t * kPanel + 16, start);
   }
   const uint8_t* codes = weights.panel_codes(panel);
+  const int64_t blocks = weights.k_padded / kKBlock;
   switch (weights.layout) {
     case PackedWeights::Layout::kByte:
-      return byte_panel(codes, weights.k_padded, x, m, acc);
+      return tiles(ByteWeights{codes}, x.codes, x.stride, m, blocks, acc);
     case PackedWeights::Layout::kNibble:
-      return nibble_panel(NibbleWeights{codes}, weights.k_padded, x, m, acc);
+      return tiles(NibbleWeights{codes}, x.codes, x.stride, m, blocks, acc);
     case PackedWeights::Layout::kNibbleGrouped:
-      return nibble_panel(GroupedWeights{{codes}, weights.panel_groups(panel), weights.group_size / kKBlock},
-                          weights.k_padded, x, m, acc);
+      return grouped_panel(GroupedWeights{{codes}, weights.panel_groups(panel), weights.group_size / kKBlock},
+                           weights.k_padded, x, m, acc);
   }
 }
 
