@@ -25,7 +25,8 @@ class DeviceArray {
   }
   explicit DeviceArray(const std::vector<T>& values) : DeviceArray(std::span<const T>(values)) {}
   ~DeviceArray() { cudaFree(data_); }
-  DeviceArray(DeviceArray&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(other.size_) {}
+  DeviceArray(DeviceArray&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(other.size_) {}
   DeviceArray& operator=(DeviceArray&&) = delete;
 
   T* data() const { return static_cast<T*>(data_); }
@@ -42,9 +43,10 @@ class DeviceArray {
   size_t size_;
 };
 
-/// Microseconds of one call of `enqueue(i, stream)`: `calls` of them (i = 0, 1, ...) are captured into a graph, the
-/// graph is replayed, and the median replay is divided by `calls`.
-inline double graph_microseconds(int calls, int replays, const std::function<void(int, cudaStream_t)>& enqueue) {
+/// Microseconds of one call of `enqueue(i, stream)`: `calls` of them (i = 0, 1, ...) are captured into a
+/// graph, the graph is replayed, and the median replay is divided by `calls`.
+inline double graph_microseconds(int calls, int replays,
+                                 const std::function<void(int, cudaStream_t)>& enqueue) {
   cudaStream_t stream;
   cuda::check(cudaStreamCreate(&stream), "cudaStreamCreate");
   cudaGraph_t graph;

@@ -1,7 +1,8 @@
-// Times the CUDA GEMM beside cuBLAS FP16 and cuBLASLt INT8 in one process: CUDA graphs over weight copies that
-// exceed L2, median of replays. One JSON object a line on standard output.
+// Times the CUDA GEMM beside cuBLAS FP16 and cuBLASLt INT8 in one process: CUDA graphs over weight copies
+// that exceed L2, median of replays. One JSON object a line on standard output.
 //   gemm_bench compare [M ...]    ours as dispatched (plain and with overlapping launches) and the baselines
-//   gemm_bench tune LAYOUT [M ...]  every configuration of int4, int8, g128, g64 or g32; input of fit_cost_model.py
+//   gemm_bench tune LAYOUT [M ...]  every configuration of int4, int8, g128, g64 or g32; input of
+//   fit_cost_model.py
 #include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_fp16.h>
@@ -27,17 +28,18 @@ struct LayerShape {
   const char* model;
   int64_t k, n;
 };
-constexpr LayerShape kShapes[] = {
-    {"7b", 4096, 4096},  {"7b", 4096, 12288},  {"7b", 4096, 22016},  {"7b", 11008, 4096},
-    {"13b", 5120, 5120}, {"13b", 5120, 15360}, {"13b", 5120, 27648}, {"13b", 13824, 5120},
-    {"70b", 8192, 10240}, {"70b", 8192, 8192}, {"70b", 8192, 57344}, {"70b", 28672, 8192}};
+constexpr LayerShape kShapes[] = {{"7b", 4096, 4096},   {"7b", 4096, 12288},  {"7b", 4096, 22016},
+                                  {"7b", 11008, 4096},  {"13b", 5120, 5120},  {"13b", 5120, 15360},
+                                  {"13b", 5120, 27648}, {"13b", 13824, 5120}, {"70b", 8192, 10240},
+                                  {"70b", 8192, 8192},  {"70b", 8192, 57344}, {"70b", 28672, 8192}};
 constexpr int64_t kMaxTokens = 4096, kMaxOutputs = 57344, kMaxInputs = 28672;
 /// Every timing cycles through at least this many bytes of weights.
 constexpr int64_t kRotatingBytes = 256 << 20;
 constexpr int64_t kPoolBytes = int64_t{1} << 30;
 
 void check_blas(cublasStatus_t status, const char* what) {
-  if (status != CUBLAS_STATUS_SUCCESS) throw Error("cuBLAS: {} failed with code {}", what, static_cast<int>(status));
+  if (status != CUBLAS_STATUS_SUCCESS)
+    throw Error("cuBLAS: {} failed with code {}", what, static_cast<int>(status));
 }
 
 /// Random bytes, or halves of magnitudes 1/8 .. 2.
@@ -88,7 +90,9 @@ const uint8_t* rotated(const DeviceArray<uint8_t>& pool, int64_t bytes, int i) {
 int calls_for(int64_t weight_bytes) {
   return static_cast<int>(std::clamp<int64_t>(cuda::ceil_div(kRotatingBytes, weight_bytes), 2, 48));
 }
-int replays_for(int64_t m) { return m >= 1024 ? 5 : 9; }
+int replays_for(int64_t m) {
+  return m >= 1024 ? 5 : 9;
+}
 
 struct Point {
   LayerShape shape;
@@ -118,42 +122,50 @@ double time_fp16(Arena& arena, const Point& at) {
   const float one = 1, zero = 0;
   return graph_microseconds(calls_for(bytes), replays_for(at.m), [&](int i, cudaStream_t stream) {
     check_blas(cublasSetStream(arena.blas, stream), "cublasSetStream");
-    check_blas(cublasSetWorkspace(arena.blas, arena.workspace.data(), arena.workspace.size()), "cublasSetWorkspace");
-    check_blas(cublasGemmEx(arena.blas, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, rotated(arena.halves, bytes, i),
-                            CUDA_R_16F, k, arena.input.data(), CUDA_R_16F, k, &zero, arena.out.data(), CUDA_R_16F, n,
-                            CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+    check_blas(cublasSetWorkspace(arena.blas, arena.workspace.data(), arena.workspace.size()),
+               "cublasSetWorkspace");
+    check_blas(cublasGemmEx(arena.blas, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one,
+                            rotated(arena.halves, bytes, i), CUDA_R_16F, k, arena.input.data(), CUDA_R_16F, k,
+                            &zero, arena.out.data(), CUDA_R_16F, n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
                "cublasGemmEx");
   });
 }
 
 /// int8 in, int32 out: the fastest of the first eight heuristics; 0 when there is none.
 double time_int8(Arena& arena, const Point& at) {
-  const auto n = static_cast<uint64_t>(at.shape.n), k = static_cast<uint64_t>(at.shape.k), m = static_cast<uint64_t>(at.m);
+  const auto n = static_cast<uint64_t>(at.shape.n), k = static_cast<uint64_t>(at.shape.k),
+             m = static_cast<uint64_t>(at.m);
   cublasLtMatmulDesc_t product;
   cublasLtMatrixLayout_t weights, codes, out;
   cublasLtMatmulPreference_t preference;
   const cublasOperation_t transpose = CUBLAS_OP_T;
   const size_t workspace = arena.workspace.size();
   check_blas(cublasLtMatmulDescCreate(&product, CUBLAS_COMPUTE_32I, CUDA_R_32I), "cublasLtMatmulDescCreate");
-  check_blas(cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof(transpose)), "TRANSA");
+  check_blas(
+      cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof(transpose)),
+      "TRANSA");
   check_blas(cublasLtMatrixLayoutCreate(&weights, CUDA_R_8I, k, n, at.shape.k), "layout");
   check_blas(cublasLtMatrixLayoutCreate(&codes, CUDA_R_8I, k, m, at.shape.k), "layout");
   check_blas(cublasLtMatrixLayoutCreate(&out, CUDA_R_32I, n, m, at.shape.n), "layout");
   check_blas(cublasLtMatmulPreferenceCreate(&preference), "preference");
-  check_blas(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof(workspace)), "preference");
+  check_blas(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                  &workspace, sizeof(workspace)),
+             "preference");
   cublasLtMatmulHeuristicResult_t found[8];
   int count = 0;
-  cublasLtMatmulAlgoGetHeuristic(arena.blas_lt, product, weights, codes, out, out, preference, 8, found, &count);
+  cublasLtMatmulAlgoGetHeuristic(arena.blas_lt, product, weights, codes, out, out, preference, 8, found,
+                                 &count);
   const int64_t bytes = at.shape.n * at.shape.k;
   const int32_t one = 1, zero = 0;
   double best = 0;
   for (int algorithm = 0; algorithm < count; ++algorithm) {
-    const double us = graph_microseconds(calls_for(bytes), replays_for(at.m), [&](int i, cudaStream_t stream) {
-      check_blas(cublasLtMatmul(arena.blas_lt, product, &one, rotated(arena.bytes, bytes, i), weights, arena.codes.data(),
-                                codes, &zero, arena.out.data(), out, arena.out.data(), out, &found[algorithm].algo,
-                                arena.workspace.data(), workspace, stream),
-                 "cublasLtMatmul");
-    });
+    const double us =
+        graph_microseconds(calls_for(bytes), replays_for(at.m), [&](int i, cudaStream_t stream) {
+          check_blas(cublasLtMatmul(arena.blas_lt, product, &one, rotated(arena.bytes, bytes, i), weights,
+                                    arena.codes.data(), codes, &zero, arena.out.data(), out, arena.out.data(),
+                                    out, &found[algorithm].algo, arena.workspace.data(), workspace, stream),
+                     "cublasLtMatmul");
+        });
     best = best == 0 ? us : std::min(best, us);
   }
   cublasLtMatmulPreferenceDestroy(preference);
@@ -169,9 +181,10 @@ std::string name_of(WeightLayout layout) {
 }
 
 void print(const Point& at, const std::string& kernel, double us, const GemmConfig& config = {}) {
-  fmt::print(R"({{"model": "{}", "k": {}, "n": {}, "m": {}, "kernel": "{}", "us": {:.3f}, "rows": {}, "tokens": {}, "split": {}}})"
-             "\n",
-             at.shape.model, at.shape.k, at.shape.n, at.m, kernel, us, config.rows, config.tokens, config.split);
+  fmt::print(
+      R"({{"model": "{}", "k": {}, "n": {}, "m": {}, "kernel": "{}", "us": {:.3f}, "rows": {}, "tokens": {}, "split": {}}})"
+      "\n",
+      at.shape.model, at.shape.k, at.shape.n, at.m, kernel, us, config.rows, config.tokens, config.split);
   std::fflush(stdout);
 }
 
@@ -188,8 +201,8 @@ void compare(Arena& arena, const Point& at) {
   if (const double us = time_int8(arena, at); us > 0) print(at, "cublaslt int8", us);
 }
 
-/// Configurations that could be the best: no tile more than twice too wide, no launch of a few blocks or of many rounds
-/// of small ones.
+/// Configurations that could be the best: no tile more than twice too wide, no launch of a few blocks or of
+/// many rounds of small ones.
 bool plausible(const GemmConfig& c, const Point& at) {
   const int64_t token_tiles = cuda::ceil_div(at.m, c.tokens);
   if (c.tokens > 8 && c.tokens / 2 >= at.m) return false;

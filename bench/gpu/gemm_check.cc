@@ -32,7 +32,9 @@ struct Case {
   Codes codes;
 };
 
-int pick(std::mt19937& rng, int lo, int hi) { return std::uniform_int_distribution<int>(lo, hi)(rng); }
+int pick(std::mt19937& rng, int lo, int hi) {
+  return std::uniform_int_distribution<int>(lo, hi)(rng);
+}
 
 /// A layer with random codes, or with the largest products that the format allows.
 QuantizedLinear make_layer(const Case& c, std::mt19937& rng) {
@@ -66,7 +68,8 @@ QuantizedLinear make_layer(const Case& c, std::mt19937& rng) {
   return linear;
 }
 
-std::vector<int32_t> reference_accumulators(const QuantizedLinear& linear, std::span<const int8_t> x, int64_t m) {
+std::vector<int32_t> reference_accumulators(const QuantizedLinear& linear, std::span<const int8_t> x,
+                                            int64_t m) {
   std::vector<int32_t> acc(static_cast<size_t>(m * linear.n));
   parallel_for_dynamic(linear.n, [&](int64_t n) {
     std::vector<int8_t> w8(static_cast<size_t>(linear.k));
@@ -102,7 +105,8 @@ struct Fixture {
   std::vector<int8_t> make_codes(const Case& c) {
     std::vector<int8_t> values(static_cast<size_t>(kMaxTokens * c.k));
     const int extreme = c.format == WeightFormat::kInt8 ? 127 : -128;
-    for (auto& q : values) q = static_cast<int8_t>(c.codes == Codes::kExtreme ? extreme : pick(rng, -128, 127));
+    for (auto& q : values)
+      q = static_cast<int8_t>(c.codes == Codes::kExtreme ? extreme : pick(rng, -128, 127));
     return values;
   }
 
@@ -118,8 +122,8 @@ struct Fixture {
 };
 
 std::string describe(const GemmProblem& p, const GemmConfig& c) {
-  return fmt::format("{} bits g{} N={} K={} M={} tile {}x{} split {}", p.weights.layout.bits, p.weights.layout.group_size,
-                     p.weights.n, p.weights.k, p.m, c.rows, c.tokens, c.split);
+  return fmt::format("{} bits g{} N={} K={} M={} tile {}x{} split {}", p.weights.layout.bits,
+                     p.weights.layout.group_size, p.weights.n, p.weights.k, p.m, c.rows, c.tokens, c.split);
 }
 
 /// Runs one configuration into a poisoned output and compares every element.
@@ -157,7 +161,8 @@ T rounded(float value) {
 
 /// Scales, zero points, bias and residual (in place) against scale_accumulator, bit for bit.
 template <class T>
-bool check_epilogue(const Fixture& f, int64_t m, OutputType type, const GemmConfig& config, std::mt19937& rng) {
+bool check_epilogue(const Fixture& f, int64_t m, OutputType type, const GemmConfig& config,
+                    std::mt19937& rng) {
   GemmProblem p = f.problem(m);
   const auto n = static_cast<size_t>(p.weights.n), tokens = static_cast<size_t>(m);
   std::uniform_real_distribution<float> real(-1, 1);
@@ -185,12 +190,14 @@ bool check_epilogue(const Fixture& f, int64_t m, OutputType type, const GemmConf
   const std::vector<T> got = out.download(tokens * n);
   for (size_t i = 0; i < tokens * n; ++i) {
     const size_t token = i / n, row = i % n;
-    const float y = scale_accumulator(f.expected[i], row_sum[row], scale[row], {token_scale[token], token_zero[token]});
+    const float y =
+        scale_accumulator(f.expected[i], row_sum[row], scale[row], {token_scale[token], token_zero[token]});
     volatile float with_bias = y + bias[row];
     const T want = rounded<T>(with_bias + as_float(residual[i]));
     if (std::memcmp(&got[i], &want, sizeof(T)) == 0) continue;
     std::printf("FAIL epilogue %d, %s: element (%zu, %zu) is %g, not %g\n", static_cast<int>(type),
-                describe(p, config).c_str(), token, row, static_cast<double>(as_float(got[i])), static_cast<double>(as_float(want)));
+                describe(p, config).c_str(), token, row, static_cast<double>(as_float(got[i])),
+                static_cast<double>(as_float(want)));
     return false;
   }
   return true;
@@ -230,7 +237,8 @@ int run(bool small) {
       if (!cuda::runs(config, c.k)) continue;
       if (small && config.split == 8) continue;
       const bool every = c.k == 1280 && c.group_size == 0 && config.split == 2;
-      if (small) std::printf("tile %dx%d split %d\n", config.rows, config.tokens, config.split), std::fflush(stdout);
+      if (small)
+        std::printf("tile %dx%d split %d\n", config.rows, config.tokens, config.split), std::fflush(stdout);
       for (int64_t m : token_counts(config, small, every)) {
         ++launches;
         failures += !check_accumulators(f, m, config);
@@ -244,11 +252,13 @@ int run(bool small) {
       }
       if (failures > 20) return 1;
     }
-    std::printf("checked %s g%d N=%d K=%d %s\n", std::string(name_of(c.format)).c_str(), static_cast<int>(c.group_size),
-                static_cast<int>(c.n), static_cast<int>(c.k), c.codes == Codes::kExtreme ? "extreme codes" : "");
+    std::printf("checked %s g%d N=%d K=%d %s\n", std::string(name_of(c.format)).c_str(),
+                static_cast<int>(c.group_size), static_cast<int>(c.n), static_cast<int>(c.k),
+                c.codes == Codes::kExtreme ? "extreme codes" : "");
     std::fflush(stdout);
   }
-  std::printf("%lld launches, %lld failures\n", static_cast<long long>(launches), static_cast<long long>(failures));
+  std::printf("%lld launches, %lld failures\n", static_cast<long long>(launches),
+              static_cast<long long>(failures));
   return failures == 0 ? 0 : 1;
 }
 

@@ -1,5 +1,5 @@
-// What a GEMM configuration costs on an H200, estimated from its traffic and arithmetic. The constants come from
-// bench/gpu (tune), so that shapes nobody timed are served as well as those that were.
+// What a GEMM configuration costs on an H200, estimated from its traffic and arithmetic. The constants come
+// from bench/gpu (tune), so that shapes nobody timed are served as well as those that were.
 #pragma once
 
 #include <cstdint>

@@ -13,11 +13,14 @@
 namespace tessera::cuda {
 namespace {
 
-/// |acc| <= 127 * 128 * K, and 16 times that within the kernel for 4-bit codes of at most 8, must fit 32 bits.
+/// |acc| <= 127 * 128 * K, and 16 times that within the kernel for 4-bit codes of at most 8, must fit 32
+/// bits.
 constexpr int64_t kMaxInputs = 131072;
 constexpr int64_t kMaxExtent = int64_t{1} << 30;
 
-bool aligned(const void* pointer, uintptr_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
+bool aligned(const void* pointer, uintptr_t bytes) {
+  return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
+}
 
 bool known_layout(WeightLayout layout) {
   if (layout.group_size == 0) return layout.bits == 4 || layout.bits == 8;
@@ -26,8 +29,9 @@ bool known_layout(WeightLayout layout) {
 
 std::string weight_obstacle(const PackedWeights& w) {
   if (!known_layout(w.layout)) {
-    return fmt::format("no kernel for {}-bit weights in groups of {}: 8 or 4 bits, or 4 bits in groups of 32, 64 or 128",
-                       w.layout.bits, w.layout.group_size);
+    return fmt::format(
+        "no kernel for {}-bit weights in groups of {}: 8 or 4 bits, or 4 bits in groups of 32, 64 or 128",
+        w.layout.bits, w.layout.group_size);
   }
   if (w.n < 1 || w.n > kMaxExtent) return fmt::format("N is {}, not in 1 .. 2^30", w.n);
   if (w.k < 16 || w.k % 16 != 0 || w.k > kMaxInputs) {
@@ -44,10 +48,13 @@ std::string operand_obstacle(const GemmProblem& p) {
   if (p.m < 1 || p.m > kMaxExtent) return fmt::format("M is {}, not in 1 .. 2^30", p.m);
   if (!p.codes || !aligned(p.codes, 16)) return "codes is null or not 16-byte aligned";
   if (p.codes_stride < p.weights.k || p.codes_stride % 16 != 0) {
-    return fmt::format("codes_stride is {}, not a multiple of 16 of at least K = {}", p.codes_stride, p.weights.k);
+    return fmt::format("codes_stride is {}, not a multiple of 16 of at least K = {}", p.codes_stride,
+                       p.weights.k);
   }
-  if (!p.out || !aligned(p.out, 16) || !aligned(p.residual, 16)) return "out or residual is null or not 16-byte aligned";
-  if (p.out_stride < p.weights.n) return fmt::format("out_stride is {}, less than N = {}", p.out_stride, p.weights.n);
+  if (!p.out || !aligned(p.out, 16) || !aligned(p.residual, 16))
+    return "out or residual is null or not 16-byte aligned";
+  if (p.out_stride < p.weights.n)
+    return fmt::format("out_stride is {}, less than N = {}", p.out_stride, p.weights.n);
   if (p.output == OutputType::kAccumulator) return {};
   if (!p.weights.scale || !p.token_scale) return "scale or token_scale is null";
   if (p.token_zero && !p.weights.row_sum) return "activations with zero points need PackedWeights::row_sum";
@@ -64,8 +71,9 @@ int attribute(cudaDeviceAttr what, int device) {
 auto tensor_map_encoder() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found{};
-  check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found),
-        "looking up cuTensorMapEncodeTiled");
+  check(
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found),
+      "looking up cuTensorMapEncodeTiled");
   if (found != cudaDriverEntryPointSuccess) throw Error("this CUDA driver is older than 12.0: update it");
   return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
 }
@@ -77,21 +85,25 @@ CUtensorMap map_codes(const GemmProblem& p, int tokens) {
   const cuuint64_t stride[1] = {static_cast<cuuint64_t>(p.codes_stride)};
   const cuuint32_t box[2] = {kBlockInputs, static_cast<cuuint32_t>(tokens)}, step[2] = {1, 1};
   CUtensorMap map;
-  const CUresult status =
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<int8_t*>(p.codes), extent, stride, box, step,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (status != CUDA_SUCCESS) throw Error("CUDA: cuTensorMapEncodeTiled failed with code {}", static_cast<int>(status));
+  const CUresult status = encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<int8_t*>(p.codes), extent,
+                                 stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (status != CUDA_SUCCESS)
+    throw Error("CUDA: cuTensorMapEncodeTiled failed with code {}", static_cast<int>(status));
   return map;
 }
 
 GemmLauncher* launcher_of(WeightLayout layout) {
   if (layout.bits == 8) return launch_sm90a_int8;
   switch (layout.group_size) {
-    case 0: return launch_sm90a_int4;
-    case 32: return launch_sm90a_grouped32;
-    case 64: return launch_sm90a_grouped64;
-    default: return launch_sm90a_grouped128;
+    case 0:
+      return launch_sm90a_int4;
+    case 32:
+      return launch_sm90a_grouped32;
+    case 64:
+      return launch_sm90a_grouped64;
+    default:
+      return launch_sm90a_grouped128;
   }
 }
 
@@ -101,7 +113,8 @@ std::string gemm_obstacle(const GemmProblem& problem, int device) {
   const int major = attribute(cudaDevAttrComputeCapabilityMajor, device);
   const int minor = attribute(cudaDevAttrComputeCapabilityMinor, device);
   if (major != 9 || minor != 0) {
-    return fmt::format("the device has compute capability {}.{}; the kernels are built for 9.0", major, minor);
+    return fmt::format("the device has compute capability {}.{}; the kernels are built for 9.0", major,
+                       minor);
   }
   const std::string obstacle = weight_obstacle(problem.weights);
   return obstacle.empty() ? operand_obstacle(problem) : obstacle;
@@ -116,8 +129,8 @@ void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& 
   const PackedWeights& w = problem.weights;
   const GemmConfig config = options.config ? *options.config : choose_config(w.layout, problem.m, w.n, w.k);
   if (!runs(config, w.k)) {
-    throw Error("integer GEMM: no kernel for {} outputs x {} tokens a block, K = {} split {} ways", config.rows,
-                config.tokens, w.k, config.split);
+    throw Error("integer GEMM: no kernel for {} outputs x {} tokens a block, K = {} split {} ways",
+                config.rows, config.tokens, w.k, config.split);
   }
   launcher_of(w.layout)(problem, map_codes(problem, config.tokens), config, options.overlap_previous, stream);
 }

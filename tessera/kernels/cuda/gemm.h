@@ -2,7 +2,8 @@
 // the runtime's.
 //
 //   acc[m, n] = sum_k codes[m, k] * w8[n, k]                                                int32, exact
-//   y[m, n]   = ((float(acc - token_zero[m] * row_sum[n]) * scale[n]) * token_scale[m] + bias[n]) + residual[m, n]
+//   y[m, n]   = ((float(acc - token_zero[m] * row_sum[n]) * scale[n]) * token_scale[m] + bias[n]) +
+//   residual[m, n]
 //
 // in float and in this order (QQQ, epilogue), rounded once to the output type. Needs no workspace, keeps no
 // state between calls, may be captured into a CUDA graph and called from several threads and streams at once.
@@ -18,8 +19,8 @@
 
 namespace tessera::cuda {
 
-/// How weights are stored: 8-bit codes; 4-bit codes -8..7 with one scale a row; or 4-bit codes 0..15 in groups
-/// along K with an integer scale and zero point each, w8 = group_scale * (u - group_zero).
+/// How weights are stored: 8-bit codes; 4-bit codes -8..7 with one scale a row; or 4-bit codes 0..15 in
+/// groups along K with an integer scale and zero point each, w8 = group_scale * (u - group_zero).
 struct WeightLayout {
   int bits = 4;        ///< 4 or 8
   int group_size = 0;  ///< 0: none; otherwise 32, 64 or 128, with 4 bits
@@ -71,14 +72,16 @@ struct GemmConfig {
 struct LaunchOptions {
   std::optional<GemmConfig> config;  ///< empty: choose_config()
   /// Launch with programmatic stream serialization: the kernel may start while the one before it on the
-  /// stream still runs, and fetches weights meanwhile. It waits for that kernel before it touches anything but
-  /// PackedWeights, which therefore must not be written by it.
+  /// stream still runs, and fetches weights meanwhile. It waits for that kernel before it touches anything
+  /// but PackedWeights, which therefore must not be written by it.
   bool overlap_previous = false;
 };
 
 /// Why `device` cannot run the problem; empty when it can.
 std::string gemm_obstacle(const GemmProblem& problem, int device);
-inline bool can_run(const GemmProblem& problem, int device) { return gemm_obstacle(problem, device).empty(); }
+inline bool can_run(const GemmProblem& problem, int device) {
+  return gemm_obstacle(problem, device).empty();
+}
 
 /// The configuration that the cost model (cost_model.h) expects to be the fastest.
 GemmConfig choose_config(WeightLayout layout, int64_t m, int64_t n, int64_t k);

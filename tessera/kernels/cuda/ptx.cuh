@@ -107,13 +107,14 @@ __device__ __forceinline__ uint32_t map_shared(uint32_t address, uint32_t rank) 
   return mapped;
 }
 
-/// Stores 16 bytes in a block of the cluster and completes them on its `barrier` (both cluster addresses), so that
-/// waiting there suffices to see them.
+/// Stores 16 bytes in a block of the cluster and completes them on its `barrier` (both cluster addresses), so
+/// that waiting there suffices to see them.
 __device__ __forceinline__ void store_remote(uint32_t address, int a, int b, int c, int d, uint32_t barrier) {
-  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.s32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
-                   address),
-               "r"(a), "r"(b), "r"(c), "r"(d), "r"(barrier)
-               : "memory");
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.s32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
+          address),
+      "r"(a), "r"(b), "r"(c), "r"(d), "r"(barrier)
+      : "memory");
 }
 
 // --- within a warpgroup --------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-// From the accumulators of a 64-output block in registers to scaled outputs in device memory: the sum over the
-// cluster, the transposition through shared memory, the arithmetic of gemm.h.
+// From the accumulators of a 64-output block in registers to scaled outputs in device memory: the sum over
+// the cluster, the transposition through shared memory, the arithmetic of gemm.h.
 //
-// The code is kept short on purpose: unrolled over all cases it had outgrown the instruction cache and cost 15 us a
-// tile instead of 2 (H200).
+// The code is kept short on purpose: unrolled over all cases it had outgrown the instruction cache and cost
+// 15 us a tile instead of 2 (H200).
 #pragma once
 
 #include <cuda_bf16.h>
@@ -15,14 +15,17 @@ namespace tessera::cuda {
 
 // --- sum over the cluster ------------------------------------------------------------------------------
 
-/// The groups of 8 tokens in a tile that this block finishes: rank, rank + split, ...; group i is number i / split.
+/// The groups of 8 tokens in a tile that this block finishes: rank, rank + split, ...; group i is number i /
+/// split.
 template <class T>
 struct Ownership {
   static constexpr int kGroups = T::kTokens / kSlotTokens;
   int split, rank, shift;
 
   __device__ __forceinline__ Ownership(int cluster_split, int cluster_rank)
-      : split(cluster_split), rank(cluster_rank), shift((cluster_split >= 2) + (cluster_split >= 4) + (cluster_split >= 8)) {}
+      : split(cluster_split),
+        rank(cluster_rank),
+        shift((cluster_split >= 2) + (cluster_split >= 4) + (cluster_split >= 8)) {}
   __device__ __forceinline__ bool owns(int block, int group) const { return (group & (split - 1)) == block; }
   __device__ __forceinline__ int number(int group) const { return group >> shift; }
   /// Groups a block finishes, at most and exactly.
@@ -36,30 +39,34 @@ struct Ownership {
   __device__ __forceinline__ int transpose_slot() const { return (split - 1) * most(); }
 };
 
-/// Sends the groups that others own. `round` counts the exchanges: the slots of the round before must have been read.
+/// Sends the groups that others own. `round` counts the exchanges: the slots of the round before must have
+/// been read.
 template <class T>
-__device__ __forceinline__ void send_sums(const SharedMemory<T>& shared, const Ownership<T>& own, const Consumer& me,
-                                          uint32_t round, const int (&d)[T::kTokens / 2]) {
+__device__ __forceinline__ void send_sums(const SharedMemory<T>& shared, const Ownership<T>& own,
+                                          const Consumer& me, uint32_t round,
+                                          const int (&d)[T::kTokens / 2]) {
   if (own.receivers() > 0 && round > 0) ptx::mbarrier_wait(shared.read(me.group), (round - 1) & 1);
 #pragma unroll 1
   for (int owner = 0; owner < own.split; ++owner) {
     if (owner == own.rank) continue;
-    const uint32_t local = ptx::shared_address(shared.slot(me.group, own.first_slot_at(owner))) + me.thread() * 16;
+    const uint32_t local =
+        ptx::shared_address(shared.slot(me.group, own.first_slot_at(owner))) + me.thread() * 16;
     const uint32_t to = ptx::map_shared(local, owner);
     const uint32_t barrier = ptx::map_shared(shared.received(me.group), owner);
 #pragma unroll
     for (int i = 0; i < own.kGroups; ++i) {
       if (!own.owns(owner, i)) continue;
-      ptx::store_remote(to + own.number(i) * kSlotBytes, d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3], barrier);
+      ptx::store_remote(to + own.number(i) * kSlotBytes, d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3],
+                        barrier);
     }
   }
 }
 
-/// Adds what others sent to the groups that this block owns, then tells the senders. A block that owns nothing
-/// tells nothing: its peers' barriers then advance no further than they wait for.
+/// Adds what others sent to the groups that this block owns, then tells the senders. A block that owns
+/// nothing tells nothing: its peers' barriers then advance no further than they wait for.
 template <class T>
-__device__ __forceinline__ void receive_sums(const SharedMemory<T>& shared, const Ownership<T>& own, const Consumer& me,
-                                             uint32_t round, int (&d)[T::kTokens / 2]) {
+__device__ __forceinline__ void receive_sums(const SharedMemory<T>& shared, const Ownership<T>& own,
+                                             const Consumer& me, uint32_t round, int (&d)[T::kTokens / 2]) {
   if (own.count() == 0) return;
   if (me.thread() == 0) {
     ptx::mbarrier_arrive_expect(shared.received(me.group), (own.split - 1) * own.count() * kSlotBytes);
@@ -86,16 +93,16 @@ __device__ __forceinline__ void receive_sums(const SharedMemory<T>& shared, cons
 
 // --- transposition -------------------------------------------------------------------------------------
 
-/// Word of (token, row) in a transposed slot: rows are swizzled so that the fragment's stores meet no bank conflict
-/// and aligned runs of four outputs stay together.
+/// Word of (token, row) in a transposed slot: rows are swizzled so that the fragment's stores meet no bank
+/// conflict and aligned runs of four outputs stay together.
 __device__ __forceinline__ int transposed_index(int token, int row) {
   return token * kBlockRows + (row ^ (token / 2 * 8));
 }
 
 /// Writes the groups that this block owns to shared memory, token by token.
 template <class T>
-__device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const Ownership<T>& own, const Consumer& me,
-                                          const int (&d)[T::kTokens / 2]) {
+__device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const Ownership<T>& own,
+                                          const Consumer& me, const int (&d)[T::kTokens / 2]) {
   const int token = 2 * (me.lane % 4), row = 16 * me.warp + me.lane / 4;
   int* words = reinterpret_cast<int*>(shared.slot(me.group, own.transpose_slot()));
   int* low = words + transposed_index(token, row);
@@ -121,7 +128,8 @@ struct TokenFactors {
 
 /// Loads early, so that the products hide the latency.
 template <class T>
-__device__ __forceinline__ TokenFactors load_factors(const GemmProblem& p, int64_t first_token, const Consumer& me) {
+__device__ __forceinline__ TokenFactors load_factors(const GemmProblem& p, int64_t first_token,
+                                                     const Consumer& me) {
   static_assert(T::kTokens <= 128, "a token a thread");
   const int64_t token = first_token + me.thread();
   TokenFactors factors;
@@ -141,7 +149,8 @@ __device__ __forceinline__ void store_factors(const SharedMemory<T>& shared, con
 
 /// Brings the constants of the tile's outputs near while the products run.
 template <class T>
-__device__ __forceinline__ void prefetch_columns(const PackedWeights& w, int64_t first_row, const Consumer& me) {
+__device__ __forceinline__ void prefetch_columns(const PackedWeights& w, int64_t first_row,
+                                                 const Consumer& me) {
   const int thread = me.group * 128 + me.thread();
   const int64_t row = first_row + thread;
   if (thread >= T::kRows || row >= w.n) return;
@@ -150,12 +159,24 @@ __device__ __forceinline__ void prefetch_columns(const PackedWeights& w, int64_t
   if (w.row_sum) ptx::prefetch_to_l2(w.row_sum + row);
 }
 
-__device__ __forceinline__ void convert(float y, float& out) { out = y; }
-__device__ __forceinline__ void convert(float y, __half& out) { out = __float2half_rn(y); }
-__device__ __forceinline__ void convert(float y, __nv_bfloat16& out) { out = __float2bfloat16_rn(y); }
-__device__ __forceinline__ float to_float(float y) { return y; }
-__device__ __forceinline__ float to_float(__half y) { return __half2float(y); }
-__device__ __forceinline__ float to_float(__nv_bfloat16 y) { return __bfloat162float(y); }
+__device__ __forceinline__ void convert(float y, float& out) {
+  out = y;
+}
+__device__ __forceinline__ void convert(float y, __half& out) {
+  out = __float2half_rn(y);
+}
+__device__ __forceinline__ void convert(float y, __nv_bfloat16& out) {
+  out = __float2bfloat16_rn(y);
+}
+__device__ __forceinline__ float to_float(float y) {
+  return y;
+}
+__device__ __forceinline__ float to_float(__half y) {
+  return __half2float(y);
+}
+__device__ __forceinline__ float to_float(__nv_bfloat16 y) {
+  return __bfloat162float(y);
+}
 
 /// kCount (4 or 1) neighbouring outputs.
 template <int kCount>
@@ -180,8 +201,8 @@ struct Columns {
   }
 };
 
-/// Finishes this block's share of kCount outputs from n on; `words` are their accumulators of the share's first
-/// token of this thread, in the first transposed slot. Out is the output type.
+/// Finishes this block's share of kCount outputs from n on; `words` are their accumulators of the share's
+/// first token of this thread, in the first transposed slot. Out is the output type.
 template <int kShift, class Out, int kCount, class T>
 __device__ __forceinline__ void finish_columns(const GemmProblem& p, const SharedMemory<T>& shared,
                                                const Ownership<T>& own, const Consumer& me, int64_t n,
@@ -209,7 +230,8 @@ __device__ __forceinline__ void finish_columns(const GemmProblem& p, const Share
       const float token_scale = shared.token_scale(me.group)[token];
       const int zero = shared.token_zero(me.group)[token];
       Outputs residual{};
-      if (p.residual) residual = *reinterpret_cast<const Outputs*>(static_cast<const Out*>(p.residual) + index);
+      if (p.residual)
+        residual = *reinterpret_cast<const Outputs*>(static_cast<const Out*>(p.residual) + index);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
         const float value = static_cast<float>((sums.value[i] >> kShift) - zero * columns.row_sum[i]);
@@ -223,10 +245,12 @@ __device__ __forceinline__ void finish_columns(const GemmProblem& p, const Share
   }
 }
 
-/// A thread keeps a run of four outputs and walks over tokens; single outputs where four may not be stored at once.
+/// A thread keeps a run of four outputs and walks over tokens; single outputs where four may not be stored at
+/// once.
 template <int kShift, class Out, class T>
-__device__ __forceinline__ void finish_as(const GemmProblem& p, const SharedMemory<T>& shared, const Ownership<T>& own,
-                                          const Consumer& me, int64_t first_row, int64_t first_token) {
+__device__ __forceinline__ void finish_as(const GemmProblem& p, const SharedMemory<T>& shared,
+                                          const Ownership<T>& own, const Consumer& me, int64_t first_row,
+                                          int64_t first_token) {
   const int run = me.thread() % kRuns;
   const int64_t n = first_row + 4 * run;
   const int* words = reinterpret_cast<const int*>(shared.slot(me.group, own.transpose_slot())) +
@@ -246,10 +270,14 @@ __device__ __forceinline__ void finish_share(const GemmProblem& p, const SharedM
                                              const Ownership<T>& own, const Consumer& me, int64_t first_row,
                                              int64_t first_token) {
   switch (p.output) {
-    case OutputType::kFloat: return finish_as<kShift, float>(p, shared, own, me, first_row, first_token);
-    case OutputType::kHalf: return finish_as<kShift, __half>(p, shared, own, me, first_row, first_token);
-    case OutputType::kBFloat16: return finish_as<kShift, __nv_bfloat16>(p, shared, own, me, first_row, first_token);
-    case OutputType::kAccumulator: return finish_as<kShift, int>(p, shared, own, me, first_row, first_token);
+    case OutputType::kFloat:
+      return finish_as<kShift, float>(p, shared, own, me, first_row, first_token);
+    case OutputType::kHalf:
+      return finish_as<kShift, __half>(p, shared, own, me, first_row, first_token);
+    case OutputType::kBFloat16:
+      return finish_as<kShift, __nv_bfloat16>(p, shared, own, me, first_row, first_token);
+    case OutputType::kAccumulator:
+      return finish_as<kShift, int>(p, shared, own, me, first_row, first_token);
   }
 }
 

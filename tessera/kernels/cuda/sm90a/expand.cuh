@@ -1,8 +1,8 @@
 // Weight codes in shared memory -> int8 operands of wgmma in registers, one struct a weight layout.
 //
 // Each has: kLayout; Raw, what a lane keeps of 64 inputs of one 64-row block before expansion; load(), and
-// expand() into the operands of two consecutive wgmma (32 inputs each; `never` is 0); kShift, by which accumulators are too
-// large (as a power of two).
+// expand() into the operands of two consecutive wgmma (32 inputs each; `never` is 0); kShift, by which
+// accumulators are too large (as a power of two).
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 
 namespace tessera::cuda {
 
-/// 8-bit codes are operands already. The xor with 0 makes them values of their own: else the products would read the
-/// registers into which the next stage is loaded (see keep_registers).
+/// 8-bit codes are operands already. The xor with 0 makes them values of their own: else the products would
+/// read the registers into which the next stage is loaded (see keep_registers).
 struct Int8Weights {
   static constexpr WeightLayout kLayout{8, 0};
   static constexpr int kShift = 0;
@@ -34,8 +34,8 @@ struct Int8Weights {
   }
 };
 
-/// Two's complement nibbles, moved to the high half of their bytes: w8 = 16 q (QQQ, weights at rest), so three
-/// instructions expand eight codes and the accumulator is 16 times too large, exactly.
+/// Two's complement nibbles, moved to the high half of their bytes: w8 = 16 q (QQQ, weights at rest), so
+/// three instructions expand eight codes and the accumulator is 16 times too large, exactly.
 struct Int4Weights {
   static constexpr WeightLayout kLayout{4, 0};
   static constexpr int kShift = 4;

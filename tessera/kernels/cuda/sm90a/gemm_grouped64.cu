@@ -4,7 +4,7 @@
 namespace tessera::cuda {
 
 void launch_sm90a_grouped64(const GemmProblem& problem, const CUtensorMap& codes, const GemmConfig& config,
-                       bool overlap_previous, cudaStream_t stream) {
+                            bool overlap_previous, cudaStream_t stream) {
   launch_layout<GroupedWeights<64>>(problem, codes, config, overlap_previous, stream);
 }
 

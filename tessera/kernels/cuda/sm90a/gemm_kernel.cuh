@@ -1,19 +1,24 @@
 // Integer GEMM for sm_90a: wgmma m64nNk32 s8 with the weights as the register operand.
 //   acc[N, M] s32 = W[N, K] (8 bits, or 4 bits expanded in registers) x codes[M, K]^T s8;  epilogue as gemm.h
-// Tile    128 or 256 outputs x 8..128 tokens x 128 inputs a stage; two consumer warpgroups of 64 or 128 outputs
+// Tile    128 or 256 outputs x 8..128 tokens x 128 inputs a stage; two consumer warpgroups of 64 or 128
+// outputs
 //         each, one producer. Any M, N; K a multiple of 16.
-// Traffic a stage: tokens x 128 bytes of codes by tensor copy (128-byte swizzle, out-of-range zeros), rows x 64
+// Traffic a stage: tokens x 128 bytes of codes by tensor copy (128-byte swizzle, out-of-range zeros), rows x
+// 64
 //         bytes of weights (4 bits; groups + 2 bytes a group and row) by bulk copies of whole blocks.
 //         Weights are read once per `tokens` rows of the input.
-// Budget  accumulators: (rows / 128) (tokens / 2) registers a thread, 16 a 64-row block for operands; shared memory:
+// Budget  accumulators: (rows / 128) (tokens / 2) registers a thread, 16 a 64-row block for operands; shared
+// memory:
 //         the ring of stages and 512 bytes a token for the exchange of accumulators.
-// Hiding  a consumer issues a stage's products as it expands, and reads the next stage while they run; the other
+// Hiding  a consumer issues a stage's products as it expands, and reads the next stage while they run; the
+// other
 //         warpgroup fills what remains.
-// Split   the blocks of a cluster take a run of K each. They send their int32 sums to the block that owns a group of
-//         8 tokens, in fragment order through the cluster window; the owner adds them to its registers: exact in
-//         any order, no global workspace, no atomics, no fences.
-// Bound   by weight bandwidth up to about 100 tokens, then by L2 traffic (M <= 256), then by the tensor cores.
-// Source  QQQ (weights at rest), DGQ (exact expansion), LiquidGEMM (swapped operands).
+// Split   the blocks of a cluster take a run of K each. They send their int32 sums to the block that owns a
+// group of
+//         8 tokens, in fragment order through the cluster window; the owner adds them to its registers: exact
+//         in any order, no global workspace, no atomics, no fences.
+// Bound   by weight bandwidth up to about 100 tokens, then by L2 traffic (M <= 256), then by the tensor
+// cores. Source  QQQ (weights at rest), DGQ (exact expansion), LiquidGEMM (swapped operands).
 #pragma once
 
 #include "tessera/kernels/cuda/ptx.cuh"
@@ -81,8 +86,8 @@ __device__ __forceinline__ void fetch_weights(const GemmParams& p, const SharedM
   const uint32_t to = ptx::shared_address(shared.stage(stage)) + T::kCodeBytes;
   for (int i = 0; i < count; ++i) {
     const int64_t block = static_cast<int64_t>(first + i) * p.input_blocks + k;
-    ptx::bulk_copy(to + i * T::kBlockBytes, blocks + block * T::kBlockBytes, T::kBlockBytes, shared.full(stage),
-                   p.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictLast);
+    ptx::bulk_copy(to + i * T::kBlockBytes, blocks + block * T::kBlockBytes, T::kBlockBytes,
+                   shared.full(stage), p.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictLast);
   }
 }
 
@@ -93,11 +98,11 @@ __device__ __forceinline__ void fetch_codes(const CUtensorMap* map, const Shared
                    shared.full(stage), ptx::kEvictLast);
 }
 
-/// Fills the ring for the first time, a lane a stage: weights at once, codes when the kernels that produce them are
-/// done. Returns the number of stages filled.
+/// Fills the ring for the first time, a lane a stage: weights at once, codes when the kernels that produce
+/// them are done. Returns the number of stages filled.
 template <class Weights, class T>
-__device__ __forceinline__ int fill_ring(const CUtensorMap* map, const GemmParams& p, const SharedMemory<T>& shared,
-                                         const WorkRange& work, int lane) {
+__device__ __forceinline__ int fill_ring(const CUtensorMap* map, const GemmParams& p,
+                                         const SharedMemory<T>& shared, const WorkRange& work, int lane) {
   const TileIndex tile = tile_at(p, work.first);
   const int count = min(T::kStages, work.k_end - work.k_begin);
   if (lane < count) {
@@ -111,8 +116,8 @@ __device__ __forceinline__ int fill_ring(const CUtensorMap* map, const GemmParam
 
 /// Streams what follows the first `filled` stages. One thread does it all.
 template <class Weights, class T>
-__device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams& p, const SharedMemory<T>& shared,
-                                        const WorkRange& work, int filled) {
+__device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams& p,
+                                        const SharedMemory<T>& shared, const WorkRange& work, int filled) {
   RingCursor<T::kStages> ring{filled % T::kStages, filled == T::kStages ? 1u : 0u};
   int k = work.k_begin + filled;
 #pragma unroll 1
@@ -130,7 +135,7 @@ __device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams
 // --- consumers -----------------------------------------------------------------------------------------
 
 template <class T>
-using Accumulators = int[T::kRowBlocks][T::kTokens / 2];
+using Accumulators = int[T::kRowBlocks][T::kChains][T::kTokens / 2];
 
 /// What a lane keeps of a stage's weights before expansion: halves of 64 inputs by 64-row blocks.
 template <class Weights, class T>
@@ -153,10 +158,12 @@ struct RawStage {
 template <class T>
 using Fragments = uint32_t[2][T::kRowBlocks][2][4];
 
-/// Expands a stage's weights and issues its products, so that each expansion hides behind the products before.
+/// Expands a stage's weights and issues its products, so that each expansion hides behind the products
+/// before.
 template <class Weights, class T>
-__device__ __forceinline__ void issue_stage(const RawStage<Weights, T>& raw, uint32_t codes_address, bool accumulate,
-                                            int never, Fragments<T>& fragment, Accumulators<T>& acc) {
+__device__ __forceinline__ void issue_stage(const RawStage<Weights, T>& raw, uint32_t codes_address,
+                                            bool accumulate, int never, Fragments<T>& fragment,
+                                            Accumulators<T>& acc) {
   const uint64_t codes = tile_descriptor(codes_address);
   constexpr int kStep = 32 >> 4;  // columns in units of the descriptor
 #pragma unroll
@@ -167,8 +174,12 @@ __device__ __forceinline__ void issue_stage(const RawStage<Weights, T>& raw, uin
       Weights::expand(raw.part[half][j], never, a);
       pin_registers(a);
       wgmma_fence();
-      wgmma<T::kTokens>(acc[j], a[0], codes + (2 * half) * kStep, half > 0 || accumulate);
-      wgmma<T::kTokens>(acc[j], a[1], codes + (2 * half + 1) * kStep, true);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int step = 2 * half + i;
+        wgmma<T::kTokens>(acc[j][step % T::kChains], a[i], codes + step * kStep,
+                          step >= T::kChains || accumulate);
+      }
       wgmma_commit();
     }
   }
@@ -206,11 +217,18 @@ __device__ __forceinline__ void accumulate_tile(const SharedMemory<T>& shared, c
     finish_stage<T>(fragment, never);
     if (me.lane == 0) ptx::mbarrier_arrive(shared.empty(stage));
   }
+#pragma unroll
+  for (int j = 0; j < T::kRowBlocks; ++j) {
+#pragma unroll
+    for (int i = 0; i < (T::kChains - 1) * T::kTokens / 2; ++i) {
+      acc[j][0][i % (T::kTokens / 2)] += acc[j][1 + i / (T::kTokens / 2)][i % (T::kTokens / 2)];
+    }
+  }
 }
 
 template <class Weights, class T>
-__device__ __forceinline__ void consume(const GemmParams& p, const SharedMemory<T>& shared, const WorkRange& work,
-                                        const Consumer& me) {
+__device__ __forceinline__ void consume(const GemmParams& p, const SharedMemory<T>& shared,
+                                        const WorkRange& work, const Consumer& me) {
   const Ownership<T> own(work.split, work.rank);
   RingCursor<T::kStages> ring;
   uint32_t round = 0;
@@ -228,11 +246,11 @@ __device__ __forceinline__ void consume(const GemmParams& p, const SharedMemory<
 #pragma unroll
     for (int j = 0; j < T::kRowBlocks; ++j, ++round) {
       if (own.split > 1) {
-        send_sums(shared, own, me, round, acc[j]);
-        receive_sums(shared, own, me, round, acc[j]);
+        send_sums(shared, own, me, round, acc[j][0]);
+        receive_sums(shared, own, me, round, acc[j][0]);
       }
       if (j > 0) ptx::group_sync(1 + me.group);  // everybody has read the slots
-      transpose(shared, own, me, acc[j]);
+      transpose(shared, own, me, acc[j][0]);
       ptx::group_sync(1 + me.group);
       const int64_t row = first_row + (me.group * T::kRowBlocks + j) * kBlockRows;
       finish_share<Weights::kShift>(p.problem, shared, own, me, row, first_token);
@@ -244,7 +262,8 @@ __device__ __forceinline__ void consume(const GemmParams& p, const SharedMemory<
 
 /// By one warp, a lane a barrier.
 template <class T>
-__device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, const Ownership<T>& own, int lane) {
+__device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, const Ownership<T>& own,
+                                              int lane) {
   constexpr int kWarps = 4;
   if (lane < T::kStages) {
     ptx::mbarrier_init(shared.full(lane), 1);

@@ -1,5 +1,5 @@
-// Launch of gemm_kernel for every tile size of one weight layout. Each layout has its own .cu file, so that they
-// compile side by side.
+// Launch of gemm_kernel for every tile size of one weight layout. Each layout has its own .cu file, so that
+// they compile side by side.
 #pragma once
 
 #include <array>
@@ -63,14 +63,22 @@ void launch_layout(const GemmProblem& problem, const CUtensorMap& codes, const G
     launch_tile<Weights, kRows, kTokens>(problem, codes, config.split, overlap_previous, stream);
   };
   switch (config.rows * 1000 + config.tokens) {
-    case 128'008: return launch.template operator()<128, 8>();
-    case 128'016: return launch.template operator()<128, 16>();
-    case 128'032: return launch.template operator()<128, 32>();
-    case 128'064: return launch.template operator()<128, 64>();
-    case 128'128: return launch.template operator()<128, 128>();
-    case 256'064: return launch.template operator()<256, 64>();
-    case 256'128: return launch.template operator()<256, 128>();
-    default: check(cudaErrorInvalidValue, "choice of a GEMM tile");
+    case 128'008:
+      return launch.template operator()<128, 8>();
+    case 128'016:
+      return launch.template operator()<128, 16>();
+    case 128'032:
+      return launch.template operator()<128, 32>();
+    case 128'064:
+      return launch.template operator()<128, 64>();
+    case 128'128:
+      return launch.template operator()<128, 128>();
+    case 256'064:
+      return launch.template operator()<256, 64>();
+    case 256'128:
+      return launch.template operator()<256, 128>();
+    default:
+      check(cudaErrorInvalidValue, "choice of a GEMM tile");
   }
 }
 

@@ -29,6 +29,8 @@ template <class Weights, int kRows_, int kTokens_>
 struct Tile {
   static constexpr int kRows = kRows_, kTokens = kTokens_;
   static constexpr int kRowBlocks = kRows / (kConsumerGroups * kBlockRows);  ///< 64-row blocks a warpgroup
+  /// Independent sums of each output: products of few tokens are too short to wait for one another.
+  static constexpr int kChains = kTokens <= 16 ? 4 : kTokens <= 32 ? 2 : 1;
   static constexpr int kBlockBytes = block_bytes(Weights::kLayout);
   static constexpr int kCodeBytes = kTokens * kBlockInputs;
   static constexpr int kStageBytes =
@@ -37,11 +39,12 @@ struct Tile {
   static constexpr int kSlots = std::max(kTokens / 8, 4);
   static constexpr int kExchangeBytes = kSlots * kSlotBytes;
   static constexpr int kFactorBytes = kTokens * 8;  ///< a warpgroup: scales and zero points of the tokens
-  static constexpr int kFixedBytes = kConsumerGroups * (kExchangeBytes + kFactorBytes) + (2 * kMaxStages + 4) * 8;
+  static constexpr int kFixedBytes =
+      kConsumerGroups * (kExchangeBytes + kFactorBytes) + (2 * kMaxStages + 4) * 8;
   /// Small tiles run two blocks an SM, so that one's start and end hide behind the other's stream.
   static constexpr int kBlocksPerSm = kRowBlocks == 1 && kTokens <= 64 ? 2 : 1;
-  static constexpr int kStages =
-      std::min(kMaxStages, ((kBlocksPerSm == 2 ? kSharedPerTwoBlocks : kSharedPerBlock) - kFixedBytes) / kStageBytes);
+  static constexpr int kStages = std::min(
+      kMaxStages, ((kBlocksPerSm == 2 ? kSharedPerTwoBlocks : kSharedPerBlock) - kFixedBytes) / kStageBytes);
   static constexpr int kSharedBytes = kFixedBytes + kStages * kStageBytes;
 
   /// Registers a thread at launch, and after the warpgroups have traded them within the block.
@@ -62,13 +65,19 @@ template <class T>
 struct SharedMemory {
   uint8_t* base;
 
-  __device__ uint8_t* stage(int i) const { return base + kConsumerGroups * T::kExchangeBytes + i * T::kStageBytes; }
-  __device__ uint8_t* slot(int group, int i) const { return base + group * T::kExchangeBytes + i * kSlotBytes; }
+  __device__ uint8_t* stage(int i) const {
+    return base + kConsumerGroups * T::kExchangeBytes + i * T::kStageBytes;
+  }
+  __device__ uint8_t* slot(int group, int i) const {
+    return base + group * T::kExchangeBytes + i * kSlotBytes;
+  }
   __device__ uint8_t* after_stages() const { return stage(T::kStages); }
   __device__ float* token_scale(int group) const {
     return reinterpret_cast<float*>(after_stages() + group * T::kFactorBytes);
   }
-  __device__ int* token_zero(int group) const { return reinterpret_cast<int*>(token_scale(group) + T::kTokens); }
+  __device__ int* token_zero(int group) const {
+    return reinterpret_cast<int*>(token_scale(group) + T::kTokens);
+  }
   __device__ uint32_t barrier(int i) const {
     return ptx::shared_address(after_stages()) + kConsumerGroups * T::kFactorBytes + 8 * i;
   }

@@ -1,0 +1,33 @@
+// The cost model always names a configuration that runs, and its estimates behave.
+#include "tessera/kernels/cuda/cost_model.h"
+
+#include <gtest/gtest.h>
+
+namespace tessera::cuda {
+namespace {
+
+TEST(CostModel, ChoosesRunnableConfigurations) {
+  for (int64_t m : {1, 3, 17, 100, 257, 4096}) {
+    for (int64_t n : {1, 64, 1000, 57344}) {
+      for (int64_t k : {16, 128, 336, 28672}) {
+        EXPECT_TRUE(runs(choose_config({4, 0}, m, n, k), k)) << m << " x " << n << " x " << k;
+      }
+    }
+  }
+}
+
+TEST(CostModel, FewTokensTakeSmallTilesAndManyTakeLargeOnes) {
+  EXPECT_LE(choose_config({4, 0}, 1, 4096, 4096).tokens, 16);
+  EXPECT_EQ(choose_config({4, 0}, 4096, 22016, 4096), (GemmConfig{256, 128, 1}));
+}
+
+TEST(CostModel, EightBitWeightsNeverCostLess) {
+  for (int64_t m : {1, 64, 1024}) {
+    const GemmConfig config{128, 64, 1};
+    EXPECT_GE(estimate_microseconds({8, 0}, config, m, 12288, 4096),
+              estimate_microseconds({4, 0}, config, m, 12288, 4096));
+  }
+}
+
+}  // namespace
+}  // namespace tessera::cuda

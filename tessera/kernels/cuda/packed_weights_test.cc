@@ -1,0 +1,88 @@
+// The index map of packed weights: a bijection that agrees with wgmma's fragments, and the packer that uses
+// it.
+#include "tessera/kernels/cuda/packed_weights.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "tessera/format/quantized_linear.h"
+
+namespace tessera::cuda {
+namespace {
+
+TEST(PackedWeights, EveryCodeHasItsOwnPlace) {
+  for (int bits : {4, 8}) {
+    std::set<int> places;
+    for (int row = 0; row < kBlockRows; ++row) {
+      for (int input = 0; input < kBlockInputs; ++input) {
+        const CodePosition at = code_position(bits, row, input);
+        ASSERT_LT(at.byte, code_bytes(bits));
+        places.insert(2 * at.byte + at.high_nibble);
+      }
+    }
+    EXPECT_EQ(places.size(), static_cast<size_t>(kBlockRows * kBlockInputs));
+  }
+}
+
+TEST(PackedWeights, LanesReadTheRowsAndInputsOfTheirFragment) {
+  // Lane 4 g + t of warp w: word 2 s + h of half p holds inputs 64 p + 32 s + 16 h + 4 t .. + 3 of rows 16 w
+  // + g (+ 8).
+  const int warp = 2, g = 5, t = 3, half = 1, step = 1, half_step = 0, byte = 2;
+  const int word = fragment_offset(half, warp, 4 * g + t) + 4 * (2 * step + half_step);
+  const int input = 64 * half + 32 * step + 16 * half_step + 4 * t + byte;
+  const CodePosition low = code_position(4, 16 * warp + g, input),
+                     high = code_position(4, 16 * warp + g + 8, input);
+  EXPECT_EQ(low.byte, word + byte);
+  EXPECT_FALSE(low.high_nibble);
+  EXPECT_EQ(high.byte, word + byte);
+  EXPECT_TRUE(high.high_nibble);
+}
+
+TEST(PackedWeights, PacksGroupedCodesWithRemainders) {
+  QuantizedLinear linear;
+  linear.n = 70;
+  linear.k = 192;
+  linear.group_size = 64;
+  linear.weight_format = WeightFormat::kUint4Grouped;
+  std::mt19937 rng(3);
+  std::vector<int8_t> codes(static_cast<size_t>(linear.n * linear.k));
+  for (auto& code : codes) code = static_cast<int8_t>(rng() % 16);
+  std::vector<int8_t> scale(static_cast<size_t>(linear.n * linear.groups()));
+  std::vector<uint8_t> zero(scale.size());
+  for (auto& s : scale) s = static_cast<int8_t>(1 + rng() % 8);
+  for (auto& z : zero) z = static_cast<uint8_t>(rng() % 16);
+  linear.qweight = pack_int4(codes, linear.n, linear.k);
+  linear.group_scale = Tensor::from<int8_t>(scale, {linear.n, linear.groups()});
+  linear.group_zero = Tensor::from<uint8_t>(zero, {linear.n, linear.groups()});
+
+  const WeightLayout layout = layout_of(linear);
+  const std::vector<uint8_t> packed = pack_weights(linear);
+  ASSERT_EQ(packed.size(), static_cast<size_t>(packed_bytes(layout, linear.n, linear.k)));
+  for (int64_t n = 0; n < linear.n; ++n) {
+    for (int64_t k = 0; k < linear.k; ++k) {
+      const uint8_t* block = packed.data() + block_offset(layout, linear.k, n / kBlockRows, k / kBlockInputs);
+      const int row = static_cast<int>(n % kBlockRows), input = static_cast<int>(k % kBlockInputs);
+      const CodePosition at = code_position(4, row, input);
+      EXPECT_EQ(at.high_nibble ? block[at.byte] >> 4 : block[at.byte] & 15,
+                codes[static_cast<size_t>(n * linear.k + k)]);
+      const uint8_t* parameters = block + group_offset(input / 64, row / 16, row % 8) + row % 16 / 8 * 2;
+      const auto group = static_cast<size_t>(n * linear.groups() + k / 64);
+      EXPECT_EQ(parameters[0], scale[group]);
+      EXPECT_EQ(parameters[1], zero[group]);
+    }
+  }
+}
+
+TEST(PackedWeights, GroupSizesOfTheKernels) {
+  QuantizedLinear linear;
+  linear.weight_format = WeightFormat::kUint4Grouped;
+  linear.group_size = 256;
+  EXPECT_EQ(layout_of(linear), (WeightLayout{4, 128}));
+  linear.group_size = 48;
+  EXPECT_ANY_THROW(layout_of(linear));
+}
+
+}  // namespace
+}  // namespace tessera::cuda
