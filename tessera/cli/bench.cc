@@ -1,4 +1,142 @@
+// tessera bench: speed of single layers and of whole models, beside the limits of this machine.
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "tessera/base/cpu_info.h"
+#include "tessera/base/error.h"
 #include "tessera/cli/command.h"
+#include "tessera/cli/speed.h"
+#include "tessera/kernels/gemm_bench.h"
+
 namespace tessera {
-void add_bench(CLI::App&, const GlobalOptions&) {}
+namespace {
+
+using nlohmann::json;
+
+/// "128x4096x11008" is M x N x K.
+GemmShape parse_shape(const std::string& text) {
+  GemmShape s;
+  int used = 0;
+  const int fields = std::sscanf(text.c_str(), "%ldx%ldx%ld%n", &s.m, &s.n, &s.k, &used);
+  if (fields != 3 || static_cast<size_t>(used) != text.size() || s.m < 1 || s.n < 1 || s.k < 1) {
+    throw Error("shape '{}' is not of the form MxNxK, such as 128x4096x11008", text);
+  }
+  return s;
 }
+
+json limits_json(const MachineLimits& limits) {
+  return {{"cpu", cpu_info().model},
+          {"threads", limits.threads},
+          {"integer_ops", limits.integer_ops},
+          {"float_ops", limits.float_ops},
+          {"read_bandwidth", limits.read_bandwidth}};
+}
+
+json result_json(const GemmResult& r) {
+  return {{"m", r.shape.m},
+          {"n", r.shape.n},
+          {"k", r.shape.k},
+          {"format", name_of(r.format)},
+          {"kernel", r.kernel.kernel},
+          {"isa", r.kernel.isa},
+          {"runs", r.runs},
+          {"median_seconds", r.median},
+          {"minimum_seconds", r.minimum},
+          {"bandwidth", r.bandwidth},
+          {"ops", r.ops},
+          {"roofline_share", r.roofline_share},
+          {"speedup_over_f32", r.speedup}};
+}
+
+void run_gemm(const std::vector<std::string>& shapes, double seconds, const GlobalOptions& global) {
+  GemmBenchOptions options{
+      .isa = detect_cpu_isa(), .shapes = {}, .formats = all_gemm_formats(), .seconds = seconds};
+  for (const std::string& shape : shapes) options.shapes.push_back(parse_shape(shape));
+  if (shapes.empty()) options.shapes = default_gemm_shapes();
+  const MachineLimits limits = measure_machine_limits(options.isa);
+  const auto total = static_cast<int64_t>(options.shapes.size() * options.formats.size());
+  TerminalReporter reporter(global.quiet);
+  int64_t done = 0;
+  reporter.progress("measuring", 0, total);
+  const std::vector<GemmResult> results =
+      bench_gemm(options, limits, [&](const GemmResult&) { reporter.progress("measuring", ++done, total); });
+
+  json out{{"limits", limits_json(limits)}, {"results", json::array()}};
+  Table table({"format", "M", "N", "K", "best us", "median us", "GB/s", "GOP/s", "of roofline", "vs f32"});
+  for (const GemmResult& r : results) {
+    out["results"].push_back(result_json(r));
+    table.add({std::string(name_of(r.format)), std::to_string(r.shape.m), std::to_string(r.shape.n),
+               std::to_string(r.shape.k), fmt::format("{:.0f}", r.minimum * 1e6),
+               fmt::format("{:.0f}", r.median * 1e6), fmt::format("{:.1f}", r.bandwidth / 1e9),
+               fmt::format("{:.0f}", r.ops / 1e9), fmt::format("{:.0f} %", 100 * r.roofline_share),
+               fmt::format("{:.2f}x", r.speedup)});
+  }
+  if (global.json) {
+    fmt::print("{}\n", out.dump(2));
+    return;
+  }
+  fmt::print(
+      "{}, {}, {} threads. Measured limits: int8 {:.0f} GOP/s, float {:.0f} GFLOP/s, memory {:.1f} "
+      "GB/s.\n\n{}\n",
+      cpu_info().model, name_of(options.isa), limits.threads, limits.integer_ops / 1e9,
+      limits.float_ops / 1e9, limits.read_bandwidth / 1e9, table.text());
+  fmt::print(
+      "Input quantization included; weights always from memory (copies rotate). Roofline: the longer of "
+      "reading the weights and "
+      "computing, at the limits above. f32: the project's own float path.\n");
+}
+
+void run_model(const std::vector<std::string>& dirs, const GlobalOptions& global) {
+  json out = json::array();
+  Table table({"model", "prompt", "prefill tok/s", "decode tok/s"});
+  for (const std::string& dir : dirs) {
+    const std::unique_ptr<Model> model = Model::load(dir, default_backend());
+    const Speed speed = measure_speed(*model);
+    table.add({dir, std::to_string(speed.prompt_tokens), fmt::format("{:.0f}", speed.prefill),
+               fmt::format("{:.1f}", speed.decode)});
+    out.push_back({{"model", dir},
+                   {"prompt_tokens", speed.prompt_tokens},
+                   {"prefill_tokens_per_second", speed.prefill},
+                   {"decode_tokens_per_second", speed.decode}});
+  }
+  if (global.json) {
+    fmt::print("{}\n", out.dump(2));
+  } else {
+    fmt::print("{}{}, {}\n", table.text(), cpu_info().model, default_backend().name());
+  }
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, const GlobalOptions& global) {
+  CLI::App* bench =
+      app.add_subcommand("bench", "Measure speed: single layers (gemm) or whole models (model)");
+  bench->require_subcommand(1);
+  bench->footer(
+      "Examples:\n  tessera bench gemm --shape 1x4096x4096 --shape 128x4096x4096\n  tessera bench model "
+      "llama-qqq");
+
+  CLI::App* gemm =
+      bench->add_subcommand("gemm", "Integer layers beside the float path and the limits of this machine");
+  struct GemmOptions {
+    std::vector<std::string> shapes;
+    double seconds = 0.3;
+  };
+  auto g = std::make_shared<GemmOptions>();
+  gemm->footer("Example:\n  tessera bench gemm --shape 128x4096x4096");
+  gemm->add_option("--shape", g->shapes,
+                   "MxNxK: tokens, outputs, inputs (may be repeated; default: a list of layers)");
+  gemm->add_option("--seconds", g->seconds, "Time for each measurement")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  gemm->callback([g, &global] { run_gemm(g->shapes, g->seconds, global); });
+
+  CLI::App* model = bench->add_subcommand("model", "Prefill and decode tokens a second of model folders");
+  auto dirs = std::make_shared<std::vector<std::string>>();
+  model->footer("Example:\n  tessera bench model Llama-2-7b llama-qqq");
+  model->add_option("models", *dirs, "Model folders")->required();
+  model->callback([dirs, &global] { run_model(*dirs, global); });
+}
+
+}  // namespace tessera

@@ -1,6 +1,7 @@
 // End to end: the program as a user meets it, above all when the input is bad. Every refusal is one clear
 // line and exit status 2, and leaves no half-written model.
 #include <gtest/gtest.h>
+#include <sentencepiece_trainer.h>
 #include <sys/wait.h>
 
 #include <chrono>
@@ -242,6 +243,19 @@ TEST_F(Cli, KilledRunResumesToTheSameBytes) {
   ASSERT_EQ(resumed.status, 0) << resumed.err;
   EXPECT_FALSE(fs::exists(partial));
   EXPECT_EQ(fingerprints(out), fingerprints(dir_ / "whole"));
+}
+
+// libsentencepiece and libtorch must not meet in one symbol scope; this is the program that has both.
+TEST_F(Cli, ReadsSentencePieceModelsBesideLibtorch) {
+  const fs::path model = copy_model();
+  fs::remove(model / "tokenizer.json");
+  const std::string trainer = fmt::format(
+      "--input={} --model_prefix={} --vocab_size=120 --model_type=bpe --hard_vocab_limit=false "
+      "--minloglevel=2",
+      text().string(), (model / "tokenizer").string());
+  ASSERT_TRUE(sentencepiece::SentencePieceTrainer::Train(trainer).ok());
+  const Outcome o = run(fmt::format("-q generate {} --prompt 'The city' --max-tokens 4", model.string()));
+  EXPECT_EQ(o.status, 0) << o.err;
 }
 
 TEST_F(Cli, QuantizedModelWorksEverywhere) {
