@@ -33,7 +33,7 @@ def estimate(constants, layout, problem, config):
     exchange = 4 * rows * tokens / exchange_rate
     finish = tile + exchange / split + (send * (split - 1) / split * exchange + CLUSTER_SYNC if split > 1 else 0)
     block = stages * stage + max(inbound / sm_rate_bytes, products / sm_rate) * sharing + finish
-    return launch + max(n * k * weight_bytes / device_rate, rounds * block)
+    return launch + math.hypot(n * k * weight_bytes / device_rate, rounds * block)
 
 
 def load(arguments):
@@ -54,7 +54,7 @@ def judge(constants, timings):
     for (layout, problem), configs in timings.items():
         estimates = [(estimate(constants, layout, problem, config), us) for config, us in configs]
         best = min(us for _, us in estimates)
-        ratio = min(estimates)[1] / best
+        ratio = min(estimates, key=lambda e: e[0])[1] / best
         near = [abs(math.log(guess / us)) for guess, us in estimates if us < 1.5 * best]
         regret += math.log(ratio)
         error += sum(near) / len(near)

@@ -2,6 +2,7 @@
 #include "tessera/kernels/cuda/cost_model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "tessera/kernels/cuda/packed_weights.h"
@@ -10,17 +11,17 @@ namespace tessera::cuda {
 namespace {
 
 // Fitted by bench/gpu/fit_cost_model.py to 3,000 timings of int4, g128 and int8 weights on an H200; times in
-// us, rates an SM and us. Its choices are 1.4 % slower than the best measured ones on average, 48 % at worst.
+// us, rates an SM and us. Its choices are 4 % slower than the best measured ones on average, 70 % at worst.
 constexpr double kSms = 132;
-constexpr double kLaunch = 4.05;  // launch, first latency, drain
+constexpr double kLaunch = 4.40;  // launch, first latency, drain
 constexpr double kDeviceBandwidth =
-    2.174e6;                              // bytes of weights a us; low, for it also stands for short streams
-constexpr double kSmBandwidth = 121.2e3;  // bytes from L2
-constexpr double kSmRate = 8.98e6;        // multiply-adds
-constexpr double kStage = 0.1097;         // a stage's barriers and issue
-constexpr double kTile = 1.689;           // an output tile's start and end
-constexpr double kExchangeRate = 38.4e3;  // bytes of accumulators through shared memory
-constexpr double kSend = 1.589;           // the same bytes sent to another block cost this times as much
+    2.174e6;  // bytes of weights a us; combined with the blocks' own time as a root of squares
+constexpr double kSmBandwidth = 92.6e3;   // bytes from L2
+constexpr double kSmRate = 7.295e6;       // multiply-adds
+constexpr double kStage = 0.0898;         // a stage's barriers and issue
+constexpr double kTile = 1.300;           // an output tile's start and end
+constexpr double kExchangeRate = 34.1e3;  // bytes of accumulators through shared memory
+constexpr double kSend = 2.619;           // the same bytes sent to another block cost this times as much
 constexpr double kClusterSync = 0.5;
 
 }  // namespace
@@ -64,14 +65,15 @@ double estimate_microseconds(WeightLayout layout, const GemmConfig& config, int6
   const double block =
       stages * kStage + std::max(inbound / kSmBandwidth, products / kSmRate) * sharing + finish;
   const double stream = static_cast<double>(n) * static_cast<double>(k) * weight_bytes / kDeviceBandwidth;
-  return kLaunch + std::max(stream, rounds * block);
+  return kLaunch + std::hypot(stream, rounds * block);
 }
 
 GemmConfig choose_config(WeightLayout layout, int64_t m, int64_t n, int64_t k) {
   GemmConfig best;
   double least = std::numeric_limits<double>::infinity();
   for (const GemmConfig& config : all_configs()) {
-    if (!runs(config, k)) continue;
+    const bool too_wide = config.tokens > 8 && config.tokens / 2 >= m;
+    if (too_wide || !runs(config, k)) continue;
     const double time = estimate_microseconds(layout, config, m, n, k);
     if (time < least) {
       least = time;
