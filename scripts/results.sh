@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures the accuracy tables of docs/results.md: lab-llama and two variants of it with outlier channels, every format of
 # the QQQ work, both texts, integer engine. Needs the folder of models, data and tools (TESSERA_SHARED, or ../shared) and
-# python3 with numpy for the variants. About an hour on two cores. Usage: scripts/results.sh [WORK_DIR]
+# python3 with numpy for the variants. Usage: [WINDOWS=N] scripts/results.sh [WORK_DIR]; WINDOWS is how many windows of
+# 1024 tokens of each text are scored (default 64; 1000 scores the whole texts and takes about an hour on two cores).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 shared=${TESSERA_SHARED:-../shared}
@@ -38,7 +39,7 @@ measure() {
   done
   for text in heldout.txt wikitext-2/test.txt; do
     printf '\n### %s, %s\n\n' "$name" "$text"
-    "$tessera" compare "$model" "${quantized[@]}" --text "$shared/data/$text" --markdown
+    "$tessera" compare "$model" "${quantized[@]}" --text "$shared/data/$text" --max-windows "${WINDOWS:-64}" --markdown
   done
 }
 
