@@ -48,7 +48,7 @@ DeviceArray<uint8_t> random_pool(int64_t bytes, bool halves) {
   std::vector<uint32_t> piece(kPiece / 4);
   std::mt19937 rng(1);
   for (uint32_t& word : piece) {
-    const uint32_t bits = rng();
+    const auto bits = static_cast<uint32_t>(rng());
     word = halves ? (bits & 0x8FFF8FFFu) | 0x30003000u : bits;
   }
   DeviceArray<uint8_t> pool(static_cast<size_t>(bytes));
