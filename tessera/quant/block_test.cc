@@ -6,6 +6,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "tessera/base/error.h"
 #include "tessera/base/test_paths.h"
 #include "tessera/quant/tensor_bridge.h"
 #include "tessera/quant/test_models.h"
@@ -107,6 +108,39 @@ TEST(Block, WindowsDoNotSeeEachOther) {
     const at::Tensor alone = block_step(model.spec, block, float_linears(block), x.narrow(0, b, 1));
     EXPECT_LT(relative_error(together.narrow(0, b, 1), alone), 1e-5);
   }
+}
+
+TEST(Block, LoadRefusesWeightsThatAreNotFinite) {
+  const TestModel model = make_test_model({.biases = true, .layers = 1});
+  const ModelSpec& spec = model.spec;
+  const Block& block = model.blocks[0];
+  const auto dir = std::filesystem::temp_directory_path() / "tessera_block_test";
+  std::filesystem::create_directories(dir);
+  const auto save = [&] {
+    std::vector<NamedTensor> tensors;
+    for (LinearId id : spec.existing_linears()) {
+      tensors.push_back({spec.linear_name(0, id) + ".weight", view_of(block.weight[id])});
+      tensors.push_back({spec.linear_name(0, id) + ".bias", view_of(block.bias[id])});
+    }
+    for (NormId id : {kAttentionNorm, kMlpNorm}) {
+      tensors.push_back({spec.norm_name(0, id) + ".weight", view_of(block.gain[id])});
+    }
+    write_safetensors(dir / "model.safetensors", tensors);
+  };
+  save();
+  const Block loaded = load_block(Checkpoint(dir), spec, 0, at::kCPU);
+  EXPECT_TRUE(at::equal(loaded.weight[kDown], block.weight[kDown]));
+  EXPECT_TRUE(at::equal(loaded.bias[kV], block.bias[kV]));
+  block.weight[kUp][3][4] = std::numeric_limits<float>::quiet_NaN();
+  save();
+  try {
+    load_block(Checkpoint(dir), spec, 0, at::kCPU);
+    FAIL() << "accepted NaN";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("0.up_proj.weight holds a value that is not finite"),
+              std::string::npos);
+  }
+  std::filesystem::remove_all(dir);
 }
 
 TEST(Block, ReproducesGoldenHiddenStates) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tessera/base/error.h"
 #include "tessera/format/reference.h"
 
 namespace tessera {
@@ -96,6 +97,40 @@ TEST(WeightGrid, T10_TwoInstructionExpansionIsExact) {
     }
   }
   EXPECT_GT(checked, 100000);
+}
+
+/// Nothing is rounded between the grid and the integer layer, where QQQ loses up to half an int8 step.
+TEST(WeightGrid, T15_IntegerLayerHoldsTheGridExactly) {
+  at::manual_seed(5);
+  const at::Tensor weight = at::randn({20, 192}) * at::exp(at::randn({20, 1}));
+  for (const WeightScheme& scheme : {WeightScheme{8, 0}, WeightScheme{4, 0}, WeightScheme{4, 64}}) {
+    const WeightGrid grid = fit_grid(weight, scheme, {});
+    const at::Tensor codes = round_to_grid(grid, weight);
+    const std::vector<float> real = dequantize(make_quantized_linear(grid, codes, {}, {}));
+    const at::Tensor expected = dequantize(grid, codes).view({-1});
+    EXPECT_TRUE(at::equal(at::tensor(at::ArrayRef<float>(real.data(), real.size())), expected));
+  }
+}
+
+TEST(WeightGrid, T16_CodesSurvivePacking) {
+  at::manual_seed(6);
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 32}, {7, 96}, {33, 160}}) {
+    const at::Tensor weight = at::randn({n, k});
+    for (const int64_t group : {0, 32}) {
+      const WeightGrid grid = fit_grid(weight, {4, group}, {});
+      const at::Tensor codes = round_to_grid(grid, weight);
+      const QuantizedLinear linear = make_quantized_linear(grid, codes, {}, {});
+      const std::vector<int8_t> unpacked = unpack_int4(linear.qweight, n, k, linear.weight_format);
+      const int8_t* expected = codes.data_ptr<int8_t>();
+      for (size_t i = 0; i < unpacked.size(); ++i) {
+        EXPECT_EQ(unpacked[i] - (group > 0 ? 8 : 0), expected[i]);
+      }
+    }
+  }
+}
+
+TEST(WeightGrid, EightBitsHaveNoGroups) {
+  EXPECT_THROW(fit_grid(at::ones({2, 64}), {8, 32}, {}), Error);
 }
 
 TEST(WeightGrid, SearchNeverLosesToRounding) {
