@@ -51,6 +51,10 @@ inline int64_t windows_per_chunk(int64_t tokens) {
   constexpr int64_t kChunkTokens = 1024;
   return std::max<int64_t>(1, kChunkTokens / tokens);
 }
+/// forward_bytes of block_forward, which runs windows_per_chunk of them at once.
+inline size_t chunk_forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
+  return forward_bytes(spec, std::min(windows, windows_per_chunk(tokens)), tokens);
+}
 
 /// The block on all of x [B, T, hidden] at once, for small samples: `linear` is called once for every linear,
 /// in order of execution.

@@ -25,7 +25,7 @@ std::optional<HessianFactor> factor_hessian(const at::Tensor& hessian, double da
 
 /// Bytes that factor_hessian holds at its peak for K inputs, its result included.
 constexpr size_t factor_bytes(int64_t k) {
-  return static_cast<size_t>(k * k) * (5 * sizeof(double) + sizeof(float));
+  return static_cast<size_t>(k * k) * (6 * sizeof(double) + sizeof(float));
 }
 
 struct GptqResult {

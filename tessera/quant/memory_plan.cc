@@ -1,32 +1,29 @@
-// The memory model of a run. The terms follow the code that allocates; the test compares them with a real
-// run.
+// The memory model of a run. The terms follow the code that allocates.
 #include "tessera/quant/memory_plan.h"
 
 #include <algorithm>
 
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
-#include "tessera/quant/streams.h"
+#include "tessera/quant/heap.h"
 
 namespace tessera {
 namespace {
 
 constexpr size_t kFloat = sizeof(float);
 
-/// What libtorch, its BLAS and its threads take for themselves when they are first used, measured on x86-64.
-constexpr size_t kLibraryWarmUp = size_t{100} << 20;
+/// What libtorch and its BLAS take for themselves when they are first used (measured: libtorch 1.13 with
+/// OpenBLAS on x86-64).
+constexpr size_t kLibraryWarmUp = size_t{20} << 20;
+/// Holes that the blocks of a step leave in the heap, as multiples of the largest block (measured).
+constexpr size_t kHeapHoles = 5 * kLargestHeapBlock;
 
-size_t block_parameters(const ModelSpec& spec) {
-  int64_t count = 0;
-  for (LinearId id : spec.existing_linears()) count += spec.linears[id].n * spec.linears[id].k;
-  return static_cast<size_t>(count);
-}
-
-/// Embedding and lm_head: copied from the mapped file, or in float32 while a pass changes them.
-size_t outer_bytes(const ModelSpec& spec, const Checkpoint& checkpoint, bool unties) {
-  const size_t mapped = checkpoint.at(spec.embedding).bytes() + checkpoint.at(spec.lm_head).bytes();
-  const auto elements = static_cast<size_t>(2 * spec.vocab_size * spec.hidden_size);
-  return unties ? 3 * elements * kFloat : mapped;
+/// Embedding and lm_head: pages of the mapped file while they are copied, or float32 copies while a pass
+/// changes them.
+size_t outer_bytes(const ModelSpec& spec, const Checkpoint& checkpoint, bool changed) {
+  if (!changed) return checkpoint.at(spec.embedding).bytes() + checkpoint.at(spec.lm_head).bytes();
+  const auto one = static_cast<size_t>(spec.vocab_size * spec.hidden_size);
+  return 2 * one * kFloat + one * (2 * sizeof(double) + kFloat);
 }
 
 }  // namespace
@@ -34,25 +31,33 @@ size_t outer_bytes(const ModelSpec& spec, const Checkpoint& checkpoint, bool unt
 std::string MemoryPlan::to_string() const {
   const auto mb = [](size_t bytes) { return (bytes + 500000) / 1000000; };
   return fmt::format(
-      "predicted peak memory {} MB: {} before the run, {} weights, {} activations, {} workspace", mb(peak()),
-      mb(baseline), mb(weights), mb(activations), mb(workspace));
+      "predicted peak memory {} MB ({} program, {} weights of a block, {} calibration activations, {} "
+      "workspace)",
+      mb(peak()), mb(baseline), mb(weights), mb(activations), mb(workspace));
 }
 
 MemoryPlan plan_memory(const ModelSpec& spec, const Checkpoint& checkpoint,
                        const std::vector<std::unique_ptr<Pass>>& passes, int64_t windows, int64_t tokens) {
-  const size_t parameters = block_parameters(spec);
-  // Fake quantization of a block.
-  size_t workspace = parameters * kFloat + forward_bytes(spec, windows_per_chunk(tokens), tokens);
-  bool unties = false;
-  for (const auto& pass : passes) {
-    workspace = std::max(workspace, pass->workspace_bytes(spec, windows, tokens));
-    unties = unties || pass->unties_embedding();
-  }
+  int64_t parameters = 0;
+  for (const LinearSpec& linear : spec.linears) parameters += linear.n * linear.k;
+
   MemoryPlan plan;
+  plan.earlier_peak = peak_memory();
+  release_free_memory();
   plan.baseline = resident_memory() + kLibraryWarmUp;
-  plan.weights = parameters * (kFloat + 1);  // the float block and its codes
+  plan.weights = static_cast<size_t>(parameters) * (kFloat + 1);
   plan.activations = static_cast<size_t>(2 * windows * tokens * spec.hidden_size) * kFloat;
-  plan.workspace = std::max(workspace, outer_bytes(spec, checkpoint, unties));
+
+  // Behind the passes the block's codes are simulated by a float copy.
+  size_t block = static_cast<size_t>(parameters) * kFloat + chunk_forward_bytes(spec, windows, tokens);
+  bool changes_outer = false;
+  for (const auto& pass : passes) {
+    block = std::max(block, pass->workspace_bytes(spec, windows, tokens));
+    changes_outer = changes_outer || pass->unties_embedding();
+  }
+  // The streams start while the outer tensors are there; no block is, yet.
+  const size_t outer = outer_bytes(spec, checkpoint, changes_outer);
+  plan.workspace = kHeapHoles + std::max(block, outer - std::min(outer, plan.weights));
   return plan;
 }
 

@@ -13,13 +13,17 @@ namespace tessera {
 
 /// Bytes in memory at the run's peak.
 struct MemoryPlan {
-  size_t baseline = 0;     ///< the process before the run, and what its libraries take as they warm up
-  size_t weights = 0;      ///< one block: float, codes, and the float copy that simulates the codes
-  size_t activations = 0;  ///< both streams
-  size_t workspace = 0;    ///< of the hungriest step
-  size_t peak() const { return baseline + weights + activations + workspace; }
+  size_t earlier_peak = 0;  ///< of the process, before the run
+  size_t baseline = 0;      ///< what the process holds now, and what its libraries take as they warm up
+  size_t weights = 0;       ///< one block: float parameters and codes
+  size_t activations = 0;   ///< both streams
+  size_t workspace = 0;     ///< of the hungriest step
 
-  /// "predicted peak memory 1234 MB: ..."
+  /// What the run adds to the process as it is now.
+  size_t added() const { return weights + activations + workspace; }
+  size_t peak() const { return std::max(earlier_peak, baseline + added()); }
+
+  /// "predicted peak memory 1234 MB (...)"
   std::string to_string() const;
 };
 

@@ -8,8 +8,10 @@
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
 #include "tessera/base/hash.h"
+#include "tessera/base/mapped_file.h"
 #include "tessera/quant/checkpoint_writer.h"
 #include "tessera/quant/fake_quant.h"
+#include "tessera/quant/heap.h"
 #include "tessera/quant/journal.h"
 #include "tessera/quant/progress_meter.h"
 #include "tessera/quant/run_checks.h"
@@ -193,6 +195,7 @@ void Run::start_streams() {
   writer_.write_shard(0, shards(), shard.tensors());
   streams_.x_float = embed_windows(shard.tensors()[0].tensor, options_.calibration.windows, device_);
   streams_.x_quant = streams_.x_float.clone();
+  for (const auto& [name, tensor] : checkpoint_.tensors()) release_pages({tensor.data, tensor.bytes()});
 }
 
 json Run::quantize_block(int64_t layer, ProgressMeter& meter) {
@@ -210,6 +213,7 @@ json Run::quantize_block(int64_t layer, ProgressMeter& meter) {
   writer_.write_shard(layer + 1, shards(), block_shard(checkpoint_, context).tensors());
   propagate(spec_, context.block, float_linears(context.block), streams_.x_float);
   propagate(spec_, context.block, fake_quant_linears(context.quantized, device_), streams_.x_quant);
+  release_free_memory();
   return {{"layer", layer},
           {"output_error", streams_.relative_error()},
           {"passes", std::move(context.report)},
@@ -219,6 +223,7 @@ json Run::quantize_block(int64_t layer, ProgressMeter& meter) {
 void Run::run_passes(BlockContext& context, ProgressMeter& meter) {
   for (const auto& pass : passes_) {
     pass->run_on_block(context);
+    release_free_memory();
     meter.finish_step();
   }
   for (LinearId id : spec_.existing_linears()) {
@@ -268,6 +273,7 @@ json Run::quantization_config() const {
 }  // namespace
 
 void quantize(const QuantizeOptions& options, Reporter& reporter) {
+  limit_heap_blocks();
   try {
     Run(options, reporter).execute();
   } catch (const Error&) {

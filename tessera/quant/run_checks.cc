@@ -33,10 +33,10 @@ void check_calibration(const ModelSpec& spec, const CalibrationSet& calibration)
 }
 
 void check_memory(const MemoryPlan& plan) {
-  const size_t more = plan.peak() - plan.baseline, available = available_memory();
-  if (available == 0 || more <= available) return;
+  const size_t available = available_memory();
+  if (available == 0 || plan.added() <= available) return;
   throw Error("the run needs {} MB of memory, {} MB are available; use fewer or shorter calibration windows",
-              more / 1000000, available / 1000000);
+              plan.added() / 1000000, available / 1000000);
 }
 
 at::Device parse_device(const std::string& name) {

@@ -93,7 +93,7 @@ std::vector<SiteInputs> observe_sites(const ModelSpec& spec, const Block& block,
   return inputs;
 }
 
-size_t observer_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens, const ObserveOptions& options) {
+size_t observed_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens, const ObserveOptions& options) {
   const int64_t total = windows * tokens,
                 sample = total / std::max<int64_t>(1, total / options.sample_tokens);
   int64_t elements = 0;
@@ -101,8 +101,7 @@ size_t observer_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens, co
     const int64_t k = spec.linears[site.readers.front()].k;
     elements += k * (sample + (options.hessian ? k : 0));
   }
-  return static_cast<size_t>(elements) * sizeof(float) +
-         forward_bytes(spec, std::min(windows, windows_per_chunk(tokens)), tokens);
+  return static_cast<size_t>(elements) * sizeof(float);
 }
 
 size_t site_index(const ModelSpec& spec, LinearId id) {

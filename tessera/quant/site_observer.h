@@ -30,8 +30,8 @@ std::vector<SiteInputs> observe_sites(const ModelSpec& spec, const Block& block,
                                       const std::array<LinearScheme, kLinearCount>& schemes,
                                       const ObserveOptions& options);
 
-/// Bytes that observe_sites holds at its peak, its result included.
-size_t observer_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens, const ObserveOptions& options);
+/// Bytes of what observe_sites returns; while it runs, those of a block on a chunk of tokens come on top.
+size_t observed_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens, const ObserveOptions& options);
 
 /// Index into spec.sites of the site that feeds `id`.
 size_t site_index(const ModelSpec& spec, LinearId id);

@@ -32,9 +32,10 @@ class GptqPass : public Pass {
   size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
     int64_t largest = 0;
     for (const LinearSpec& linear : spec.linears) largest = std::max(largest, linear.k);
-    return observer_bytes(spec, windows, tokens, {.hessian = true}) +
-           std::max(factor_bytes(largest),
-                    static_cast<size_t>(largest * largest) * sizeof(float) + rounding_bytes(spec));
+    const size_t solve = std::max(
+        factor_bytes(largest), static_cast<size_t>(largest * largest) * sizeof(float) + rounding_bytes(spec));
+    return observed_bytes(spec, windows, tokens, {.hessian = true}) +
+           std::max(chunk_forward_bytes(spec, windows, tokens), solve);
   }
 
  private:

@@ -23,7 +23,8 @@ class RotatePass : public Pass {
   }
 
   size_t workspace_bytes(const ModelSpec& spec, int64_t /*windows*/, int64_t tokens) const override {
-    return observer_bytes(spec, 1, tokens, {}) + 2 * rounding_bytes(spec);
+    return observed_bytes(spec, 1, tokens, {}) +
+           std::max(chunk_forward_bytes(spec, 1, tokens), 2 * rounding_bytes(spec));
   }
 
   /// The streams are rotated already, since the embedding is; the block's weights are not yet.

@@ -23,7 +23,8 @@ class RtnPass : public Pass {
   }
 
   size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
-    return observer_bytes(spec, windows, tokens, {}) + rounding_bytes(spec);
+    return observed_bytes(spec, windows, tokens, {}) +
+           std::max(chunk_forward_bytes(spec, windows, tokens), rounding_bytes(spec));
   }
 
  private:
