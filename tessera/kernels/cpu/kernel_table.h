@@ -105,6 +105,12 @@ struct CpuKernels {
   void (*attend)(const AttentionRows& rows);
   void (*to_float)(const StoredMatrix& from, int64_t count, float* to);
   void (*to_half)(const float* from, int64_t count, Half* to);
+  /// Multiply-adds in registers, as fast as the instructions of the kernels allow; return the multiplications
+  /// and additions made. integer_peak is 0 where no instruction stands out.
+  int64_t (*integer_peak)(int64_t rounds);
+  int64_t (*float_peak)(int64_t rounds);
+  /// Reads `count` floats, a multiple of 64, and returns their sum.
+  float (*read_floats)(const float* p, int64_t count);
 };
 
 const CpuKernels& generic_kernels();

@@ -29,7 +29,7 @@ namespace {
 
 constexpr int kTileTokens = 3;
 constexpr int64_t kFusedTokens = 12;  ///< up to here nibbles are unpacked in registers only
-constexpr int64_t kChunk = 1024;     ///< inputs unpacked at once: 32 KiB of bytes
+constexpr int64_t kChunk = 1024;      ///< inputs unpacked at once: 32 KiB of bytes
 constexpr int kQuads = kKBlock / 4;
 constexpr int64_t kPrefetchAhead = 2048;
 
@@ -213,6 +213,27 @@ void sum_codes(int64_t k_padded, const CodeRows& x) {
     __builtin_memcpy(x.pair_sum + 2 * block, &both, 4);
     x.sum[0] += x.pair_sum[2 * block] + x.pair_sum[2 * block + 1];
   }
+}
+
+/// maddubs and a 16-bit addition, 32 products each.
+int64_t integer_peak(int64_t rounds) {
+  constexpr int kSums = 4 * kTileTokens;
+  Sums sum[kSums];
+  unrolled<kSums>([&](auto i) {
+    asm volatile("vpxor %0, %0, %0" : "=x"(sum[i]));
+  });  // unknown to the compiler
+  __m256i w = _mm256_set1_epi8(1);
+  for (int64_t round = 0; round < rounds; ++round) {
+    unrolled<kSums>([&](auto i) {
+      asm volatile("" : "+x"(w));  // as far as the compiler knows, each product differs
+      sum[i] += (Sums)_mm256_maddubs_epi16(w, w);
+    });
+  }
+  Sums total = {};
+  unrolled<kSums>([&](auto i) { total += sum[i]; });
+  volatile int16_t sink = total[0];
+  static_cast<void>(sink);
+  return rounds * kSums * 32 * 2;
 }
 
 }  // namespace

@@ -237,5 +237,23 @@ void sum_codes(int64_t k_padded, const CodeRows& x) {
   x.sum[0] = _mm_cvtsi128_si32(_mm_add_epi32(eighth, _mm_shuffle_epi32(eighth, 0xb1)));
 }
 
+/// vpdpbusd, 64 products each.
+int64_t integer_peak(int64_t rounds) {
+  constexpr int kSums = 2 * kMaxTileTokens;
+  Sums sum[kSums];
+  unrolled<kSums>([&](auto i) {
+    asm volatile("vpxord %0, %0, %0" : "=v"(sum[i]));
+  });  // unknown to the compiler
+  const __m512i w = _mm512_set1_epi8(1);
+  for (int64_t round = 0; round < rounds; ++round) {
+    unrolled<kSums>([&](auto i) { sum[i] = (Sums)_mm512_dpbusd_epi32((__m512i)sum[i], w, w); });
+  }
+  Sums total = {};
+  unrolled<kSums>([&](auto i) { total += sum[i]; });
+  volatile int32_t sink = total[0];
+  static_cast<void>(sink);
+  return rounds * kSums * 64 * 2;
+}
+
 }  // namespace
 }  // namespace tessera

@@ -50,5 +50,9 @@ void sum_codes(int64_t k_padded, const CodeRows& x) {
   x.sum[0] = sum;
 }
 
+int64_t integer_peak(int64_t) {
+  return 0;
+}
+
 }  // namespace
 }  // namespace tessera

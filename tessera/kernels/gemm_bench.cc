@@ -1,0 +1,251 @@
+// Benchmark of linear layers.
+#include "tessera/kernels/gemm_bench.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <random>
+
+#include "tessera/base/error.h"
+#include "tessera/base/parallel.h"
+#include "tessera/kernels/cpu/packed_weights.h"
+
+namespace tessera {
+namespace {
+
+struct FormatEntry {
+  GemmFormat format;
+  std::string_view name;
+};
+constexpr std::array<FormatEntry, 6> kFormats{{{GemmFormat::kOpenBlas, "openblas"},
+                                               {GemmFormat::kF32, "f32"},
+                                               {GemmFormat::kBf16, "bf16"},
+                                               {GemmFormat::kW8A8, "w8a8"},
+                                               {GemmFormat::kW4A8, "w4a8"},
+                                               {GemmFormat::kW4A8Group128, "w4a8-g128"}}};
+
+bool is_float(GemmFormat format) {
+  return format == GemmFormat::kOpenBlas || format == GemmFormat::kF32 || format == GemmFormat::kBf16;
+}
+
+/// Several copies of one layer; run() takes the next.
+class Candidate {
+ public:
+  virtual ~Candidate() = default;
+  virtual KernelInfo info() const = 0;
+  virtual double weight_bytes() const = 0;
+  virtual void run(const float* x, int64_t m, float* y) = 0;
+};
+
+int64_t copies_for(double bytes, size_t rotation_bytes) {
+  return static_cast<int64_t>(static_cast<double>(rotation_bytes) / bytes) + 1;
+}
+
+/// Float weights of `copies` layers, one behind the other; small random values.
+Tensor random_weights(DType dtype, int64_t copies, int64_t n, int64_t k) {
+  Tensor out(dtype, {copies * n, k});
+  std::minstd_rand rng(1);
+  std::vector<float> pattern(4099);  // a prime, so that rows differ
+  for (float& v : pattern) v = static_cast<float>(rng() % 2001) * 1e-3f - 1.0f;
+  for (size_t i = 0; i < static_cast<size_t>(out.size()); ++i) {
+    const float v = pattern[i % pattern.size()];
+    if (dtype == DType::kF32) {
+      out.as<float>()[i] = v;
+    } else {
+      out.as<BFloat16>()[i] = to_bfloat16(v);
+    }
+  }
+  return out;
+}
+
+/// Layers of the CPU backend.
+class BackendCandidate : public Candidate {
+ public:
+  BackendCandidate(CpuIsa isa, GemmFormat format, int64_t n, int64_t k, size_t rotation_bytes)
+      : backend_(make_cpu_backend(isa)), rotation_bytes_(rotation_bytes) {
+    if (is_float(format)) {
+      load_float(format == GemmFormat::kF32 ? DType::kF32 : DType::kBF16, n, k);
+    } else {
+      load_integer(format, n, k);
+    }
+    input_ = backend_->make_input(1, k);
+  }
+  KernelInfo info() const override { return layers_[0]->info(); }
+  double weight_bytes() const override { return bytes_; }
+  void run(const float* x, int64_t m, float* y) override {
+    const Linear& layer = *layers_[next_++ % layers_.size()];
+    backend_->prepare(x, m, layer, *input_);
+    backend_->linear(layer, *input_, m, y, false);
+  }
+
+ private:
+  void load_float(DType dtype, int64_t n, int64_t k) {
+    bytes_ = static_cast<double>(n * k) * static_cast<double>(size_of(dtype));
+    const int64_t copies = copies_for(bytes_, rotation_bytes_);
+    weights_ = random_weights(dtype, copies, n, k);
+    for (int64_t i = 0; i < copies; ++i) {
+      const TensorView view{dtype, {n, k}, weights_.data() + i * static_cast<int64_t>(bytes_)};
+      layers_.push_back(backend_->load(view, {}));
+    }
+  }
+
+  void load_integer(GemmFormat format, int64_t n, int64_t k) {
+    std::minstd_rand rng(2);
+    QuantizedLinear l;
+    l.n = n;
+    l.k = k;
+    const bool bytes = format == GemmFormat::kW8A8;
+    l.weight_format = bytes ? WeightFormat::kInt8 : WeightFormat::kInt4;
+    l.qweight = Tensor(bytes ? DType::kI8 : DType::kU8, {n, bytes ? k : k / 2});
+    for (int64_t i = 0; i < l.qweight.size(); ++i) {
+      const int code = static_cast<int>(rng() >> 8 & 255);
+      l.qweight.data()[i] = static_cast<std::byte>(bytes && code == 128 ? 0 : code);
+    }
+    l.scale = Tensor::from<float>(std::vector<float>(static_cast<size_t>(n), 0.01f), {n});
+    if (format == GemmFormat::kW4A8Group128) {
+      if (k % 128 != 0) throw Error("bench gemm: K = {} is no multiple of the group size 128", k);
+      l.weight_format = WeightFormat::kUint4Grouped;
+      l.group_size = 128;
+      l.group_scale = Tensor(DType::kI8, {n, k / 128});
+      for (int8_t& s : l.group_scale.as<int8_t>()) s = static_cast<int8_t>(1 + rng() % 15);
+    }
+    bytes_ = static_cast<double>(l.bytes());
+    for (int64_t i = 0; i < copies_for(bytes_, rotation_bytes_); ++i) layers_.push_back(backend_->load(l));
+  }
+
+  std::unique_ptr<Backend> backend_;
+  size_t rotation_bytes_;
+  Tensor weights_;
+  std::vector<std::unique_ptr<Linear>> layers_;
+  std::unique_ptr<LinearInput> input_;
+  double bytes_ = 0;
+  size_t next_ = 0;
+};
+
+class OpenBlasCandidate : public Candidate {
+ public:
+  OpenBlasCandidate(int64_t n, int64_t k, size_t rotation_bytes)
+      : n_(n),
+        k_(k),
+        copies_(copies_for(weight_bytes(), rotation_bytes)),
+        weights_(random_weights(DType::kF32, copies_, n, k)) {}
+
+  KernelInfo info() const override { return {"OpenBLAS sgemm", openblas_get_corename(), 32, 32}; }
+  double weight_bytes() const override { return 4.0 * static_cast<double>(n_ * k_); }
+  void run(const float* x, int64_t m, float* y) override {
+    const float* w = weights_.as<float>().data() + next_++ % copies_ * n_ * k_;
+    const auto rows = static_cast<int>(m), n = static_cast<int>(n_), k = static_cast<int>(k_);
+    if (m == 1) {
+      cblas_sgemv(CblasRowMajor, CblasNoTrans, n, k, 1.0f, w, k, x, 1, 0.0f, y, 1);
+    } else {
+      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, n, k, 1.0f, x, k, w, k, 0.0f, y, n);
+    }
+  }
+
+ private:
+  int64_t n_, k_, copies_;
+  Tensor weights_;
+  int64_t next_ = 0;
+};
+
+/// Seconds of each run, sorted.
+std::vector<double> time_runs(Candidate& candidate, const GemmShape& shape, double seconds) {
+  std::vector<float> x(static_cast<size_t>(shape.m * shape.k)), y(static_cast<size_t>(shape.m * shape.n));
+  std::minstd_rand rng(3);
+  for (float& v : x) v = static_cast<float>(rng() % 2001) * 1e-3f - 1.0f;
+  candidate.run(x.data(), shape.m, y.data());  // first touch of scratch and threads
+  std::vector<double> times;
+  for (double total = 0; total < seconds || times.size() < 5;) {
+    const auto start = std::chrono::steady_clock::now();
+    candidate.run(x.data(), shape.m, y.data());
+    times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    total += times.back();
+  }
+  std::sort(times.begin(), times.end());
+  return times;
+}
+
+GemmResult measure(Candidate& candidate, GemmFormat format, const GemmShape& shape, double seconds,
+                   const MachineLimits& limits) {
+  const std::vector<double> times = time_runs(candidate, shape, seconds);
+  GemmResult r;
+  r.shape = shape;
+  r.format = format;
+  r.kernel = candidate.info();
+  r.runs = static_cast<int>(times.size());
+  r.minimum = times.front();
+  r.median = times[times.size() / 2];
+  r.weight_bytes = candidate.weight_bytes();
+  r.bandwidth = r.weight_bytes / r.minimum;
+  const double ops = 2.0 * static_cast<double>(shape.m) * static_cast<double>(shape.n * shape.k);
+  r.ops = ops / r.minimum;
+  const double peak = is_float(format) ? limits.float_ops : limits.integer_ops;
+  const double compute = peak > 0 ? ops / peak : 0;
+  r.roofline_share = std::max(compute, r.weight_bytes / limits.read_bandwidth) / r.minimum;
+  return r;
+}
+
+std::unique_ptr<Candidate> make_candidate(const GemmBenchOptions& options, GemmFormat format, int64_t n,
+                                          int64_t k) {
+  if (format == GemmFormat::kOpenBlas)
+    return std::make_unique<OpenBlasCandidate>(n, k, options.rotation_bytes);
+  return std::make_unique<BackendCandidate>(options.isa, format, n, k, options.rotation_bytes);
+}
+
+}  // namespace
+
+std::string_view name_of(GemmFormat format) {
+  for (const FormatEntry& e : kFormats) {
+    if (e.format == format) return e.name;
+  }
+  return "";
+}
+
+std::vector<GemmFormat> all_gemm_formats() {
+  std::vector<GemmFormat> formats;
+  for (const FormatEntry& e : kFormats) formats.push_back(e.format);
+  return formats;
+}
+
+std::vector<GemmShape> default_gemm_shapes() {
+  std::vector<GemmShape> shapes;
+  for (auto [n, k] : {std::pair<int64_t, int64_t>{4096, 4096},
+                      {11008, 4096},
+                      {4096, 11008},
+                      {5632, 2048},
+                      {512, 512},
+                      {1408, 512}}) {
+    for (int64_t m : {1, 4, 16, 128, 512}) shapes.push_back({m, n, k});
+  }
+  return shapes;
+}
+
+std::vector<GemmResult> bench_gemm(const GemmBenchOptions& options, const MachineLimits& limits,
+                                   const std::function<void(const GemmResult&)>& progress) {
+  std::vector<GemmResult> results;
+  std::vector<std::unique_ptr<Candidate>> candidates;
+  int64_t n = 0, k = 0;
+  for (const GemmShape& shape : options.shapes) {
+    if (shape.n != n || shape.k != k) {  // shapes that differ in M only share their weights
+      n = shape.n;
+      k = shape.k;
+      candidates.clear();
+      for (GemmFormat format : options.formats) candidates.push_back(make_candidate(options, format, n, k));
+    }
+    const size_t first = results.size();
+    double baseline = 0;
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      results.push_back(measure(*candidates[i], options.formats[i], shape, options.seconds, limits));
+      if (options.formats[i] == GemmFormat::kF32) baseline = results.back().minimum;
+    }
+    for (size_t i = first; i < results.size(); ++i) {
+      results[i].speedup = baseline / results[i].minimum;
+      if (progress) progress(results[i]);
+    }
+  }
+  return results;
+}
+
+}  // namespace tessera

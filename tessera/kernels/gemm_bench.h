@@ -1,0 +1,65 @@
+// Times linear layers of the CPU backend, beside the float path and the limits of the machine.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tessera/kernels/machine_limits.h"
+
+namespace tessera {
+
+/// y [m, n] = x [m, k] * W^T.
+struct GemmShape {
+  int64_t m = 0, n = 0, k = 0;
+};
+
+/// What the weights are stored in. The first two are baselines.
+enum class GemmFormat : uint8_t {
+  kOpenBlas,  ///< F32 weights through OpenBLAS, whose kernels OPENBLAS_CORETYPE chooses at program start
+  kF32,       ///< F32 weights, the project's own float path
+  kBf16,      ///< BF16 weights, the same path
+  kW8A8,
+  kW4A8,
+  kW4A8Group128
+};
+/// "openblas", "f32", "bf16", "w8a8", "w4a8", "w4a8-g128"
+std::string_view name_of(GemmFormat format);
+/// All formats, baselines first.
+std::vector<GemmFormat> all_gemm_formats();
+
+struct GemmBenchOptions {
+  CpuIsa isa = CpuIsa::kGeneric;
+  std::vector<GemmShape> shapes;
+  std::vector<GemmFormat> formats;
+  double seconds = 0.3;  ///< a measurement repeats for about this long, at least 5 times
+  /// Consecutive runs use different copies of the weights, of more than so many bytes together. The default
+  /// is twice the last-level cache: weights always come from memory, as they do in a model.
+  size_t rotation_bytes = 2 * last_level_cache();
+};
+
+/// One layer at one M: the input is quantized (or copied) and multiplied.
+struct GemmResult {
+  GemmShape shape;
+  GemmFormat format = GemmFormat::kF32;
+  KernelInfo kernel;
+  int runs = 0;
+  double median = 0, minimum = 0;  ///< seconds
+  double weight_bytes = 0;         ///< of one copy, scales included
+  double bandwidth = 0;            ///< weight bytes a second, at the minimum
+  double ops = 0;                  ///< 2 m n k a second, at the minimum
+  /// Time that the limits allow (the longer of reading the weights and computing) over the minimum.
+  double roofline_share = 0;
+  /// Minimum of kF32 at the same shape over this one; 0 when kF32 was not measured.
+  double speedup = 0;
+};
+
+/// 4096x4096, 4096x11008, 2048x5632 (K x N) and those of the laboratory models, at M = 1, 4, 16, 128, 512.
+std::vector<GemmShape> default_gemm_shapes();
+
+/// Measures every format at every shape; formats of a shape follow one another, so that drift of the machine
+/// touches them alike. `progress` sees each result as it comes.
+std::vector<GemmResult> bench_gemm(const GemmBenchOptions& options, const MachineLimits& limits,
+                                   const std::function<void(const GemmResult&)>& progress = {});
+
+}  // namespace tessera
