@@ -13,10 +13,6 @@ namespace {
 using nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
-std::string shard_name(int64_t index, int64_t count) {
-  return fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, count);
-}
-
 /// Weights in any container, their indexes, and golden values are not copied.
 bool is_copied(const fs::path& file) {
   static constexpr std::array kWeightExtensions = {".safetensors", ".bin",     ".pt",   ".pth",
@@ -63,10 +59,16 @@ void CheckpointWriter::start(uint64_t bytes) {
               space.available / 1000000);
 }
 
-void CheckpointWriter::clean_up() {
+void CheckpointWriter::keep_only(const std::set<std::string>& names) {
+  std::vector<fs::path> others;
   for (const auto& entry : fs::directory_iterator(partial_)) {
-    if (entry.path().extension() == ".partial") fs::remove(entry.path());
+    if (!names.contains(entry.path().filename().string())) others.push_back(entry.path());
   }
+  for (const fs::path& path : others) fs::remove_all(path);
+}
+
+std::string CheckpointWriter::shard_name(int64_t index, int64_t count) {
+  return fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, count);
 }
 
 void CheckpointWriter::write_shard(int64_t index, int64_t count, const std::vector<NamedTensor>& tensors) {
@@ -100,11 +102,13 @@ void CheckpointWriter::write_metadata(int64_t shards, const nlohmann::json& quan
 }
 
 void CheckpointWriter::publish() {
+  const fs::path replaced = out_.string() + ".replaced";
   std::error_code error;
-  fs::remove_all(out_, error);
+  fs::remove_all(replaced, error);
+  if (!error && fs::exists(out_)) fs::rename(out_, replaced, error);
   if (!error) fs::rename(partial_, out_, error);
-  if (error)
-    throw Error("{}: cannot be replaced by {}: {}", out_.string(), partial_.string(), error.message());
+  if (error) throw Error("{}: cannot become {}: {}", partial_.string(), out_.string(), error.message());
+  fs::remove_all(replaced, error);
 }
 
 }  // namespace tessera

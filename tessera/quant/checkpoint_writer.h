@@ -4,6 +4,8 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "tessera/format/safetensors.h"
@@ -22,10 +24,11 @@ class CheckpointWriter {
   /// Empties OUT.partial, creating it where needed. Throws Error when it cannot be created or `bytes` are
   /// more than the disk has free.
   void start(uint64_t bytes);
-  /// Removes what an interrupted write left in OUT.partial.
-  void clean_up();
+  /// Removes everything else from OUT.partial: what was being written when a run was interrupted.
+  void keep_only(const std::set<std::string>& names);
 
-  /// Writes shard `index` (from 0) of `count`: model-00001-of-0000N.safetensors.
+  /// model-00001-of-0000N.safetensors is shard 0 of N.
+  static std::string shard_name(int64_t index, int64_t count);
   void write_shard(int64_t index, int64_t count, const std::vector<NamedTensor>& tensors);
   /// Writes the index of all shards and config.json, copies the source's other files (tokenizer, generation
   /// settings; not weights, not golden values).

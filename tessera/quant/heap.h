@@ -8,7 +8,7 @@ namespace tessera {
 
 /// Blocks beyond this size come straight from the system and go straight back. Smaller ones share the heap,
 /// where reuse is cheap but leaves holes.
-constexpr size_t kLargestHeapBlock = size_t{4} << 20;
+constexpr size_t kLargestHeapBlock = size_t{8} << 20;
 
 /// Sets that limit for the whole process; glibc would raise it to 32 MiB as large blocks are freed.
 void limit_heap_blocks();

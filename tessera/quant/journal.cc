@@ -15,8 +15,6 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-constexpr const char* kJournalName = "journal.json";
-
 template <class T>
 bool all_finite(std::span<const T> values) {
   bool finite = true;
@@ -78,13 +76,13 @@ std::string hash_model(const Checkpoint& checkpoint) {
 }
 
 Journal Journal::start(const fs::path& dir, const Fingerprint& fingerprint) {
-  Journal journal(dir / kJournalName, fingerprint, json::array());
+  Journal journal(dir / kFileName, fingerprint, json::array());
   journal.write();
   return journal;
 }
 
 Journal Journal::resume(const fs::path& dir, const Fingerprint& fingerprint) {
-  const fs::path file = dir / kJournalName;
+  const fs::path file = dir / kFileName;
   const auto afresh = "start afresh with --overwrite";
   if (!fs::exists(file))
     throw Error("{}: not there, so the run cannot be resumed; {}", file.string(), afresh);

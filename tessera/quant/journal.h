@@ -21,6 +21,8 @@ std::string hash_model(const Checkpoint& checkpoint);
 /// order.
 class Journal {
  public:
+  static constexpr const char* kFileName = "journal.json";
+
   /// An empty journal, written at once.
   static Journal start(const std::filesystem::path& dir, const Fingerprint& fingerprint);
   /// Throws Error when the journal is absent or damaged, or saying which part of the fingerprint differs.

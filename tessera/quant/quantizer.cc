@@ -1,6 +1,8 @@
 // The run: checks, outer tensors, then block by block passes, shard, streams, journal.
 #include "tessera/quant/quantizer.h"
 
+#include <torch/version.h>
+
 #include <algorithm>
 #include <chrono>
 
@@ -62,6 +64,7 @@ class Run {
   Fingerprint fingerprint() const;
   uint64_t disk_bytes() const;
   Journal open_journal();
+  void discard_unfinished(int64_t finished_blocks);
   void quantize_blocks(Journal& journal);
   void start_streams();
   json quantize_block(int64_t layer, ProgressMeter& meter);
@@ -149,7 +152,7 @@ void Run::execute() {
 Journal Run::open_journal() {
   if (writer_.has_partial() && options_.resume) {
     Journal journal = Journal::resume(writer_.partial(), fingerprint());
-    writer_.clean_up();
+    discard_unfinished(journal.finished_blocks());
     reporter_.note(fmt::format("resuming after {} of {} blocks", journal.finished_blocks(), spec_.n_layers));
     return journal;
   }
@@ -161,6 +164,12 @@ Journal Run::open_journal() {
   const Fingerprint parts = fingerprint();
   writer_.start(disk_bytes());
   return Journal::start(writer_.partial(), parts);
+}
+
+void Run::discard_unfinished(int64_t finished_blocks) {
+  std::set<std::string> finished = {Journal::kFileName, streams_file(finished_blocks).filename().string()};
+  for (int64_t i = 0; i <= finished_blocks; ++i) finished.insert(CheckpointWriter::shard_name(i, shards()));
+  writer_.keep_only(finished);
 }
 
 void Run::quantize_blocks(Journal& journal) {
@@ -240,6 +249,7 @@ void Run::write_report(const Journal& journal) {
                        {"model", options_.model_dir.string()},
                        {"recipe", options_.recipe.to_json()},
                        {"device", options_.device},
+                       {"libtorch", TORCH_VERSION},
                        {"cpu", cpu_info().model},
                        {"calibration", options_.calibration.manifest},
                        {"calibration_sha256", hash_windows(options_.calibration)},

@@ -170,6 +170,7 @@ TEST_F(QuantizerTest, ResumesToTheSameBytes) {
   kill_after(2);
   write_file(dir_ / "out.partial" / "model-00005-of-00007.safetensors", "cut off by the end of the process");
   write_file(dir_ / "out.partial" / "streams-00003.safetensors.partial", "so is this");
+  write_file(dir_ / "out.partial" / "streams-00001.safetensors", "not yet removed");
   options_.resume = true;
   kill_after(4.01);  // in the middle of a block
   ASSERT_EQ(run(), "");
