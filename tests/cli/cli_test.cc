@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "tessera/base/atomic_output.h"
+#include "tessera/base/error.h"
 #include "tessera/base/hash.h"
 #include "tessera/format/safetensors.h"
 
