@@ -48,7 +48,7 @@ at::Tensor split_heads(const ModelSpec& spec, const at::Tensor& x, const RopeTab
   const at::Tensor heads = x.view({x.size(0), x.size(1), x.size(2) / d, d}).transpose(1, 2);
   if (!rope) return heads;
   const at::Tensor swapped = at::roll(heads, d / 2, -1);
-  return heads * rope->cos + swapped * rope->sin;
+  return (heads * rope->cos).addcmul_(swapped, rope->sin);
 }
 
 /// 0 where query row may see key column, -inf elsewhere; [queries, keys] for queries that start at `first`.
@@ -70,10 +70,10 @@ at::Tensor attend(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& 
   for (int64_t first = 0; first < tokens; first += kQueryRows) {
     const int64_t rows = std::min(kQueryRows, tokens - first), keys = first + rows;
     const at::Tensor queries = q.narrow(1, first, rows).reshape({kv_heads, shared * rows, d});
-    at::Tensor scores = at::bmm(queries, k.narrow(1, 0, keys).transpose(1, 2)).mul_(scale);
-    scores = scores.view({q.size(0), rows, keys});
-    scores.add_(causal_mask(first, rows, keys, spec.sliding_window, q.options()));
-    const at::Tensor weights = at::softmax(scores, -1).view({kv_heads, shared * rows, keys});
+    const at::Tensor mask =
+        causal_mask(first, rows, keys, spec.sliding_window, q.options()).repeat({shared, 1});
+    const at::Tensor scores = at::baddbmm(mask, queries, k.narrow(1, 0, keys).transpose(1, 2), 1, scale);
+    const at::Tensor weights = at::softmax(scores, -1);
     out.narrow(1, first, rows).copy_(at::bmm(weights, v.narrow(1, 0, keys)).view({q.size(0), rows, d}));
   }
   return out;

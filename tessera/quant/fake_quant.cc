@@ -4,6 +4,7 @@
 #include <cassert>
 #include <limits>
 #include <memory>
+#include <tuple>
 
 #include "tessera/base/parallel.h"
 #include "tessera/format/reference.h"
@@ -20,22 +21,48 @@ at::Tensor scalar_like(const at::Tensor& x, double value) {
   return at::full({}, value, x.options());
 }
 
+/// Smallest and largest value of each row, [..., 1]; NaN where the row holds one.
+std::tuple<at::Tensor, at::Tensor> row_range(const at::Tensor& x) {
+  return at::aminmax(x, -1, /*keepdim=*/true);
+}
+
+/// Rows with NaN or infinity: scale NaN, codes and zero point 0.
+QuantizedRows mark_broken(QuantizedRows rows, const at::Tensor& finite) {
+  const at::Tensor broken = finite.logical_not();
+  if (!broken.any().item<bool>()) return rows;
+  rows.codes.masked_fill_(broken, 0);
+  rows.scale.masked_fill_(broken, std::numeric_limits<float>::quiet_NaN());
+  if (rows.zero_point.defined()) rows.zero_point.masked_fill_(broken, 0);
+  return rows;
+}
+
 QuantizedRows symmetric_rows(const at::Tensor& x, double qmax) {
-  const at::Tensor absmax = at::amax(x.abs(), {-1}, /*keepdim=*/true), divisor = scalar_like(x, qmax);
+  const auto [lo, hi] = row_range(x);
+  const at::Tensor absmax = at::maximum(lo.neg(), hi), divisor = scalar_like(x, qmax);
   const at::Tensor inverse = (divisor / absmax).masked_fill_(absmax < kTinyRow, 0);
   const at::Tensor scale = (absmax / divisor).masked_fill_(absmax < kTinyRow, 0);
-  return {(x * inverse).round_().clamp_(-qmax, qmax), scale, {}};
+  // No clamp: |x * inverse| <= qmax * (1 + 2^-23), which rounds to qmax.
+  return mark_broken({(x * inverse).round_(), scale, {}}, at::isfinite(absmax));
 }
 
 QuantizedRows asymmetric_rows(const at::Tensor& x, int bits) {
   const double levels = (1 << bits) - 1, half = 1 << (bits - 1);
-  const at::Tensor lo = at::amin(x, {-1}, true).clamp_max_(0), hi = at::amax(x, {-1}, true).clamp_min_(0);
-  const at::Tensor empty = (hi - lo) < kTinyRow;
+  auto [lo, hi] = row_range(x);
+  lo.clamp_max_(0);
+  hi.clamp_min_(0);
+  const at::Tensor finite = at::isfinite(lo).logical_and_(at::isfinite(hi)), empty = (hi - lo) < kTinyRow;
   lo.masked_fill_(empty, 0);
   hi.masked_fill_(empty, 1);
   const at::Tensor scale = (hi - lo) / scalar_like(x, levels), zero = (-lo / scale).round_();
   const at::Tensor codes = (x / scale).round_().add_(zero).clamp_(0, levels).sub_(half);
-  return {codes, scale, zero - half};
+  return mark_broken({codes, scale, zero - half}, finite);
+}
+
+QuantizedRows static_rows(const at::Tensor& x, double qmax, float scale) {
+  const auto [lo, hi] = row_range(x);
+  const at::Tensor step = scalar_like(x, scale);
+  const at::Tensor finite = at::isfinite(lo).logical_and_(at::isfinite(hi));
+  return mark_broken({(x / step).round_().clamp_(-qmax, qmax), step.expand_as(lo).clone(), {}}, finite);
 }
 
 at::Tensor to_torch(const Tensor& tensor, const at::Device& device) {
@@ -55,18 +82,8 @@ at::Tensor to_torch(const Tensor& tensor, const at::Device& device) {
 
 QuantizedRows quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale) {
   const double qmax = (1 << (format.bits - 1)) - 1;
-  QuantizedRows rows;
-  if (!format.per_token) {
-    const at::Tensor scale = at::full({1}, static_scale, x.options());
-    rows = {(x / scale).round_().clamp_(-qmax, qmax), scale.expand_as(x.narrow(-1, 0, 1)).clone(), {}};
-  } else {
-    rows = format.symmetric ? symmetric_rows(x, qmax) : asymmetric_rows(x, format.bits);
-  }
-  const at::Tensor broken = at::isfinite(x).all(-1, /*keepdim=*/true).logical_not_();
-  rows.codes.masked_fill_(broken, 0);
-  rows.scale.masked_fill_(broken, std::numeric_limits<float>::quiet_NaN());
-  if (rows.zero_point.defined()) rows.zero_point.masked_fill_(broken, 0);
-  return rows;
+  if (!format.per_token) return static_rows(x, qmax, static_scale);
+  return format.symmetric ? symmetric_rows(x, qmax) : asymmetric_rows(x, format.bits);
 }
 
 at::Tensor fake_quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale) {

@@ -55,7 +55,7 @@ std::optional<HessianFactor> factor_hessian(const at::Tensor& hessian, double da
   at::Tensor diagonal = h.diagonal();
   factor.dead = diagonal == 0;
   diagonal.masked_fill_(factor.dead, 1);
-  factor.order = act_order ? at::argsort(diagonal, 0, /*descending=*/true)
+  factor.order = act_order ? at::argsort(diagonal, /*stable=*/true, 0, /*descending=*/true)
                            : at::arange(h.size(0), h.options().dtype(at::kLong));
   diagonal.reset();  // it would keep the matrix in natural order alive
   h = h.index_select(0, factor.order).index_select(1, factor.order);

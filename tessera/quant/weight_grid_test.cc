@@ -148,6 +148,18 @@ TEST(WeightGrid, SearchNeverLosesToRounding) {
   }
 }
 
+TEST(WeightGrid, MseClipLowersItsOwnMeasure) {
+  at::manual_seed(7);
+  const at::Tensor weight = at::randn({16, 256});
+  const auto measure = [&](const WeightGrid& grid) {
+    return (fake_quantize_weight(grid, weight) - weight).abs().pow(2.4).sum().item<double>();
+  };
+  for (const int64_t group : {0, 64}) {
+    EXPECT_LT(measure(fit_grid(weight, {4, group}, {.clip = Clip::kMse})),
+              measure(fit_grid(weight, {4, group}, {})));
+  }
+}
+
 /// QQQ rounds to float group scales, then once more to int8 ("QQQ", second-level scales). The searched
 /// integer grid must be at least as good on ordinary weights.
 TEST(WeightGrid, SearchedIntegersMatchQqqsFloatScales) {

@@ -51,8 +51,10 @@ class GptqPass : public Pass {
   }
 
   void quantize_site(BlockContext& context, const Site& site, const SiteInputs& inputs) const {
-    report_site(context, site, name(), inputs.statistics());
     const auto factor = factor_hessian(inputs.hessian, damping_, act_order_);
+    nlohmann::json report = inputs.statistics();
+    report["dead_channels"] = (inputs.channel_absmax == 0).sum().item<int64_t>();
+    report_site(context, site, name(), std::move(report));
     if (!factor || factor->damping > damping_) {
       context.reporter.note(fmt::format(
           "layer {}, {}: the Hessian is not positive definite; {}", context.layer, site.name,

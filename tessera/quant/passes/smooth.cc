@@ -50,7 +50,7 @@ class SmoothPass : public Pass {
     const LinearFn linear = [&](LinearId id, const at::Tensor& x) {
       const Site& site = context.spec.sites[site_index(context.spec, id)];
       if (id == site.readers.front()) scale = smooth_site(context, site, x);
-      return quantized_linear(context, id, x / scale, context.block.weight[id]);
+      return weight_rounded(context, id, input_rounded(context, site, x / scale), context.block.weight[id]);
     };
     block_step(context.spec, context.block, linear, sample_windows(context.x_quant, tokens_));
   }
@@ -73,9 +73,10 @@ class SmoothPass : public Pass {
     const at::Tensor reference = site_output(spec, site, float_linears(context.block), x);
     const auto loss = [&](const at::Tensor& scale) {
       const LinearFn linear = [&](LinearId id, const at::Tensor& input) {
-        return quantized_linear(context, id, input, context.block.weight[id] * scale);
+        return weight_rounded(context, id, input, context.block.weight[id] * scale);
       };
-      return (site_output(spec, site, linear, x / scale) - reference).square_().mean().item<double>();
+      const at::Tensor output = site_output(spec, site, linear, input_rounded(context, site, x / scale));
+      return (output - reference).square_().mean().item<double>();
     };
     const at::Tensor absmax = share_over_query_heads(spec, site, inputs.channel_absmax);
     const Smoothing best = search_smoothing(absmax, loss, grid_);
@@ -100,14 +101,17 @@ class SmoothPass : public Pass {
     return {rows.size(0), at::amax(rows.abs(), {0}), {}, rows};
   }
 
-  /// y of the linear with inputs and weights rounded to nearest.
-  static at::Tensor quantized_linear(const BlockContext& context, LinearId id, const at::Tensor& x,
-                                     const at::Tensor& weight) {
-    const LinearScheme& scheme = context.schemes[id];
-    const WeightGrid grid = fit_grid(weight, scheme.weight, {.search = false});
-    const at::Tensor input =
-        fake_quantize_rows(x, scheme.activation, static_input_scale(scheme.activation, describe(x)));
-    const at::Tensor y = at::matmul(input, fake_quantize_weight(grid, weight).t());
+  /// The site's input as its first reader quantizes it.
+  static at::Tensor input_rounded(const BlockContext& context, const Site& site, const at::Tensor& x) {
+    const ActivationFormat& format = context.schemes[site.readers.front()].activation;
+    return fake_quantize_rows(x, format, format.per_token ? 0 : static_input_scale(format, describe(x)));
+  }
+
+  /// y of the linear with its weights rounded to nearest.
+  static at::Tensor weight_rounded(const BlockContext& context, LinearId id, const at::Tensor& x,
+                                   const at::Tensor& weight) {
+    const WeightGrid grid = fit_grid(weight, context.schemes[id].weight, {.search = false});
+    const at::Tensor y = at::matmul(x, fake_quantize_weight(grid, weight).t());
     return context.block.bias[id].defined() ? y + context.block.bias[id] : y;
   }
 
