@@ -2,6 +2,7 @@
 #include "tessera/quant/fake_quant_model.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 
@@ -35,7 +36,7 @@ class WindowNll : public testing::Test {
     return out_;
   }
 
-  const fs::path out_ = fs::path(testing::TempDir()) / "window_nll_w8a8";
+  const fs::path out_ = fs::path(testing::TempDir()) / fmt::format("window_nll_{}", getpid());
   const fs::path demo_ = fs::path(TESSERA_SOURCE_DIR) / "models" / "demo-llama";
   std::vector<int32_t> ids_;
 };

@@ -148,7 +148,7 @@ TEST_F(Cli, RefusesBadConfigurations) {
   fs::remove(model / "config.json");
   expect_refusal(quantize(model), {"config.json"});
   expect_refusal(quantize(dir_ / "nowhere"), {"nowhere"});
-  expect_refusal(quantize(kDemo, "--group-size 96"), {"96", "256"});
+  expect_refusal(quantize(kDemo, "--group-size 96"), {"96", "128"});
   expect_refusal(quantize(kDemo, "--method magic"), {"magic", "qqq"});
   write_file(dir_ / "recipe.json", R"({"name": "x", "passes": [{"pass": "rtn", "speed": 1}]})");
   expect_refusal(quantize(kDemo, "--recipe " + (dir_ / "recipe.json").string()), {"speed"});
@@ -260,8 +260,11 @@ TEST_F(Cli, ReadsSentencePieceModelsBesideLibtorch) {
 }
 
 TEST_F(Cli, QuantizedModelWorksEverywhere) {
-  const fs::path out = dir_ / "out";
-  ASSERT_EQ(run(fmt::format("-q {}", quantize(kDemo, "--method rtn"))).status, 0);
+  const fs::path out = dir_ / "quantized";
+  ASSERT_EQ(run(fmt::format("-q quantize {} --method rtn --calib {} --windows 2 --tokens 64 -o {}",
+                            kDemo.string(), text().string(), out.string()))
+                .status,
+            0);
 
   const Outcome inspect = run(fmt::format("--json inspect {}", out.string()));
   ASSERT_EQ(inspect.status, 0) << inspect.err;
