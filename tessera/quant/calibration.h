@@ -11,7 +11,8 @@ namespace tessera {
 
 struct CalibrationSet {
   std::vector<std::vector<int32_t>> windows;  ///< equally long
-  nlohmann::json manifest;  ///< source, seed, offsets, hash; goes into the report and the journal
+  /// Source, seed, offsets, hash: goes into the report.
+  nlohmann::json manifest = nlohmann::json::object();
 
   int64_t window_tokens() const { return windows.empty() ? 0 : static_cast<int64_t>(windows[0].size()); }
 };

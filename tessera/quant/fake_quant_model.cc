@@ -36,7 +36,7 @@ class FakeQuantModel {
   }
 
   /// One value a window of `x`.
-  std::vector<double> nll(at::Tensor x, std::span<const std::vector<int32_t>> windows) const {
+  std::vector<double> nll(const at::Tensor& x, std::span<const std::vector<int32_t>> windows) const {
     Block final;  // norm_forward takes its gain from a block
     final.gain[kMlpNorm] = to_float_tensor(checkpoint_.at(spec_.final_norm + ".weight"), device_);
     const at::Tensor head = to_float_tensor(checkpoint_.at(spec_.lm_head), device_).t();

@@ -16,7 +16,7 @@ constexpr size_t kFloat = sizeof(float);
 /// OpenBLAS on x86-64).
 constexpr size_t kLibraryWarmUp = size_t{20} << 20;
 /// Holes that the blocks of a step leave in the heap (measured).
-constexpr size_t kHeapHoles = 4 * kLargestHeapBlock;
+constexpr size_t kHeapHoles = 5 * kLargestHeapBlock;
 
 /// Embedding and lm_head: pages of the mapped file while they are copied, or float32 copies while a pass
 /// changes them.
