@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tessera/format/quantized_linear.h"
+#include "tessera/kernels/types.h"
 
 namespace tessera {
 
@@ -56,8 +57,6 @@ struct NormWeights {
   float eps = 1e-5f;
   std::unique_ptr<Buffer> gain, bias;
 };
-
-enum class GluActivation : uint8_t { kSilu, kRelu, kGelu };
 
 /// Keys and values of one sequence: per layer [n_kv_heads][capacity][head_dim], binary16 or float.
 struct KvCache {
@@ -122,8 +121,6 @@ class Backend {
 /// Scalar code in the order of the definitions; slow, for tests.
 std::unique_ptr<Backend> make_reference_backend();
 
-/// Instruction sets of the CPU backend, from the slowest.
-enum class CpuIsa : uint8_t { kGeneric, kAvx2, kAvx512Vnni };
 std::string_view name_of(CpuIsa isa);
 /// The best one that this processor has, unless the environment variable TESSERA_ISA names a lower one.
 /// Throws Error when TESSERA_ISA is unknown or beyond the processor.

@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "tessera/base/parallel.h"
+#include "tessera/kernels/backend.h"
 #include "tessera/kernels/cpu/kernel_table.h"
+#include "tessera/kernels/cpu/packed_weights.h"
 
 namespace tessera {
 namespace {

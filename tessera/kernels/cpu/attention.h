@@ -1,7 +1,9 @@
 // Operations on heads: rotary positions, the cache, attention.
 #pragma once
 
+#include "tessera/kernels/backend.h"
 #include "tessera/kernels/cpu/kernel_table.h"
+#include "tessera/kernels/cpu/packed_weights.h"
 
 namespace tessera {
 

@@ -65,9 +65,10 @@ class CpuBackend : public Backend {
   void norm(const float* x, int64_t m, const NormWeights& weights, const Linear& reader,
             LinearInput& out) override {
     const int64_t width = reader.k_in();
-    const float* bias = weights.bias ? weights.bias->floats() : nullptr;
+    const RowNorm how{weights.layer_norm, weights.eps, weights.gain->floats(),
+                      weights.bias ? weights.bias->floats() : nullptr};
     produce(m, reader, out, [&](int64_t t, float* row) {
-      kernels_.norm(x + t * width, width, weights, weights.gain->floats(), bias, row);
+      kernels_.norm(x + t * width, width, how, row);
       return static_cast<const float*>(row);
     });
   }

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 
+#include "tessera/kernels/backend.h"
 #include "tessera/kernels/cpu/kernel_table.h"
+#include "tessera/kernels/cpu/packed_weights.h"
 
 namespace tessera {
 

@@ -30,7 +30,7 @@ std::string kernel_name(const QuantizedLinear& linear, const PackedWeights& pack
                      : linear.weight_format == WeightFormat::kInt4
                          ? fmt::format("w4a{} per-channel", a)
                          : fmt::format("w4a{} g{}", a, linear.group_size);
-  if (linear.weight_format == WeightFormat::kUint4Grouped && packed.layout == PackedWeights::Layout::kByte) {
+  if (linear.weight_format == WeightFormat::kUint4Grouped && packed.layout == PackedLayout::kByte) {
     name += " expanded to int8";
   }
   if (!linear.outlier_index.empty()) name += fmt::format(" + {} f16 outliers", linear.outlier_index.size());
@@ -54,7 +54,7 @@ IntegerLinear::IntegerLinear(const QuantizedLinear& linear, const CpuKernels& ke
       k_in_(linear.k_in()),
       quantizer_(quantizer_of(linear)),
       kernel_(kernel_name(linear, weights_)),
-      weight_bits_(weights_.layout == PackedWeights::Layout::kByte ? 8 : 4) {
+      weight_bits_(weights_.layout == PackedLayout::kByte ? 8 : 4) {
   build_map(linear);
   build_epilogue(linear);
 }
@@ -145,7 +145,7 @@ void IntegerLinear::forward(const CpuInput& input, int64_t m, float* y, bool acc
   for_each_tile(m, weights_.panels(), [&](int64_t token, int64_t count, int64_t panel) {
     alignas(64) int32_t acc[kTokenBlock * kPanel];
     const CodeRows rows = input.codes().from(token);
-    kernels_.integer_panel(weights_, panel, rows, count, acc);
+    kernels_.integer_panel(weights_.panel(panel), rows, count, acc);
     Epilogue e = epilogue(panel);
     e.outlier_input = input.outliers();
     e.outlier_input.data += token * e.outlier_input.stride;
@@ -158,7 +158,7 @@ void IntegerLinear::accumulators(const CpuInput& input, int64_t m, std::span<int
   check(input, m);
   for_each_tile(m, weights_.panels(), [&](int64_t token, int64_t count, int64_t panel) {
     alignas(64) int32_t acc[kTokenBlock * kPanel];
-    kernels_.integer_panel(weights_, panel, input.codes().from(token), count, acc);
+    kernels_.integer_panel(weights_.panel(panel), input.codes().from(token), count, acc);
     const int64_t columns = std::min(kPanel, weights_.n - panel * kPanel);
     for (int64_t t = 0; t < count; ++t) {
       std::copy_n(acc + t * kPanel, columns,

@@ -172,6 +172,30 @@ TEST(IntegerLinear, OperandsOfMinus128Match) {
   }
 }
 
+TEST(IntegerLinear, CodesOfMinus128Match) {
+  // Negative rows have code -128 everywhere with asymmetric activations; against the extremes of each format.
+  const ActivationFormat asymmetric{8, false, true};
+  const std::vector<float> x(13 * 256, -1.0f);
+  for (int code : {-127, 127}) {
+    const LayerOptions options{
+        .format = WeightFormat::kInt8, .n = 40, .k = 256, .activation = asymmetric, .extreme = code};
+    expect_exact(random_layer(options, 33), x, 13);
+  }
+  for (int code : {0, 15}) {
+    for (bool zeros : {false, true}) {
+      const LayerOptions options{.format = WeightFormat::kUint4Grouped,
+                                 .n = 40,
+                                 .k = 256,
+                                 .group_size = 64,
+                                 .activation = asymmetric,
+                                 .group_zeros = zeros,
+                                 .extreme = code};
+      expect_exact(random_layer(options, 34), x, 13);
+    }
+    expect_exact(random_layer({.n = 40, .k = 256, .activation = asymmetric, .extreme = code}, 35), x, 13);
+  }
+}
+
 TEST(IntegerLinear, EveryActivationFormatMatches) {
   const ActivationFormat formats[] = {{8, true, true},  {4, true, true},  {8, false, true},
                                       {4, false, true}, {8, true, false}, {4, true, false}};

@@ -2,11 +2,12 @@
 // them (threads, blocking over tokens, memory) are written once in this folder.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "tessera/base/dtype.h"
-#include "tessera/kernels/backend.h"
-#include "tessera/kernels/cpu/packed_weights.h"
+#include "tessera/kernels/cpu/packed_layout.h"
+#include "tessera/kernels/types.h"
 
 namespace tessera {
 
@@ -54,6 +55,14 @@ struct StoredMatrix {
   }
 };
 
+/// The norm of a row; see NormWeights.
+struct RowNorm {
+  bool layer_norm = false;
+  float eps = 0;
+  const float* gain = nullptr;
+  const float* bias = nullptr;  ///< may be null
+};
+
 /// The part of an integer layer's epilogue that belongs to one panel of kPanel outputs.
 struct Epilogue {
   const float* scale = nullptr;           ///< [kPanel]
@@ -85,16 +94,13 @@ constexpr int64_t kMaxHeadDim = 256;
 
 struct CpuKernels {
   CpuIsa isa;
-  /// RMSNorm or LayerNorm of one row; bias may be null.
-  void (*norm)(const float* x, int64_t width, const NormWeights& weights, const float* gain,
-               const float* bias, float* y);
+  void (*norm)(const float* x, int64_t width, const RowNorm& norm, float* y);
   /// activation(gate) * up, or activation(up) when gate is null.
   void (*glu)(const float* gate, const float* up, int64_t width, GluActivation activation, float* y);
   /// Codes of x [k] into row 0 of `out`, zeros up to k_padded.
   void (*quantize)(const float* x, int64_t k, int64_t k_padded, const RowQuantizer& how, const CodeRows& out);
   /// acc [m][kPanel] = codes * panel^T, m <= kTokenBlock; acc is aligned to 64 bytes.
-  void (*integer_panel)(const PackedWeights& weights, int64_t panel, const CodeRows& x, int64_t m,
-                        int32_t* acc);
+  void (*integer_panel)(const PackedPanel& panel, const CodeRows& x, int64_t m, int32_t* acc);
   /// y [m] rows ldy apart from acc [m][kPanel], in the order of format/reference.h.
   void (*integer_epilogue)(const Epilogue& epilogue, const CodeRows& x, int64_t m, int32_t* acc, float* y,
                            int64_t ldy);

@@ -1,4 +1,4 @@
-// Repacking at load time.
+// Repacking of an integer layer.
 #include "tessera/kernels/cpu/packed_weights.h"
 
 #include <sys/mman.h>
@@ -71,10 +71,10 @@ void pack_groups(const QuantizedLinear& linear, PackedWeights& packed) {
   }
 }
 
-PackedWeights::Layout layout_for(const QuantizedLinear& linear) {
-  if (linear.weight_format == WeightFormat::kInt4) return PackedWeights::Layout::kNibble;
+PackedLayout layout_for(const QuantizedLinear& linear) {
+  if (linear.weight_format == WeightFormat::kInt4) return PackedLayout::kNibble;
   const bool groups_fit = linear.group_size > 0 && linear.group_size % kKBlock == 0;
-  return groups_fit ? PackedWeights::Layout::kNibbleGrouped : PackedWeights::Layout::kByte;
+  return groups_fit ? PackedLayout::kNibbleGrouped : PackedLayout::kByte;
 }
 
 }  // namespace
@@ -104,11 +104,11 @@ PackedWeights pack_weights(const QuantizedLinear& linear) {
   packed.k = linear.k;
   packed.k_padded = round_up(linear.k, kKBlock);
   packed.codes = AlignedBytes(static_cast<size_t>(packed.panels() * packed.panel_bytes()));
-  if (packed.layout == PackedWeights::Layout::kNibbleGrouped) {
+  if (packed.layout == PackedLayout::kNibbleGrouped) {
     packed.group_size = linear.group_size;
     pack_groups(linear, packed);
   }
-  const auto pack_panel = packed.layout == PackedWeights::Layout::kByte ? pack_byte_panel : pack_nibble_panel;
+  const auto pack_panel = packed.layout == PackedLayout::kByte ? pack_byte_panel : pack_nibble_panel;
   parallel_for(packed.panels(), [&](int64_t panel) { pack_panel(linear, panel, packed); });
   return packed;
 }

@@ -93,11 +93,10 @@ void glu(const float* gate, const float* up, int64_t width, GluActivation activa
   });
 }
 
-void norm(const float* x, int64_t width, const NormWeights& weights, const float* gain, const float* bias,
-          float* y) {
+void norm(const float* x, int64_t width, const RowNorm& how, float* y) {
   const auto count = static_cast<float>(width);
   float mean = 0;
-  if (weights.layer_norm) {
+  if (how.layer_norm) {
     Lanes total = Lanes::set(0);
     for_lanes(width, [&](int64_t i, auto... some) { total = total + Lanes::load(x + i, some...); });
     mean = sum(total) / count;
@@ -109,10 +108,10 @@ void norm(const float* x, int64_t width, const NormWeights& weights, const float
     const Lanes kept = Lanes::load(y + i, some...);  // lanes beyond the row are 0 again
     squares = squares + kept * kept;
   });
-  const Lanes inverse = Lanes::set(1.0f / __builtin_sqrtf(sum(squares) / count + weights.eps));
+  const Lanes inverse = Lanes::set(1.0f / __builtin_sqrtf(sum(squares) / count + how.eps));
   for_lanes(width, [&](int64_t i, auto... some) {
-    Lanes value = Lanes::load(y + i, some...) * inverse * Lanes::load(gain + i, some...);
-    if (bias) value = value + Lanes::load(bias + i, some...);
+    Lanes value = Lanes::load(y + i, some...) * inverse * Lanes::load(how.gain + i, some...);
+    if (how.bias) value = value + Lanes::load(how.bias + i, some...);
     value.store(y + i, some...);
   });
 }

@@ -152,11 +152,9 @@ TEST(Norm, IsCloseToTheDefinitionAndEqualOnEveryIsa) {
     const auto x = random_floats(width, 3, 5.0f), gain = random_floats(width, 4),
                bias = random_floats(width, 5);
     for (bool layer_norm : {false, true}) {
-      NormWeights weights;
-      weights.layer_norm = layer_norm;
-      const auto y = same_everywhere(width, [&](const CpuKernels& kernels, float* out) {
-        kernels.norm(x.data(), width, weights, gain.data(), layer_norm ? bias.data() : nullptr, out);
-      });
+      const RowNorm how{layer_norm, 1e-5f, gain.data(), layer_norm ? bias.data() : nullptr};
+      const auto y = same_everywhere(
+          width, [&](const CpuKernels& kernels, float* out) { kernels.norm(x.data(), width, how, out); });
       double mean = 0, square = 0, largest = 0;
       const auto count = static_cast<double>(width);
       if (layer_norm) mean = std::accumulate(x.begin(), x.end(), 0.0) / count;
@@ -164,7 +162,7 @@ TEST(Norm, IsCloseToTheDefinitionAndEqualOnEveryIsa) {
         square += (v - mean) * (v - mean) / count;
         largest = std::max(largest, std::fabs(double{v}));
       }
-      const double inverse = 1 / std::sqrt(square + double{weights.eps});
+      const double inverse = 1 / std::sqrt(square + double{how.eps});
       // Sums of width / 16 + 4 rounded terms; the mean's error is relative to the largest value.
       const double steps = count / 16 + 12;
       for (size_t i = 0; i < y.size(); ++i) {

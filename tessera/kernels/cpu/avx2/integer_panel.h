@@ -189,16 +189,15 @@ void byte_panel(const uint8_t* codes, int64_t k_padded, const CodeRows& x, int64
   }
 }
 
-void integer_panel(const PackedWeights& weights, int64_t panel, const CodeRows& x, int64_t m, int32_t* acc) {
+void integer_panel(const PackedPanel& panel, const CodeRows& x, int64_t m, int32_t* acc) {
   __builtin_memset(acc, 0, sizeof(int32_t) * static_cast<size_t>(m * kPanel));
-  const uint8_t* codes = weights.panel_codes(panel);
-  if (weights.layout == PackedWeights::Layout::kByte) return byte_panel(codes, weights.k_padded, x, m, acc);
-  NibbleWeights nibbles{codes, nullptr, 1};
-  if (weights.layout == PackedWeights::Layout::kNibbleGrouped) {
-    nibbles.groups = weights.panel_groups(panel);
-    nibbles.blocks_per_group = weights.group_size / kKBlock;
+  if (panel.layout == PackedLayout::kByte) return byte_panel(panel.codes, panel.k_padded, x, m, acc);
+  NibbleWeights nibbles{panel.codes, nullptr, 1};
+  if (panel.layout == PackedLayout::kNibbleGrouped) {
+    nibbles.groups = panel.groups;
+    nibbles.blocks_per_group = panel.group_size / kKBlock;
   }
-  nibble_panel(nibbles, weights.k_padded, x, m, acc);
+  nibble_panel(nibbles, panel.k_padded, x, m, acc);
 }
 
 /// Fills x.sum[0] and x.pair_sum.
@@ -215,19 +214,19 @@ void sum_codes(int64_t k_padded, const CodeRows& x) {
   }
 }
 
+/// The same value, but unknown to the compiler.
+inline __m256i opaque(__m256i x) {
+  asm volatile("" : "+x"(x));
+  return x;
+}
+
 /// maddubs and a 16-bit addition, 32 products each.
 int64_t integer_peak(int64_t rounds) {
   constexpr int kSums = 4 * kTileTokens;
-  Sums sum[kSums];
-  unrolled<kSums>([&](auto i) {
-    asm volatile("vpxor %0, %0, %0" : "=x"(sum[i]));
-  });  // unknown to the compiler
-  __m256i w = _mm256_set1_epi8(1);
+  Sums sum[kSums] = {};
+  const __m256i w = _mm256_set1_epi8(1);
   for (int64_t round = 0; round < rounds; ++round) {
-    unrolled<kSums>([&](auto i) {
-      asm volatile("" : "+x"(w));  // as far as the compiler knows, each product differs
-      sum[i] += (Sums)_mm256_maddubs_epi16(w, w);
-    });
+    unrolled<kSums>([&](auto i) { sum[i] += (Sums)_mm256_maddubs_epi16(opaque(w), w); });
   }
   Sums total = {};
   unrolled<kSums>([&](auto i) { total += sum[i]; });

@@ -205,23 +205,22 @@ void grouped_panel(const GroupedWeights& weights, int64_t k_padded, const CodeRo
   }
 }
 
-void integer_panel(const PackedWeights& weights, int64_t panel, const CodeRows& x, int64_t m, int32_t* acc) {
-  const int offset = weights.layout == PackedWeights::Layout::kNibble ? 8 : 128;
+void integer_panel(const PackedPanel& panel, const CodeRows& x, int64_t m, int32_t* acc) {
+  const int offset = panel.layout == PackedLayout::kNibble ? 8 : 128;
   for (int64_t t = 0; t < m; ++t) {
     const __m512i start = _mm512_set1_epi32(-offset * x.sum[t]);
     _mm512_store_si512(acc + t * kPanel, start);
     _mm512_store_si512(acc + t * kPanel + 16, start);
   }
-  const uint8_t* codes = weights.panel_codes(panel);
-  const int64_t blocks = weights.k_padded / kKBlock;
-  switch (weights.layout) {
-    case PackedWeights::Layout::kByte:
-      return tiles(ByteWeights{codes}, x.codes, x.stride, m, blocks, acc);
-    case PackedWeights::Layout::kNibble:
-      return tiles(NibbleWeights{codes}, x.codes, x.stride, m, blocks, acc);
-    case PackedWeights::Layout::kNibbleGrouped:
-      return grouped_panel(GroupedWeights{{codes}, weights.panel_groups(panel), weights.group_size / kKBlock},
-                           weights.k_padded, x, m, acc);
+  const int64_t blocks = panel.k_padded / kKBlock;
+  switch (panel.layout) {
+    case PackedLayout::kByte:
+      return tiles(ByteWeights{panel.codes}, x.codes, x.stride, m, blocks, acc);
+    case PackedLayout::kNibble:
+      return tiles(NibbleWeights{panel.codes}, x.codes, x.stride, m, blocks, acc);
+    case PackedLayout::kNibbleGrouped:
+      return grouped_panel(GroupedWeights{{panel.codes}, panel.groups, panel.group_size / kKBlock},
+                           panel.k_padded, x, m, acc);
   }
 }
 
@@ -237,13 +236,18 @@ void sum_codes(int64_t k_padded, const CodeRows& x) {
   x.sum[0] = _mm_cvtsi128_si32(_mm_add_epi32(eighth, _mm_shuffle_epi32(eighth, 0xb1)));
 }
 
+/// Zeros, but unknown to the compiler.
+inline Sums opaque_zeros() {
+  Sums zeros = {};
+  asm volatile("" : "+v"(zeros));
+  return zeros;
+}
+
 /// vpdpbusd, 64 products each.
 int64_t integer_peak(int64_t rounds) {
   constexpr int kSums = 2 * kMaxTileTokens;
   Sums sum[kSums];
-  unrolled<kSums>([&](auto i) {
-    asm volatile("vpxord %0, %0, %0" : "=v"(sum[i]));
-  });  // unknown to the compiler
+  unrolled<kSums>([&](auto i) { sum[i] = opaque_zeros(); });
   const __m512i w = _mm512_set1_epi8(1);
   for (int64_t round = 0; round < rounds; ++round) {
     unrolled<kSums>([&](auto i) { sum[i] = (Sums)_mm512_dpbusd_epi32((__m512i)sum[i], w, w); });

@@ -10,15 +10,14 @@ namespace tessera {
 namespace {
 
 /// w [4][kPanel]: w8 of the inputs k .. k + 3 of a panel.
-void expand_quad(const PackedWeights& weights, int64_t panel, int64_t k, int16_t (&w)[4][kPanel]) {
-  const uint8_t* codes = weights.panel_codes(panel);
-  const bool grouped = weights.layout == PackedWeights::Layout::kNibbleGrouped;
-  const uint8_t* group =
-      grouped ? weights.panel_groups(panel) + k / weights.group_size * 2 * kPanel : nullptr;
+void expand_quad(const PackedPanel& panel, int64_t k, int16_t (&w)[4][kPanel]) {
+  const uint8_t* codes = panel.codes;
+  const bool grouped = panel.layout == PackedLayout::kNibbleGrouped;
+  const uint8_t* group = grouped ? panel.groups + k / panel.group_size * 2 * kPanel : nullptr;
   for (int64_t n = 0; n < kPanel; ++n) {
     for (int64_t i = 0; i < 4; ++i) {
       int value;
-      if (weights.layout == PackedWeights::Layout::kByte) {
+      if (panel.layout == PackedLayout::kByte) {
         value = codes[byte_offset(n, k + i)] - 128;
       } else {
         const int nibble = codes[nibble_offset(n, k + i)] >> (in_high_nibble(n) ? 4 : 0) & 15;
@@ -29,11 +28,11 @@ void expand_quad(const PackedWeights& weights, int64_t panel, int64_t k, int16_t
   }
 }
 
-void integer_panel(const PackedWeights& weights, int64_t panel, const CodeRows& x, int64_t m, int32_t* acc) {
+void integer_panel(const PackedPanel& panel, const CodeRows& x, int64_t m, int32_t* acc) {
   __builtin_memset(acc, 0, sizeof(int32_t) * static_cast<size_t>(m * kPanel));
-  for (int64_t k = 0; k < weights.k_padded; k += 4) {
+  for (int64_t k = 0; k < panel.k_padded; k += 4) {
     int16_t w[4][kPanel];
-    expand_quad(weights, panel, k, w);
+    expand_quad(panel, k, w);
     for (int64_t t = 0; t < m; ++t) {
       const int8_t* codes = x.codes + t * x.stride + k;
       int32_t* row = acc + t * kPanel;
