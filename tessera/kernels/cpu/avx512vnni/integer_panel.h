@@ -7,12 +7,20 @@
 // by four inputs; acc starts at -offset * sum_k codes[m][k], which cancels the offset exactly.
 //
 // Tile      12 tokens x 32 outputs: 24 accumulators, 2 weight registers, 1 broadcast. A step of 4 inputs is
-//           24 vpdpbusd on two ports (12 cycles) and 14 loads on two or more ports.
+//           24 vpdpbusd on two ports (12 cycles on Zen 5) and 13 or 14 loads on two (7 cycles).
 // Expansion nibbles per channel: AND, shift (4-bit codes reach vpdpbusd as 0..15). Groups: with U the four
 //           nibbles of a lane, scale * U + A, A = 0x80808080 - scale * zero * 0x01010101, all mod 2^32, has
 //           w8 + 128 in every byte, exactly, because each of them fits a byte. Beyond kFusedTokens tokens the
 //           expansion is done once a panel and chunk of K, into scratch that stays in L1 and L2.
 // Range     |acc| <= 128 * 128 * K < 2^31 for K <= kMaxIntegerK; wrap-around on the way there is harmless.
+// Bound     by memory up to about 6 tokens a thread (1.06 TOPS against 42 GB/s), then by vpdpbusd.
+// Tried     (K = N = 4096, one thread of a Zen 5 at 1.06 TOPS; g++ 12)
+//           - expanding per-channel nibbles into scratch too: 910 GOP/s at M = 512 and 590 at M = 16, where
+//             registers give 965 and 905: they halve the loads of weights and overlap them with the products;
+//           - groups of 128 in registers at every M: 850, because the two vpmulld a step need the ports of
+//             vpdpbusd; in scratch without prefetching what is expanded next: 890, and 720 at M = 32; with
+//             it: 945 and 890;
+//           - scratch of 16, 64 and 128 KiB instead of 32: within 2 %.
 #pragma once
 
 #include <immintrin.h>
@@ -27,9 +35,9 @@ namespace {
 
 constexpr int64_t kMaxTileTokens = 12;
 constexpr int kQuads = kKBlock / 4;
-constexpr int64_t kChunk = 1024;      ///< inputs expanded at once: 32 KiB of bytes
-constexpr int64_t kFusedTokens = 24;  ///< up to here nibbles are expanded in registers only
-constexpr int64_t kPrefetchAhead = 2048;
+constexpr int64_t kChunk = 1024;          ///< inputs expanded at once: 32 KiB of bytes
+constexpr int64_t kFusedTokens = 24;      ///< up to here nibbles are expanded in registers only
+constexpr int64_t kPrefetchAhead = 2048;  ///< bytes; hardware prefetchers stop at every page
 
 /// Sixteen 32-bit sums. (Not __m512i: g++ 12 keeps an array of it in memory as soon as one place reads it as
 /// 32-bit integers and another as a whole.)
@@ -130,8 +138,8 @@ inline __m512i four_codes(const int8_t* p) {
   return _mm512_set1_epi32(four);
 }
 
-/// acc [kTokens][kPanel] += codes * weights^T over `blocks` blocks of kKBlock inputs. With few tokens the
-/// blocks of kInterleave quads go to separate accumulators, which hides the latency of vpdpbusd.
+/// acc [kTokens][kPanel] += codes * weights^T over `blocks` blocks of kKBlock inputs. With few tokens
+/// consecutive quads of inputs go to separate accumulators, which hides the latency of vpdpbusd.
 template <int kTokens, class Weights>
 void tile(Weights weights, const int8_t* codes, int64_t stride, int64_t blocks, int32_t* acc) {
   constexpr int kInterleave = kTokens == 1 ? 4 : kTokens == 2 ? 2 : 1;
