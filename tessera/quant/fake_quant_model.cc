@@ -1,9 +1,12 @@
 // Perplexity by fake quantization.
 #include "tessera/quant/fake_quant_model.h"
 
+#include <ATen/Parallel.h>
+
 #include <optional>
 
 #include "tessera/base/error.h"
+#include "tessera/base/parallel.h"
 #include "tessera/quant/recipe.h"
 #include "tessera/quant/run_checks.h"
 #include "tessera/quant/streams.h"
@@ -94,6 +97,7 @@ class FakeQuantModel {
 std::vector<double> window_nll(const std::filesystem::path& model_dir,
                                std::span<const std::vector<int32_t>> windows, const std::string& device,
                                const LinearObserver& observe) {
+  at::set_num_threads(thread_count());
   const FakeQuantModel model(model_dir, device);
   return model.nll(model.hidden(windows, observe), windows);
 }

@@ -1,6 +1,7 @@
 // The run: checks, outer tensors, then block by block passes, shard, streams, journal.
 #include "tessera/quant/quantizer.h"
 
+#include <ATen/Parallel.h>
 #include <torch/version.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "tessera/base/error.h"
 #include "tessera/base/hash.h"
 #include "tessera/base/mapped_file.h"
+#include "tessera/base/parallel.h"
 #include "tessera/quant/checkpoint_writer.h"
 #include "tessera/quant/fake_quant.h"
 #include "tessera/quant/heap.h"
@@ -284,6 +286,7 @@ json Run::quantization_config() const {
 
 void quantize(const QuantizeOptions& options, Reporter& reporter) {
   limit_heap_blocks();
+  at::set_num_threads(thread_count());  // left alone, libtorch sets the whole process to fewer threads
   try {
     Run(options, reporter).execute();
   } catch (const Error&) {
