@@ -4,7 +4,7 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <string_view>
 
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
@@ -14,16 +14,21 @@
 namespace tessera {
 namespace {
 
-/// OpenBLAS does not know processors younger than itself and then takes its AVX2 kernels, at half speed, on
-/// machines with AVX-512. It reads its choice from the environment when the program is loaded, so we start
-/// once more with it set.
-void use_avx512_blas(char** argv) {
-  constexpr const char* kVariable = "OPENBLAS_CORETYPE";
-  const char* chosen = openblas_get_corename();
-  const bool avx2_kernels = std::strcmp(chosen, "Haswell") == 0 || std::strcmp(chosen, "Zen") == 0;
-  if (!cpu_info().avx512 || !avx2_kernels || std::getenv(kVariable)) return;
-  setenv(kVariable, "SkylakeX", 1);
-  execv("/proc/self/exe", argv);  // returns only when it fails; then we go on with the slower kernels
+/// Sets an environment variable that the user has left open. Returns whether it did.
+bool set_default(const char* variable, const char* value) {
+  return !std::getenv(variable) && setenv(variable, value, 1) == 0;
+}
+
+/// Two libraries read their settings from the environment while the program is loaded, so where one is
+/// missing we set it and start once more. OpenBLAS does not know processors younger than itself and takes its
+/// AVX2 kernels there, at half speed, where AVX-512 would do. libgomp lets idle threads spin for
+/// milliseconds, which starves a busy machine.
+void restart_with_settings(char** argv) {
+  const std::string_view chosen = openblas_get_corename();
+  bool changed = !std::getenv("OMP_WAIT_POLICY") && set_default("GOMP_SPINCOUNT", "10000");
+  if (cpu_info().avx512 && (chosen == "Haswell" || chosen == "Zen"))
+    changed |= set_default("OPENBLAS_CORETYPE", "SkylakeX");
+  if (changed) execv("/proc/self/exe", argv);  // returns only when it fails; then we go on without
 }
 
 int run(int argc, char** argv) {
@@ -60,7 +65,7 @@ int run(int argc, char** argv) {
 }  // namespace tessera
 
 int main(int argc, char** argv) {
-  tessera::use_avx512_blas(argv);
+  tessera::restart_with_settings(argv);
   try {
     return tessera::run(argc, argv);
   } catch (const std::bad_alloc&) {
