@@ -11,7 +11,6 @@
 #include <cstdint>
 
 #include "tessera/kernels/cpu/kernel_table.h"
-#include "tessera/kernels/cpu/unroll.h"
 
 namespace tessera {
 namespace {
@@ -26,27 +25,31 @@ template <int kTokens, class T>
 void float_tile(const FloatRows& x, const T* b, int64_t ldb, int64_t k, float* out, int64_t ldo) {
   constexpr int kInterleave = kTokens == 1 ? 4 : kTokens == 2 ? 2 : 1;
   Lanes sum[kInterleave][kTokens][2];
-  unrolled<kInterleave>([&](auto slot) {
-    unrolled<kTokens>([&](auto t) { sum[slot][t][0] = sum[slot][t][1] = Lanes::set(0); });
-  });
-  const auto step = [&](int64_t i, auto slot) {
+  for (auto& slot : sum) {
+    for (auto& token : slot) token[0] = token[1] = Lanes::set(0);
+  }
+  const auto step = [&](int64_t i, auto& slot) {
     const Lanes b0 = Lanes::load(b + i * ldb), b1 = Lanes::load(b + i * ldb + kLanes);
-    unrolled<kTokens>([&](auto t) {
+    for (int t = 0; t < kTokens; ++t) {
       const Lanes xi = Lanes::set(x.data[t * x.stride + i]);
-      sum[slot][t][0] = fused(xi, b0, sum[slot][t][0]);
-      sum[slot][t][1] = fused(xi, b1, sum[slot][t][1]);
-    });
+      slot[t][0] = fused(xi, b0, slot[t][0]);
+      slot[t][1] = fused(xi, b1, slot[t][1]);
+    }
   };
   int64_t i = 0;
-  for (; i + kInterleave <= k; i += kInterleave)
-    unrolled<kInterleave>([&](auto slot) { step(i + slot, slot); });
-  for (; i < k; ++i) step(i, Index<0>{});
-  unrolled<2 * kTokens>([&](auto j) {
-    constexpr int kToken = j / 2, kHalf = j % 2;
-    Lanes total = Lanes::load(out + kToken * ldo + kHalf * kLanes);
-    unrolled<kInterleave>([&](auto slot) { total = total + sum[slot][kToken][kHalf]; });
-    total.store(out + kToken * ldo + kHalf * kLanes);
-  });
+  for (; i + kInterleave <= k; i += kInterleave) {
+#pragma GCC unroll 4
+    for (int slot = 0; slot < kInterleave; ++slot) step(i + slot, sum[slot]);
+  }
+  for (; i < k; ++i) step(i, sum[0]);
+  for (int t = 0; t < kTokens; ++t) {
+    for (int half = 0; half < 2; ++half) {
+      float* to = out + t * ldo + half * kLanes;
+      Lanes total = Lanes::load(to);
+      for (int slot = 0; slot < kInterleave; ++slot) total = total + sum[slot][t][half];
+      total.store(to);
+    }
+  }
 }
 
 /// Runs float_tile() with a token count known to the compiler.
@@ -104,21 +107,22 @@ void dot_block(const FloatRows& x, const T* w, int64_t ldw, int64_t columns, int
   for (int first = 0; first < kOutputs; first += kAtOnce) {
     const T* rows[kAtOnce];
     Lanes sum[kTokens][kAtOnce];
-    unrolled<kAtOnce>([&](auto o) {
+    for (int o = 0; o < kAtOnce; ++o) {
       rows[o] = w + (first + o < columns ? first + o : columns - 1) * ldw;
-      unrolled<kTokens>([&](auto t) { sum[t][o] = Lanes::set(0); });
-    });
+      for (int t = 0; t < kTokens; ++t) sum[t][o] = Lanes::set(0);
+    }
     for_lanes(k, [&](int64_t i, auto... some) {
       Lanes xi[kTokens];
-      unrolled<kTokens>([&](auto t) { xi[t] = Lanes::load(x.data + t * x.stride + i, some...); });
-      unrolled<kAtOnce>([&](auto o) {
+      for (int t = 0; t < kTokens; ++t) xi[t] = Lanes::load(x.data + t * x.stride + i, some...);
+      for (int o = 0; o < kAtOnce; ++o) {
         __builtin_prefetch(rows[o] + i + kDotAhead / static_cast<int64_t>(sizeof(T)));
         const Lanes wi = Lanes::load(rows[o] + i, some...);
-        unrolled<kTokens>([&](auto t) { sum[t][o] = fused(xi[t], wi, sum[t][o]); });
-      });
+        for (int t = 0; t < kTokens; ++t) sum[t][o] = fused(xi[t], wi, sum[t][o]);
+      }
     });
-    unrolled<kAtOnce>(
-        [&](auto o) { unrolled<kTokens>([&](auto t) { all[t * kOutputs + first + o] = sum[t][o]; }); });
+    for (int o = 0; o < kAtOnce; ++o) {
+      for (int t = 0; t < kTokens; ++t) all[t * kOutputs + first + o] = sum[t][o];
+    }
   }
   sums(all).store(result);
 }

@@ -23,7 +23,6 @@
 #include <cstdint>
 
 #include "tessera/kernels/cpu/kernel_table.h"
-#include "tessera/kernels/cpu/unroll.h"
 
 namespace tessera {
 namespace {
@@ -34,8 +33,8 @@ constexpr int64_t kChunk = 1024;      ///< inputs unpacked at once: 32 KiB of by
 constexpr int kQuads = kKBlock / 4;
 constexpr int64_t kPrefetchAhead = 2048;  ///< bytes; hardware prefetchers stop at every page
 
-/// Sixteen 16-bit sums. (Not __m256i: g++ 12 keeps an array of it in memory as soon as one place reads it as
-/// integers and another as a whole.)
+/// Sixteen 16-bit sums. (Not __m256i: as soon as one place reads it as integers and another as a whole, g++
+/// 12 keeps an array of it in memory.)
 using Sums = int16_t __attribute__((vector_size(32)));
 
 inline __m256i load256(const void* p) {
@@ -120,27 +119,29 @@ void nibble_tile(const Weights& weights, const CodeRows& x, int64_t blocks, int3
   for (int64_t block = 0; block < blocks; ++block) {
     const auto& scales = weights.scales(block);
     Sums sum[kTokens][4];
-    unrolled<kTokens>([&](auto t) {
+    for (int t = 0; t < kTokens; ++t) {
       int32_t pair;
       __builtin_memcpy(&pair, x.pair_sum + t * pair_stride + 2 * block, 4);
-      unrolled<4>(
-          [&](auto j) { sum[t][j] = -(Sums)_mm256_mullo_epi16(scales.zero[j], _mm256_set1_epi32(pair)); });
-    });
+      for (int j = 0; j < 4; ++j) {
+        sum[t][j] = -(Sums)_mm256_mullo_epi16(scales.zero[j], _mm256_set1_epi32(pair));
+      }
+    }
     for (int q = 0; q < kQuads; ++q) {
       const int64_t quad = block * kQuads + q;
       __m256i codes[kTokens];
-      unrolled<kTokens>([&](auto t) { codes[t] = four_codes(x.codes + t * x.stride + 4 * quad); });
-      unrolled<4>([&](auto j) {
+      for (int t = 0; t < kTokens; ++t) codes[t] = four_codes(x.codes + t * x.stride + 4 * quad);
+      for (int j = 0; j < 4; ++j) {
         const __m256i w = weights.eight(quad, j);
-        unrolled<kTokens>([&](auto t) { sum[t][j] += (Sums)_mm256_maddubs_epi16(w, codes[t]); });
-      });
+        for (int t = 0; t < kTokens; ++t) sum[t][j] += (Sums)_mm256_maddubs_epi16(w, codes[t]);
+      }
     }
-    unrolled<4 * kTokens>([&](auto i) {
-      constexpr int kToken = i / 4, kPart = i % 4;
-      auto* out = reinterpret_cast<__m256i*>(acc + kToken * kPanel + 8 * kPart);
-      const __m256i wide = _mm256_madd_epi16((__m256i)sum[kToken][kPart], scales.scale[kPart]);
-      _mm256_store_si256(out, _mm256_add_epi32(_mm256_load_si256(out), wide));
-    });
+    for (int t = 0; t < kTokens; ++t) {
+      for (int j = 0; j < 4; ++j) {
+        auto* out = reinterpret_cast<__m256i*>(acc + t * kPanel + 8 * j);
+        const __m256i wide = _mm256_madd_epi16((__m256i)sum[t][j], scales.scale[j]);
+        _mm256_store_si256(out, _mm256_add_epi32(_mm256_load_si256(out), wide));
+      }
+    }
   }
 }
 
@@ -223,15 +224,14 @@ inline __m256i opaque(__m256i x) {
 
 /// maddubs and a 16-bit addition, 32 products each.
 int64_t integer_peak(int64_t rounds) {
-  constexpr int kSums = 4 * kTileTokens;
+  constexpr int kSums = 12;
   Sums sum[kSums] = {};
   const __m256i w = _mm256_set1_epi8(1);
   for (int64_t round = 0; round < rounds; ++round) {
-    unrolled<kSums>([&](auto i) { sum[i] += (Sums)_mm256_maddubs_epi16(opaque(w), w); });
+    for (Sums& s : sum) s += (Sums)_mm256_maddubs_epi16(opaque(w), w);
   }
-  Sums total = {};
-  unrolled<kSums>([&](auto i) { total += sum[i]; });
-  volatile int16_t sink = total[0];
+  for (int i = 1; i < kSums; ++i) sum[0] += sum[i];
+  volatile int16_t sink = sum[0][0];
   static_cast<void>(sink);
   return rounds * kSums * 32 * 2;
 }
