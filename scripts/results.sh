@@ -11,15 +11,16 @@ tessera=build/release/tessera/cli/tessera
 [ -d "$shared/models/lab-llama" ] || { echo "$shared/models/lab-llama is missing; set TESSERA_SHARED" >&2; exit 2; }
 mkdir -p "$work"
 
-# name and quantize options of each column
+# name and quantize options of each row; rounding to nearest learns nothing from its calibration windows
+few="--windows 8 --tokens 512" many="--windows 128 --tokens 512"
 formats=(
-  "w8a8-rtn --method rtn --bits 8"
-  "w4a8-rtn-pc --method rtn"
-  "w4a8-rtn-g128 --method rtn --group-size 128"
-  "qqq-pc --method qqq"
-  "qqq-g128 --method qqq --group-size 128"
-  "qqq-rotation-pc --method qqq-rotation"
-  "qqq-rotation-g128 --method qqq-rotation --group-size 128"
+  "w8a8-rtn --method rtn --bits 8 $few"
+  "w4a8-rtn-pc --method rtn $few"
+  "w4a8-rtn-g128 --method rtn --group-size 128 $few"
+  "qqq-pc --method qqq $many"
+  "qqq-g128 --method qqq --group-size 128 $many"
+  "qqq-rotation-pc --method qqq-rotation $many"
+  "qqq-rotation-g128 --method qqq-rotation --group-size 128 $many"
 )
 
 make_variant() {
@@ -34,7 +35,7 @@ measure() {
     read -r format options <<<"$entry"
     local out="$work/$name-$format"
     # shellcheck disable=SC2086
-    [ -d "$out" ] || "$tessera" quantize "$model" $options --calib "$shared/data/calib.txt" --windows 128 --tokens 512 -o "$out" >&2
+    [ -d "$out" ] || "$tessera" quantize "$model" $options --calib "$shared/data/calib.txt" -o "$out" >&2
     quantized+=("$out")
   done
   for text in heldout.txt wikitext-2/test.txt; do

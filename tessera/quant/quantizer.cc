@@ -13,6 +13,7 @@
 #include "tessera/base/hash.h"
 #include "tessera/base/mapped_file.h"
 #include "tessera/base/parallel.h"
+#include "tessera/quant/channel_profile.h"
 #include "tessera/quant/checkpoint_writer.h"
 #include "tessera/quant/fake_quant.h"
 #include "tessera/quant/heap.h"
@@ -232,11 +233,19 @@ json Run::quantize_block(int64_t layer, ProgressMeter& meter) {
 }
 
 void Run::run_passes(BlockContext& context, ProgressMeter& meter) {
+  json profiles = json::array();
+  const auto add_profile = [&](const std::string& name) {
+    profiles.push_back({{"after", name}, {"sites", channel_profile(spec_, context.block, context.x_float)}});
+  };
+  // A rotated stream does not fit the block before its own rotation.
+  if (!unties_embedding()) add_profile("checkpoint");
   for (const auto& pass : passes_) {
     pass->run_on_block(context);
+    if (!context.quantized[kQ]) add_profile(pass->name());
     release_free_memory();
     meter.finish_step();
   }
+  context.report["channel_absmax"] = std::move(profiles);
   for (LinearId id : spec_.existing_linears()) {
     if (context.quantized[id]) continue;
     throw Error("recipe {}: no pass quantizes {}; end the recipe with rtn or gptq", options_.recipe.name,
