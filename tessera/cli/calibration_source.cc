@@ -31,6 +31,17 @@ CalibrationSet sample_from_model(const std::string& dir, const CalibrationReques
 
 }  // namespace
 
+void CalibrationRequest::add_to(CLI::App& command) {
+  command.add_option("--calib", source, "Calibration text, or 'self' to sample it from the model")
+      ->capture_default_str();
+  command.add_option("--windows", windows, "Calibration windows")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command.add_option("--tokens", tokens, "Tokens a calibration window (default: the context, at most 2048)")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--seed", seed, "Seed of the calibration windows")->capture_default_str();
+}
+
 CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest& request,
                                 Reporter& reporter) {
   const int64_t context = make_model_spec(ModelConfig::load(dir)).max_positions;

@@ -1,6 +1,7 @@
-// Where calibration windows come from. Shared by quantize and demo.
+// Where calibration windows come from. Shared by quantize, compare and demo.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
 
@@ -14,6 +15,9 @@ struct CalibrationRequest {
   int64_t windows = 128;
   int64_t tokens = 0;  ///< a window; 0: the model's context, at most 2048
   uint64_t seed = 0;
+
+  /// The options --calib, --windows, --tokens and --seed.
+  void add_to(CLI::App& command);
 };
 
 /// Reads or samples the calibration windows for the model in `dir`. Throws Error when the text is too short.

@@ -1,18 +1,43 @@
 // tessera compare: what quantization cost, against the float model, on the same windows.
 #include <fmt/format.h>
 
+#include "tessera/base/atomic_output.h"
+#include "tessera/base/error.h"
+#include "tessera/cli/calibration_source.h"
 #include "tessera/cli/command.h"
+#include "tessera/cli/comparison_page.h"
 #include "tessera/cli/evaluation.h"
+#include "tessera/cli/method_runs.h"
 
 namespace tessera {
 namespace {
 
 using nlohmann::json;
 
+constexpr const char* kExample =
+    "Examples:\n"
+    "  tessera compare Llama-2-7b llama-qqq llama-qqq-g128 --text wiki.test.txt\n"
+    "  tessera compare Llama-2-7b --methods all --calib text.txt --text wiki.test.txt --html methods.html\n"
+    "  tessera compare Llama-2-7b --methods rtn-g128,qqq-g128 --text wiki.test.txt\n"
+    "Perplexity, KL divergence, agreement of the likeliest token, and how far each block's output is off.";
+
 struct Options {
   std::vector<std::string> dirs;
+  std::vector<std::string> methods;
+  CalibrationRequest calibration;
+  std::string work = "out/compare", page;
   TextOptions text;
   bool markdown = false, layers = false;
+};
+
+/// The models of one comparison, the float one first.
+struct Contest {
+  std::vector<std::string> dirs;
+  LoadedModel reference;
+  std::vector<std::unique_ptr<Model>> candidates;
+  Comparison result = {};
+
+  const Model& model(size_t i) const { return i == 0 ? *reference.model : *candidates[i - 1]; }
 };
 
 std::string base_name(const std::string& dir) {
@@ -28,81 +53,158 @@ json to_json(const Distribution& d) {
           {"max", d.max}};
 }
 
-json result_json(const Options& o, const Comparison& c) {
-  json candidates = json::array();
-  for (size_t i = 0; i < c.candidates.size(); ++i) {
-    const ModelComparison& m = c.candidates[i];
-    candidates.push_back({{"model", o.dirs[i + 1]},
-                          {"perplexity", to_json(m.perplexity)},
-                          {"nll_difference", m.nll_difference.mean},
-                          {"nll_difference_error", m.nll_difference.standard_error},
-                          {"kl", to_json(m.kl)},
-                          {"top1_agreement", m.top_agreement},
-                          {"layer_error", m.layer_error}});
+/// Stored bits, scales and all, for each weight of the decoder's linear layers.
+double bits_per_weight(const Model& model) {
+  double bits = 0, weights = 0;
+  for (const LinearInfo& linear : model.linears()) {
+    if (!linear.name.starts_with(model.spec().block_prefix)) continue;
+    bits += 8.0 * static_cast<double>(linear.bytes);
+    weights += static_cast<double>(linear.n * linear.k);
   }
-  return {{"reference", {{"model", o.dirs[0]}, {"perplexity", to_json(c.reference)}}},
-          {"candidates", candidates}};
+  return bits / weights;
 }
 
-Table summary_table(const Options& o, const Comparison& c) {
+/// Whether the residual stream of this model has another basis than the float model's, so that the distance
+/// of the two says nothing.
+bool is_rotated(const std::string& dir) {
+  const json config = ModelConfig::load(dir).values();
+  for (const json& step : config.value("/quantization_config/recipe/passes"_json_pointer, json::array())) {
+    if (step.value("pass", "") == "rotate") return true;
+  }
+  return false;
+}
+
+json model_json(const Contest& contest, size_t i) {
+  return {{"model", contest.dirs[i]},
+          {"bits", bits_per_weight(contest.model(i))},
+          {"bytes", weight_bytes(contest.dirs[i])}};
+}
+
+json result_json(const Contest& contest) {
+  json candidates = json::array(), reference = model_json(contest, 0);
+  reference["perplexity"] = to_json(contest.result.reference);
+  for (size_t i = 0; i < contest.result.candidates.size(); ++i) {
+    const ModelComparison& m = contest.result.candidates[i];
+    candidates.push_back(model_json(contest, i + 1));
+    candidates.back().update(
+        {{"perplexity", to_json(m.perplexity)},
+         {"nll_difference", m.nll_difference.mean},
+         {"nll_difference_error", m.nll_difference.standard_error},
+         {"kl", to_json(m.kl)},
+         {"top1_agreement", m.top_agreement},
+         {"layer_error", is_rotated(contest.dirs[i + 1]) ? json() : json(m.layer_error)}});
+  }
+  return {{"reference", reference}, {"candidates", candidates}};
+}
+
+/// The channel maxima of every block that report.json in `dir` holds; null without them.
+json channel_maxima(const std::string& dir) {
+  const std::filesystem::path file = std::filesystem::path(dir) / "report.json";
+  if (!std::filesystem::exists(file)) return nullptr;
+  const json report = json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
+  json out = json::array();
+  for (const json& block : report.value("blocks", json::array())) {
+    out.push_back(block.value("/passes/channel_absmax"_json_pointer, json::array()));
+  }
+  return out;
+}
+
+void write_page(const Options& o, const Contest& contest) {
+  json data = result_json(contest);
+  for (size_t i = 0; i < contest.candidates.size(); ++i) {
+    data["candidates"][i]["channel_absmax"] = channel_maxima(contest.dirs[i + 1]);
+  }
+  write_comparison_page(o.page, data);
+}
+
+Table summary_table(const Contest& contest) {
+  const std::vector<std::string>& dirs = contest.dirs;
+  const Comparison& c = contest.result;
   Table table({"model", "perplexity", "vs float", "KL mean", "KL median", "KL 99 %", "KL max", "top-1",
-               "layer error", "size"});
+               "layer error", "bits", "size"});
   const double reference = c.reference.value();
-  table.add({base_name(o.dirs[0]), fmt::format("{:.3f}", reference), "", "", "", "", "", "", "",
-             format_bytes(weight_bytes(o.dirs[0]))});
+  table.add({base_name(dirs[0]), fmt::format("{:.3f}", reference), "", "", "", "", "", "", "",
+             fmt::format("{:.2f}", bits_per_weight(contest.model(0))), format_bytes(weight_bytes(dirs[0]))});
   for (size_t i = 0; i < c.candidates.size(); ++i) {
     const ModelComparison& m = c.candidates[i];
     const double ratio = m.perplexity.value() / reference;
     table.add(
-        {base_name(o.dirs[i + 1]), fmt::format("{:.3f}", m.perplexity.value()),
+        {base_name(dirs[i + 1]), fmt::format("{:.3f}", m.perplexity.value()),
          fmt::format("{:+.2f} % ± {:.2f}", 100 * (ratio - 1), 100 * ratio * m.nll_difference.standard_error),
          fmt::format("{:.4f}", m.kl.mean), fmt::format("{:.4f}", m.kl.median),
          fmt::format("{:.3f}", m.kl.percentile_99), fmt::format("{:.2f}", m.kl.max),
-         fmt::format("{:.2f} %", 100 * m.top_agreement), fmt::format("{:.3f}", m.layer_error.back()),
-         format_bytes(weight_bytes(o.dirs[i + 1]))});
+         fmt::format("{:.2f} %", 100 * m.top_agreement),
+         is_rotated(dirs[i + 1]) ? "-" : fmt::format("{:.3f}", m.layer_error.back()),
+         fmt::format("{:.2f}", bits_per_weight(contest.model(i + 1))),
+         format_bytes(weight_bytes(dirs[i + 1]))});
   }
   return table;
 }
 
-Table layer_table(const Options& o, const Comparison& c) {
+Table layer_table(const Contest& contest) {
+  const std::vector<std::string>& dirs = contest.dirs;
+  const Comparison& c = contest.result;
   std::vector<std::string> header{"error behind block"};
-  for (size_t i = 0; i < c.candidates.size(); ++i) header.push_back(base_name(o.dirs[i + 1]));
+  for (size_t i = 0; i < c.candidates.size(); ++i) header.push_back(base_name(dirs[i + 1]));
   Table table(header);
   for (size_t layer = 0; layer < c.candidates.front().layer_error.size(); ++layer) {
     std::vector<std::string> row{std::to_string(layer)};
-    for (const ModelComparison& m : c.candidates) row.push_back(fmt::format("{:.4f}", m.layer_error[layer]));
+    for (size_t i = 0; i < c.candidates.size(); ++i) {
+      row.push_back(is_rotated(dirs[i + 1]) ? "-"
+                                            : fmt::format("{:.4f}", c.candidates[i].layer_error[layer]));
+    }
     table.add(row);
   }
   return table;
 }
 
-void print(const Options& o, const Comparison& c) {
+void print(const Options& o, const Contest& contest) {
+  const Comparison& c = contest.result;
   const auto render = [&](const Table& t) { return o.markdown ? t.markdown() : t.text(); };
-  fmt::print("{}", render(summary_table(o, c)));
+  fmt::print("{}", render(summary_table(contest)));
   fmt::print(
       "\nProtocol {}: {} windows of {} tokens, {}; perplexity of the reference +- {:.3f}. The +- of 'vs "
       "float' is paired. KL in "
-      "nats a token. Layer error: relative error of the residual stream behind the last block.\n",
+      "nats a token. Layer error: relative error of the residual stream behind the last block; a rotated "
+      "model's has another basis.\n",
       name_of(c.reference.protocol), c.reference.window_nll.size(), c.reference.window,
       bos_policy(c.reference.protocol), c.reference.value_error());
-  if (o.layers) fmt::print("\n{}", render(layer_table(o, c)));
+  if (o.layers) fmt::print("\n{}", render(layer_table(contest)));
+}
+
+std::vector<Recipe> recipes(const std::vector<std::string>& names) {
+  std::vector<Recipe> out;
+  if (names == std::vector<std::string>{"all"}) {
+    for (const Method& method : methods()) out.push_back(method.recipe);
+  } else {
+    for (const std::string& name : names) out.push_back(method_recipe(name));
+  }
+  return out;
 }
 
 void run(const Options& o, const GlobalOptions& global) {
-  TerminalReporter reporter(global.quiet);
-  const LoadedModel reference = load_model(o.dirs[0]);
-  std::vector<std::unique_ptr<Model>> models;
-  std::vector<Model*> candidates;
-  for (size_t i = 1; i < o.dirs.size(); ++i) {
-    models.push_back(Model::load(o.dirs[i], default_backend()));
-    candidates.push_back(models.back().get());
+  if (o.dirs.size() < 2 && o.methods.empty()) {
+    throw Error("nothing to compare with: name quantized models, or --methods to make them");
   }
-  const Comparison c =
-      compare_models(*reference.model, candidates, read_windows(o.text, reference), reporter);
+  TerminalReporter reporter(global.quiet);
+  Contest contest{.dirs = o.dirs, .reference = load_model(o.dirs[0]), .candidates = {}};
+  const Windows windows = read_windows(o.text, contest.reference);
+  if (!o.methods.empty()) {
+    const auto made = quantize_each(o.dirs[0], recipes(o.methods),
+                                    make_calibration(o.dirs[0], o.calibration, reporter), o.work, reporter);
+    contest.dirs.insert(contest.dirs.end(), made.begin(), made.end());
+  }
+  std::vector<Model*> candidates;
+  for (size_t i = 1; i < contest.dirs.size(); ++i) {
+    contest.candidates.push_back(Model::load(contest.dirs[i], default_backend()));
+    candidates.push_back(contest.candidates.back().get());
+  }
+  contest.result = compare_models(*contest.reference.model, candidates, windows, reporter);
+  if (!o.page.empty()) write_page(o, contest);
   if (global.json) {
-    fmt::print("{}\n", result_json(o, c).dump(2));
+    fmt::print("{}\n", result_json(contest).dump(2));
   } else {
-    print(o, c);
+    print(o, contest);
   }
 }
 
@@ -112,13 +214,19 @@ void add_compare(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command =
       app.add_subcommand("compare", "Compare quantized models with the float model on a text");
   auto o = std::make_shared<Options>();
-  command->footer(
-      "Example:\n  tessera compare Llama-2-7b llama-qqq llama-qqq-g128 --text wiki.test.txt\n"
-      "Perplexity, KL divergence, agreement of the likeliest token, and how far each block's output is off.");
-  command->add_option("models", o->dirs, "The float model's folder, then the quantized ones")
+  command->footer(kExample);
+  command->add_option("models", o->dirs, "The float model's folder, then quantized ones")
       ->required()
-      ->expected(2, 64);
+      ->expected(1, 64);
   o->text.add_to(*command);
+  command
+      ->add_option("--methods", o->methods,
+                   "Quantize with these methods first: a list with commas (see tessera methods), or 'all'")
+      ->delimiter(',');
+  o->calibration.add_to(*command);
+  command->add_option("--work", o->work, "Folder for the models that --methods makes; finished ones are kept")
+      ->capture_default_str();
+  command->add_option("--html", o->page, "Also write the comparison as a page with plots");
   command->add_flag("--layers", o->layers, "Also the error behind every block (always in --json)");
   command->add_flag("--markdown", o->markdown, "Tables as Markdown");
   command->callback([o, &global] { run(*o, global); });

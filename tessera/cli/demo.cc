@@ -3,10 +3,10 @@
 
 #include "tessera/cli/calibration_source.h"
 #include "tessera/cli/evaluation.h"
+#include "tessera/cli/method_runs.h"
 #include "tessera/cli/speed.h"
 #include "tessera/engine/generator.h"
 #include "tessera/engine/self_text.h"
-#include "tessera/quant/quantizer.h"
 
 namespace tessera {
 namespace {
@@ -14,16 +14,17 @@ namespace {
 using nlohmann::json;
 
 struct Variant {
+  const char* title;
   const char* name;
   const char* method;
   int bits;
   int64_t group_size;
 };
 
-constexpr Variant kVariants[] = {{"W8A8 round-to-nearest", "rtn", 8, 0},
-                                 {"W4A8 round-to-nearest", "rtn", 4, 0},
-                                 {"QQQ", "qqq", 4, 0},
-                                 {"QQQ-g128", "qqq", 4, 128}};
+constexpr Variant kVariants[] = {{"W8A8 round-to-nearest", "rtn-w8a8", "rtn", 8, 0},
+                                 {"W4A8 round-to-nearest", "rtn", "rtn", 4, 0},
+                                 {"QQQ", "qqq", "qqq", 4, 0},
+                                 {"QQQ-g128", "qqq-g128", "qqq", 4, 128}};
 constexpr const char* kPrompts[] = {"The history of the city begins in the early",
                                     "It was a cold morning when"};
 constexpr uint64_t kCalibrationSeed = 1, kTestSeed = 2;
@@ -52,21 +53,15 @@ Windows test_windows(const Options& o, const LoadedModel& reference, Reporter& r
 }
 
 std::vector<Row> quantize_all(const Options& o, Reporter& reporter) {
+  std::vector<Recipe> recipes;
+  for (const Variant& v : kVariants) {
+    recipes.push_back(find_method(v.method).recipe.with_weight(v.bits, v.group_size));
+    recipes.back().name = v.name;
+  }
   const CalibrationSet calibration = make_calibration(o.dir, o.calibration, reporter);
   std::vector<Row> rows{{"float", o.dir, {}}};
-  for (const Variant& v : kVariants) {
-    const std::string name =
-        fmt::format("{}-{}{}", v.method, v.bits, v.group_size ? fmt::format("-g{}", v.group_size) : "");
-    const std::string dir = (std::filesystem::path(o.output) / name).string();
-    reporter.note(fmt::format("quantizing to {} ({})", dir, v.name));
-    QuantizeOptions options;
-    options.model_dir = o.dir;
-    options.output_dir = dir;
-    options.recipe = find_method(v.method).recipe.with_weight(v.bits, v.group_size);
-    options.calibration = calibration;
-    options.overwrite = true;
-    quantize(options, reporter);
-    rows.push_back({v.name, dir, {}});
+  for (const std::string& dir : quantize_each(o.dir, recipes, calibration, o.output, reporter)) {
+    rows.push_back({kVariants[rows.size() - 1].title, dir, {}});
   }
   return rows;
 }
@@ -153,7 +148,7 @@ void add_demo(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
   command->footer("Example:\n  tessera demo models/demo-llama");
   command->add_option("model", o->dir, "Folder of a small float checkpoint")->required();
-  command->add_option("-o,--output", o->output, "Folder for the quantized models; they are replaced")
+  command->add_option("-o,--output", o->output, "Folder for the quantized models; finished ones are kept")
       ->capture_default_str();
   command->add_option("--calib", o->calibration.source, "Calibration text, or 'self'")->capture_default_str();
   command->add_option("-t,--text", o->text.file,

@@ -31,7 +31,7 @@ struct Options {
 };
 
 Recipe recipe_of(const Options& o) {
-  const Recipe recipe = o.recipe_file.empty() ? find_method(o.method).recipe : Recipe::load(o.recipe_file);
+  const Recipe recipe = o.recipe_file.empty() ? method_recipe(o.method) : Recipe::load(o.recipe_file);
   if (o.bits == 0 && o.group_size == 0) return recipe;
   return recipe.with_weight(o.bits ? o.bits : recipe.scheme.weight.bits, o.group_size);
 }
@@ -75,17 +75,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
   command->add_option(
       "-g,--group-size", o->group_size,
       "Inputs that share a weight scale: 128, 64 or 32 (default: one scale an output channel)");
-  command
-      ->add_option("--calib", o->calibration.source,
-                   "Calibration text, or 'self' to sample it from the model")
-      ->capture_default_str();
-  command->add_option("--windows", o->calibration.windows, "Calibration windows")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  command
-      ->add_option("--tokens", o->calibration.tokens, "Tokens a window (default: the context, at most 2048)")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--seed", o->calibration.seed, "Seed of the windows")->capture_default_str();
+  o->calibration.add_to(*command);
   command->add_option("--eval", o->eval_file, "Then measure the perplexity of both models on this text");
   command->add_option("--device", o->device, "Where libtorch calibrates: cpu, cuda, cuda:1")
       ->capture_default_str();

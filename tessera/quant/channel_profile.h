@@ -7,8 +7,8 @@
 
 namespace tessera {
 
-/// Runs a few windows of x [windows, tokens, hidden] through the block. Returns {"qkv": [...], ...}: for every
-/// site the largest magnitude in each of at most 256 bands of neighbouring channels, four digits.
+/// Runs a few windows of x [windows, tokens, hidden] through the block. Returns {"qkv": [...], ...}: for
+/// every site the largest magnitude in each of at most 256 bands of neighbouring channels, four digits.
 nlohmann::json channel_profile(const ModelSpec& spec, const Block& block, const at::Tensor& x);
 
 }  // namespace tessera

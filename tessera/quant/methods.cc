@@ -1,6 +1,8 @@
 // The built-in methods.
 #include <fmt/ranges.h>
 
+#include <regex>
+
 #include "tessera/base/error.h"
 #include "tessera/quant/recipe.h"
 
@@ -34,7 +36,18 @@ const Method& find_method(const std::string& name) {
     if (m.name == name) return m;
     names.push_back(m.name);
   }
-  throw Error("method '{}' is not known (known: {})", name, fmt::join(names, ", "));
+  throw Error("method '{}' is not known (known: {}; a -g128 behind it asks for groups)", name,
+              fmt::join(names, ", "));
+}
+
+Recipe method_recipe(const std::string& name) {
+  static const std::regex kGrouped("(.+)-g([0-9]{1,4})");
+  std::smatch match;
+  if (!std::regex_match(name, match, kGrouped)) return find_method(name).recipe;
+  const Recipe plain = find_method(match[1]).recipe;
+  Recipe recipe = plain.with_weight(plain.scheme.weight.bits, std::stoll(match[2]));
+  recipe.name = name;
+  return recipe;
 }
 
 }  // namespace tessera

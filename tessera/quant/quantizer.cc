@@ -51,6 +51,15 @@ std::string hash_windows(const CalibrationSet& calibration) {
   return hash.hex();
 }
 
+/// What the result depends on.
+Fingerprint fingerprint_of(const QuantizeOptions& options, const Checkpoint& checkpoint) {
+  return {{"recipe", options.recipe.to_json().dump()},
+          {"calibration", hash_windows(options.calibration)},
+          {"model", hash_model(checkpoint)},
+          {"program version", TESSERA_VERSION},
+          {"device", parse_device(options.device).is_cpu() ? "cpu" : "cuda"}};
+}
+
 std::vector<std::unique_ptr<Pass>> make_passes(const Recipe& recipe) {
   std::vector<std::unique_ptr<Pass>> passes;
   for (const json& step : recipe.passes) passes.push_back(make_pass(step));
@@ -64,7 +73,6 @@ class Run {
   void execute();
 
  private:
-  Fingerprint fingerprint() const;
   uint64_t disk_bytes() const;
   Journal open_journal();
   void discard_unfinished(int64_t finished_blocks);
@@ -95,6 +103,7 @@ class Run {
   std::vector<std::unique_ptr<Pass>> passes_;
   CheckpointWriter writer_;
   MemoryPlan memory_;
+  Fingerprint fingerprint_;
   Streams streams_;  ///< inputs of the next block
 };
 
@@ -113,14 +122,7 @@ Run::Run(const QuantizeOptions& options, Reporter& reporter)
   memory_ = plan_memory(spec_, checkpoint_, passes_, windows(), tokens());
   reporter.note(memory_.to_string());
   if (device_.is_cpu()) check_memory(memory_);
-}
-
-Fingerprint Run::fingerprint() const {
-  return {{"recipe", options_.recipe.to_json().dump()},
-          {"calibration", hash_windows(options_.calibration)},
-          {"model", hash_model(checkpoint_)},
-          {"program version", TESSERA_VERSION},
-          {"device", device_.is_cpu() ? "cpu" : "cuda"}};
+  fingerprint_ = fingerprint_of(options, checkpoint_);
 }
 
 /// An upper bound: the result is smaller than the source unless embedding and lm_head turn into F32, and the
@@ -154,7 +156,7 @@ void Run::execute() {
 
 Journal Run::open_journal() {
   if (writer_.has_partial() && options_.resume) {
-    Journal journal = Journal::resume(writer_.partial(), fingerprint());
+    Journal journal = Journal::resume(writer_.partial(), fingerprint_);
     discard_unfinished(journal.finished_blocks());
     reporter_.note(fmt::format("resuming after {} of {} blocks", journal.finished_blocks(), spec_.n_layers));
     return journal;
@@ -164,9 +166,8 @@ Journal Run::open_journal() {
                 writer_.partial().string());
   }
   if (options_.resume) reporter_.note("nothing to resume, starting with the first block");
-  const Fingerprint parts = fingerprint();
   writer_.start(disk_bytes());
-  return Journal::start(writer_.partial(), parts);
+  return Journal::start(writer_.partial(), fingerprint_);
 }
 
 void Run::discard_unfinished(int64_t finished_blocks) {
@@ -263,7 +264,7 @@ void Run::write_report(const Journal& journal) {
                        {"libtorch", TORCH_VERSION},
                        {"cpu", cpu_info().model},
                        {"calibration", options_.calibration.manifest},
-                       {"calibration_sha256", hash_windows(options_.calibration)},
+                       {"fingerprint", fingerprint_},
                        {"seconds", seconds},
                        {"predicted_peak_bytes", memory_.peak()},
                        {"peak_bytes", peak_memory()},
@@ -292,6 +293,14 @@ json Run::quantization_config() const {
 }
 
 }  // namespace
+
+bool is_up_to_date(const QuantizeOptions& options) {
+  const fs::path report = options.output_dir / "report.json";
+  if (!fs::exists(report)) return false;
+  const json found = json::parse(read_file(report), nullptr, /*allow_exceptions=*/false);
+  return found.is_object() &&
+         found.value("fingerprint", json()) == fingerprint_of(options, Checkpoint(options.model_dir));
+}
 
 void quantize(const QuantizeOptions& options, Reporter& reporter) {
   limit_heap_blocks();

@@ -20,6 +20,9 @@ struct QuantizeOptions {
   bool overwrite = false;      ///< replace an existing output folder, and an interrupted run unless resumed
 };
 
+/// Whether output_dir already holds what quantize() makes of this model, recipe and calibration.
+bool is_up_to_date(const QuantizeOptions& options);
+
 /// Quantizes. The output folder appears when everything is written; until then finished blocks stand in
 /// OUT.partial, with a journal, so that a run that was killed at any moment can be resumed to the same bytes.
 /// Everything that can be checked is checked before the first block. Progress and remarks (among them the

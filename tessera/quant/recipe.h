@@ -58,5 +58,7 @@ struct Method {
 const std::vector<Method>& methods();
 /// Throws Error listing the known names.
 const Method& find_method(const std::string& name);
+/// A method's recipe. "NAME-gG", such as "qqq-g128", is the method with groups of G inputs; it is named so.
+Recipe method_recipe(const std::string& name);
 
 }  // namespace tessera

@@ -127,5 +127,17 @@ TEST(Methods, AreValidRecipes) {
   EXPECT_ERROR(find_method("qqqq"), "known: rtn, qqq, qqq-rotation");
 }
 
+TEST(Recipe, MethodNamesTakeAGroupSize) {
+  const Recipe recipe = method_recipe("qqq-g64");
+  EXPECT_EQ(recipe.name, "qqq-g64");
+  EXPECT_EQ(recipe.scheme.weight.group_size, 64);
+  EXPECT_EQ(recipe.scheme.weight.bits, 4);
+  EXPECT_EQ(recipe.passes, find_method("qqq").recipe.passes);
+  EXPECT_EQ(method_recipe("qqq-rotation").name, "qqq-rotation");
+  EXPECT_THROW(method_recipe("qqq-g63"), Error);
+  EXPECT_THROW(method_recipe("qqq-g"), Error);
+  EXPECT_THROW(method_recipe("unknown-g128"), Error);
+}
+
 }  // namespace
 }  // namespace tessera
