@@ -12,7 +12,7 @@ tessera=build/release/tessera/cli/tessera
 mkdir -p "$work"
 
 # name and quantize options of each row; rounding to nearest learns nothing from its calibration windows
-few="--windows 8 --tokens 512" many="--windows 128 --tokens 512"
+few="--windows 8 --tokens 512" many="--windows 64 --tokens 512"
 formats=(
   "w8a8-rtn --method rtn --bits 8 $few"
   "w4a8-rtn-pc --method rtn $few"
