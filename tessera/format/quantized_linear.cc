@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
 
 #include "tessera/base/error.h"
 
@@ -22,6 +24,27 @@ std::string_view name_of(WeightFormat format) {
   return "";
 }
 
+int weight_bits(WeightFormat format) {
+  return format == WeightFormat::kInt8 ? 8 : 4;
+}
+
+std::string describe(const QuantizedLinear& l) {
+  std::string text = fmt::format("w{}a{}", weight_bits(l.weight_format), l.activation.bits);
+  if (!l.activation.symmetric) text += " asymmetric";
+  if (!l.activation.per_token) text += " static";
+  text += l.groups() > 1 ? fmt::format(" g{}", l.group_size) : " per-channel";
+  if (!l.input_index.empty()) text += ", mapped";
+  if (!l.outlier_index.empty()) text += fmt::format(", {} f16 outliers", l.outlier_index.size());
+  return text;
+}
+
+int64_t max_integer_k(const ActivationFormat& format) {
+  constexpr int64_t kLargestWeight = 128;
+  const int64_t largest_code = format.symmetric ? int64_t{1} << (format.bits - 1)  // -128 is a legal operand
+                                                : (int64_t{1} << format.bits) - 1;
+  return std::numeric_limits<int32_t>::max() / (kLargestWeight * std::max<int64_t>(largest_code, 128));
+}
+
 json to_json(const ActivationFormat& format) {
   return {{"bits", format.bits},
           {"symmetric", format.symmetric},
@@ -36,7 +59,7 @@ ActivationFormat activation_format_from_json(const json& value, const std::strin
   ActivationFormat format;
   for (const auto& [key, v] : value.items()) {
     if (key == "bits") {
-      if (!v.is_number_integer() || (v != 8 && v != 4)) throw bad("bits must be 8 or 4");
+      if (!v.is_number_integer() || !((v >= 4 && v <= 8) || v == 16)) throw bad("bits must be 4 to 8, or 16");
       format.bits = v.get<int>();
     } else if (key == "symmetric") {
       if (!v.is_boolean()) throw bad("symmetric must be true or false");
@@ -49,6 +72,7 @@ ActivationFormat activation_format_from_json(const json& value, const std::strin
     }
   }
   if (!format.per_token && !format.symmetric) throw bad("a static scale is symmetric");
+  if (format.weight_only() && format != ActivationFormat{.bits = 16}) throw bad("16 bits are not quantized");
   return format;
 }
 
@@ -69,7 +93,8 @@ auto fields(Linear& l) {
                                                 {"outlier_weight", &l.outlier_weight},
                                                 {"input_index", &l.input_index},
                                                 {"input_gain", &l.input_gain},
-                                                {"input_offset", &l.input_offset}};
+                                                {"input_offset", &l.input_offset},
+                                                {"input_repeat", &l.input_repeat}};
 }
 
 void expect(const Tensor& tensor, DType dtype, const Shape& shape, const std::string& where,
@@ -103,13 +128,14 @@ void validate_groups(const QuantizedLinear& l, const std::string& where) {
   const auto scale = l.group_scale.as<int8_t>();
   const auto zero = l.group_zero.as<uint8_t>();
   const auto codes = l.qweight.as<uint8_t>();
-  const size_t bytes_per_group = static_cast<size_t>(l.group_size) / 2;
   for (size_t g = 0; g < scale.size(); ++g) {
     const int z = zero.empty() ? 8 : zero[g];
     int lo = 15, hi = 0;
-    for (uint8_t byte : codes.subspan(g * bytes_per_group, bytes_per_group)) {
-      lo = std::min({lo, byte & 15, byte >> 4});
-      hi = std::max({hi, byte & 15, byte >> 4});
+    const int64_t begin = static_cast<int64_t>(g) * l.group_size;
+    for (int64_t i = begin; i < begin + l.group_size; ++i) {
+      const int u = unpack_nibble(codes[static_cast<size_t>(i / 2)], i);
+      lo = std::min(lo, u);
+      hi = std::max(hi, u);
     }
     if (scale[g] < 1 || z > 15 || scale[g] * (lo - z) < -128 || scale[g] * (hi - z) > 127) {
       throw Error("{}: group {} (scale {}, zero point {}) leaves the int8 range; the file is damaged", where,
@@ -118,19 +144,76 @@ void validate_groups(const QuantizedLinear& l, const std::string& where) {
   }
 }
 
-/// Input map and outliers. K_in is not known here, so only signs, order and sizes are checked.
-void validate_input(const QuantizedLinear& l, const std::string& where) {
-  if (!l.outlier_index.empty()) {
-    const int64_t f = l.outlier_index.size();
-    expect(l.outlier_index, DType::kI32, {f}, where, "outlier_index");
-    expect(l.outlier_weight, DType::kF16, {l.n, f}, where, "outlier_weight");
-    const auto index = l.outlier_index.as<int32_t>();
-    for (size_t i = 0; i < index.size(); ++i) {
-      if (index[i] < 0 || (i > 0 && index[i] <= index[i - 1]))
-        throw Error("{}: outlier_index is not ascending", where);
+void validate_weights(const QuantizedLinear& l, const std::string& where) {
+  if (l.weight_format == WeightFormat::kInt8) {
+    expect(l.qweight, DType::kI8, {l.n, l.k}, where, "qweight");
+  } else {
+    if (l.k % 2 != 0) throw Error("{}: K = {} is odd, 4-bit codes come in pairs", where, l.k);
+    expect(l.qweight, DType::kU8, {l.n, l.k / 2}, where, "qweight");
+  }
+  expect(l.scale, DType::kF32, {l.n}, where, "scale");
+  expect_finite(l.scale, where, "scale");
+  expect_if_present(l.bias, DType::kF32, {l.n}, where, "bias");
+  expect_finite(l.bias, where, "bias");
+  if (l.weight_format == WeightFormat::kUint4Grouped) validate_groups(l, where);
+}
+
+/// The codes' scale, zero point and range.
+void validate_activation(const QuantizedLinear& l, const std::string& where) {
+  if (l.activation.weight_only()) {
+    if (!l.input_repeat.empty()) throw Error("{}: input_repeat belongs to integer codes", where);
+    return;
+  }
+  if (l.k > max_integer_k(l.activation)) {
+    throw Error("{}: K = {} could overflow 32-bit sums; at most {} is possible with these activations", where,
+                l.k, max_integer_k(l.activation));
+  }
+  if (l.has_zero_point()) {
+    expect(l.row_sum, DType::kI32, {l.n}, where, "row_sum");
+    for (int64_t sum : l.row_sum.as<int32_t>()) {
+      if (std::abs(sum) > 128 * l.k) throw Error("{}: row_sum {} is no sum of {} weights", where, sum, l.k);
     }
   }
-  if (l.input_index.empty()) return;
+  if (!l.activation.per_token) {
+    expect(l.input_scale, DType::kF32, {1}, where, "input_scale");
+    expect_finite(l.input_scale, where, "input_scale");
+    if (!(l.input_scale.as<float>()[0] > 0)) throw Error("{}: input_scale is not positive", where);
+  }
+  if (l.input_repeat.empty()) return;
+  expect(l.input_repeat, DType::kU8, {l.k}, where, "input_repeat");
+  const int largest_code =
+      l.activation.symmetric ? (1 << (l.activation.bits - 1)) - 1 : (1 << l.activation.bits) - 1;
+  for (int repeat : l.input_repeat.as<uint8_t>()) {
+    if (repeat < 1 || repeat * largest_code > 127) {
+      throw Error("{}: {} equal channels of {}-bit codes do not fit an int8 operand", where, repeat,
+                  l.activation.bits);
+    }
+  }
+}
+
+void validate_outliers(const QuantizedLinear& l, const std::string& where) {
+  if (l.outlier_index.empty()) return;
+  const int64_t f = l.outlier_index.size();
+  expect(l.outlier_index, DType::kI32, {f}, where, "outlier_index");
+  expect(l.outlier_weight, DType::kF16, {l.n, f}, where, "outlier_weight");
+  const auto index = l.outlier_index.as<int32_t>();
+  for (size_t i = 0; i < index.size(); ++i) {
+    if (index[i] < 0 || (i > 0 && index[i] <= index[i - 1]))
+      throw Error("{}: outlier_index is not ascending", where);
+  }
+  for (Half weight : l.outlier_weight.as<Half>()) {
+    if (!std::isfinite(to_float(weight))) {
+      throw Error("{}: outlier_weight holds a value that is not finite", where);
+    }
+  }
+}
+
+/// k_in() is not known here, so only order and sizes are checked.
+void validate_map(const QuantizedLinear& l, const std::string& where) {
+  if (l.input_index.empty()) {
+    if (!l.input_gain.empty() || !l.input_offset.empty()) throw Error("{}: input_index is missing", where);
+    return;
+  }
   const int64_t nnz = l.input_index.size();
   expect(l.input_index, DType::kI32, {nnz}, where, "input_index");
   expect_if_present(l.input_gain, DType::kF32, {nnz}, where, "input_gain");
@@ -144,6 +227,10 @@ void validate_input(const QuantizedLinear& l, const std::string& where) {
   bool ordered = offset.front() == 0 && offset.back() == nnz;
   for (size_t i = 1; i < offset.size(); ++i) ordered = ordered && offset[i] >= offset[i - 1];
   if (!ordered) throw Error("{}: input_offset does not ascend from 0 to {}", where, nnz);
+}
+
+bool same_bytes(const Tensor& a, const Tensor& b) {
+  return a.bytes() == b.bytes() && (a.empty() || std::memcmp(a.data(), b.data(), a.bytes()) == 0);
 }
 
 }  // namespace
@@ -178,23 +265,17 @@ QuantizedLinear QuantizedLinear::clone() const {
 }
 
 void QuantizedLinear::validate(const std::string& where) const {
-  if (weight_format == WeightFormat::kInt8) {
-    expect(qweight, DType::kI8, {n, k}, where, "qweight");
-  } else {
-    if (k % 2 != 0) throw Error("{}: K = {} is odd, 4-bit codes come in pairs", where, k);
-    expect(qweight, DType::kU8, {n, k / 2}, where, "qweight");
-  }
-  expect(scale, DType::kF32, {n}, where, "scale");
-  expect_finite(scale, where, "scale");
-  expect_if_present(bias, DType::kF32, {n}, where, "bias");
-  expect_finite(bias, where, "bias");
-  if (weight_format == WeightFormat::kUint4Grouped) validate_groups(*this, where);
-  if (!activation.symmetric) expect(row_sum, DType::kI32, {n}, where, "row_sum");
-  if (!activation.per_token) {
-    expect(input_scale, DType::kF32, {1}, where, "input_scale");
-    if (!(input_scale.as<float>()[0] > 0)) throw Error("{}: input_scale is not positive", where);
-  }
-  validate_input(*this, where);
+  validate_weights(*this, where);
+  validate_activation(*this, where);
+  validate_outliers(*this, where);
+  validate_map(*this, where);
+}
+
+bool same_input(const QuantizedLinear& a, const QuantizedLinear& b) {
+  return a.k == b.k && a.activation == b.activation && same_bytes(a.input_scale, b.input_scale) &&
+         same_bytes(a.outlier_index, b.outlier_index) && same_bytes(a.input_index, b.input_index) &&
+         same_bytes(a.input_gain, b.input_gain) && same_bytes(a.input_offset, b.input_offset) &&
+         same_bytes(a.input_repeat, b.input_repeat);
 }
 
 bool is_quantized(const Checkpoint& checkpoint, const std::string& prefix) {

@@ -1,12 +1,15 @@
 // QuantizedLinear: the one integer linear layer that every method ends in, and its form on disk.
 //
-// For a token x (row of K_in floats) and N outputs:
+// For a token x (row of k_in() floats) and N outputs:
 //
-//   x'      = input map of x                           often the identity; K columns
-//   q, s, z = quantize_token(x')                       int8 codes (8- or 4-bit range), float scale, integer
-//   zero point w8      = expand(qweight)                          int8 [N, K], see WeightFormat acc[n]  =
-//   sum_k q[k] * w8[n, k]                    int32, exact in any order y[n]    = (float(acc[n] - z *
-//   row_sum[n]) * scale[n]) * s  +  sum_f x[outlier f] * outlier_weight[n, f]  +  bias[n]
+//   x'      = input map of x             K columns: x without outliers, or a sparse gather (see input_index)
+//   q, s, z = quantize_token(x')         int8 codes in the range of 4 to 8 bits, float scale, zero point
+//   w8      = expand(qweight)            int8 [N, K], see WeightFormat
+//   acc[n]  = sum_k q[k] * w8[n, k]      int32, exact in any order
+//   y[n]    = (float(acc[n] - z * row_sum[n]) * scale[n]) * s
+//             + sum_f x[outlier f] * outlier_weight[n, f]  +  bias[n]
+//
+// Weight-only layers (16 activation bits) skip the codes: acc[n] = sum_k x'[k] * w8[n, k] in floats, s = 1.
 //
 // A method is data in this struct, not a code path. The arithmetic is defined in reference.h.
 #pragma once
@@ -23,10 +26,10 @@ namespace tessera {
 
 /// How weight codes become the int8 operand w8 of the product.
 enum class WeightFormat : uint8_t {
-  kInt8,         ///< w8 = q, q in [-127, 127]
+  kInt8,         ///< w8 = q, q in [-128, 127]; also the container of 5- to 7-bit weights
   kInt4,         ///< w8 = q, q in [-8, 7], two's complement nibble; one scale a row (QQQ per channel)
   kUint4Grouped  ///< w8 = group_scale * (u - group_zero), u in [0, 15]; |w8| <= 128 (QQQ g128 with integer
-                 ///< scales, DGQ)
+                 ///< scales, DGQ; one group a row of scale 1 is a row's 4-bit zero point, QLLM)
 };
 
 /// "int8", "int4", "uint4-grouped"
@@ -34,10 +37,11 @@ std::string_view name_of(WeightFormat format);
 
 /// How a linear layer's input is quantized.
 struct ActivationFormat {
-  int bits = 8;           ///< 8 or 4
+  int bits = 8;           ///< 4 to 8, or 16: the input stays in floats (weight-only quantization)
   bool symmetric = true;  ///< symmetric: codes -(2^(b-1) - 1) .. 2^(b-1) - 1 and zero point 0
   bool per_token = true;  ///< false: one static scale, QuantizedLinear::input_scale
 
+  bool weight_only() const { return bits == 16; }
   friend bool operator==(const ActivationFormat&, const ActivationFormat&) = default;
 };
 
@@ -59,22 +63,30 @@ struct QuantizedLinear {
   Tensor scale;        ///< F32 [N]: real weight = scale[n] * w8[n, k]
   Tensor group_scale;  ///< I8 [N, K/group_size], values 1..127 (kUint4Grouped)
   Tensor group_zero;   ///< U8 [N, K/group_size], values 0..15; empty: 8 everywhere
-  Tensor row_sum;      ///< I32 [N]: sum_k w8[n, k]; present when the activation is asymmetric
+  Tensor row_sum;      ///< I32 [N]: sum_k w8[n, k]; present when codes have a zero point
   Tensor bias;         ///< F32 [N], optional
   Tensor input_scale;  ///< F32 [1]: the static activation scale, when !activation.per_token
 
   Tensor outlier_index;   ///< I32 [F]: inputs that bypass quantization, ascending (QUIK)
   Tensor outlier_weight;  ///< F16 [N, F]
-  /// Sparse input map (QLLM reassembly, QUIK permutation): x'[c] = sum over i in [map_offset[c],
-  /// map_offset[c+1]) of input_gain[i] * x[input_index[i]]. All three empty: identity, or dropping the
-  /// outliers where there are some.
+  /// Sparse input map (QLLM reassembly, QUIK permutation): x'[c] = sum over i in [input_offset[c],
+  /// input_offset[c + 1]) of input_gain[i] * x[input_index[i]], added in this order. Disassembly names a
+  /// channel T times with gain 1/T, assembly several sources of one column, each with gain 1 / group size.
+  /// All three empty: identity, or dropping the outliers where there are some. With a map the outliers are
+  /// still columns of x. A map that ignores the last inputs names the last one with gain 0, see k_in().
   Tensor input_index;   ///< I32 [nnz]
   Tensor input_gain;    ///< F32 [nnz]; empty: 1
   Tensor input_offset;  ///< I32 [K + 1]; empty: one source a column (nnz = K)
+  /// U8 [K], 1..127, or empty (1): column c stands for that many equal channels, so its code becomes
+  /// input_repeat[c] * (code - zero point), and the token's zero point 0 (QLLM, virtual disassembly on int8
+  /// operands). The largest |code - zero point| times the largest repeat stays within 127.
+  Tensor input_repeat;
 
   int64_t groups() const { return group_size > 0 ? k / group_size : 0; }
   /// True when x' = x: no map and no outliers.
   bool plain_input() const { return input_index.empty() && outlier_index.empty(); }
+  /// True when the codes that reach the product have a zero point, so that row_sum is needed.
+  bool has_zero_point() const { return !activation.symmetric && input_repeat.empty(); }
   /// Width of the float input x: K and the outliers, or one past the last input that map and outliers read.
   int64_t k_in() const;
   /// Bytes of all tensors.
@@ -82,11 +94,21 @@ struct QuantizedLinear {
   /// A deep copy.
   QuantizedLinear clone() const;
 
-  /// Throws Error ("WHERE: ...") when shapes, dtypes or value ranges do not fit together, among them a group
-  /// scale that drives some |w8| beyond 127 (128 for codes -8 x 16), an index outside the input, or scales
-  /// that are not finite.
+  /// Throws Error ("WHERE: ...") when shapes, dtypes or value ranges do not fit together: a group scale that
+  /// drives some w8 out of int8, K so large that sums could overflow, a map out of order, numbers that are
+  /// not finite. Only load_quantized_linear knows whether indexes are within the input.
   void validate(const std::string& where) const;
 };
+
+/// What it computes with, in short: "w4a8 per-channel", "w4a8 g128", "w4a4 asymmetric per-channel, mapped,
+/// 256 f16 outliers", "w8a8 static per-channel". Weight bits are those of the container.
+std::string describe(const QuantizedLinear& linear);
+/// Bits of a stored weight code: 4 or 8.
+int weight_bits(WeightFormat format);
+/// Largest K for which no sum of `format`'s products, with or without its zero point, reaches 2^31.
+int64_t max_integer_k(const ActivationFormat& format);
+/// True when an input prepared for `a` serves `b`: the same map, outliers and codes.
+bool same_input(const QuantizedLinear& a, const QuantizedLinear& b);
 
 /// True when the checkpoint holds PREFIX.qweight, i.e. this linear is quantized.
 bool is_quantized(const Checkpoint& checkpoint, const std::string& prefix);

@@ -127,7 +127,7 @@ TEST(QuantizeSymmetric, ErrorIsAtMostHalfAStepAndCodesAreStable) {
 }
 
 TEST(QuantizeAsymmetric, CoversTheRangeAndKeepsZero) {
-  for (int bits : {4, 8}) {
+  for (int bits : {4, 5, 6, 7, 8}) {
     for (unsigned seed = 0; seed < 50; ++seed) {
       std::vector<float> x = random_floats(129, seed);
       if (seed % 3 == 1) std::ranges::for_each(x, [](float& v) { v = std::fabs(v); });
@@ -139,7 +139,7 @@ TEST(QuantizeAsymmetric, CoversTheRangeAndKeepsZero) {
       for (size_t i = 0; i < x.size(); ++i) {
         ASSERT_GE(codes[i], -(1 << (bits - 1)));
         ASSERT_LT(codes[i], 1 << (bits - 1));
-        ASSERT_LE(std::fabs(t.scale * static_cast<float>(codes[i] - t.zero_point) - x[i]), t.scale * 1.0001f);
+        ASSERT_LE(std::fabs(t.scale * static_cast<float>(codes[i] - t.zero_point) - x[i]), t.scale * 0.5001f);
       }
     }
   }
@@ -192,7 +192,7 @@ TEST(Reference, AsymmetricIdentityAndOutliersAndMap) {
   l.validate("test");
   const std::vector<float> x{0.1f, -0.7f, 30.0f, 0.4f, 0.9f, -20.0f, 0.3f, 0.2f};
   std::vector<float> mapped(6), y(4);
-  map_input(l, x, mapped);
+  map_input(InputMap(l), x, mapped);
   EXPECT_EQ(mapped, (std::vector<float>{0.1f, -0.7f, 0.4f, 0.9f, 0.3f, 0.2f}));
   std::vector<int8_t> codes(6);
   const TokenScale t = quantize_asymmetric(mapped, 4, codes);
@@ -215,7 +215,7 @@ TEST(Reference, AsymmetricIdentityAndOutliersAndMap) {
   mapped_linear.input_offset = Tensor::from<int32_t>(offset, {3});
   mapped_linear.validate("test");
   std::vector<float> two(2);
-  map_input(mapped_linear, std::vector<float>{1, 3, 9, 5}, two);
+  map_input(InputMap(mapped_linear), std::vector<float>{1, 3, 9, 5}, two);
   EXPECT_EQ(two, (std::vector<float>{10.0f, 2.0f}));
 }
 
@@ -238,10 +238,75 @@ TEST(Validate, RefusesDamage) {
   refuses("wrong shape", [](QuantizedLinear& l) { l.qweight = Tensor(DType::kU8, {4, 16}); });
   refuses("asymmetric without row sums", [](QuantizedLinear& l) { l.activation.symmetric = false; });
   refuses("static without scale", [](QuantizedLinear& l) { l.activation.per_token = false; });
+  refuses("row sum beyond any weights", [](QuantizedLinear& l) {
+    l.activation.symmetric = false;
+    l.row_sum = Tensor(DType::kI32, {4});
+    l.row_sum.as<int32_t>()[2] = std::numeric_limits<int32_t>::min();
+  });
+  refuses("static scale infinite", [](QuantizedLinear& l) {
+    l.activation.per_token = false;
+    l.input_scale = Tensor::from<float>(std::vector<float>{INFINITY}, {1});
+  });
+  refuses("gain without index", [](QuantizedLinear& l) { l.input_gain = Tensor(DType::kF32, {64}); });
+  refuses("repeat of 0", [](QuantizedLinear& l) {
+    l.activation.bits = 4;
+    l.input_repeat = Tensor(DType::kU8, {64});
+  });
+  refuses("repeat beyond int8", [](QuantizedLinear& l) {
+    l.activation = {.bits = 4, .symmetric = false};
+    l.input_repeat = Tensor::from<uint8_t>(std::vector<uint8_t>(64, 9), {64});
+  });
+  refuses("repeat of floats", [](QuantizedLinear& l) {
+    l.activation = {.bits = 16};
+    l.input_repeat = Tensor::from<uint8_t>(std::vector<uint8_t>(64, 1), {64});
+  });
+  refuses("outlier weight NaN", [](QuantizedLinear& l) {
+    l.outlier_index = Tensor::from<int32_t>(std::vector<int32_t>{3}, {1});
+    l.outlier_weight = Tensor(DType::kF16, {4, 1});
+    l.outlier_weight.as<Half>()[1] = to_half(INFINITY);
+  });
   refuses("map offsets", [](QuantizedLinear& l) {
     l.input_index = Tensor(DType::kI32, {64});
     l.input_offset = Tensor(DType::kI32, {65});
   });
+}
+
+TEST(Validate, ChecksGroupsOfOddSizes) {
+  QuantizedLinear l = random_linear(WeightFormat::kUint4Grouped, 2, 30, 3, 1);
+  EXPECT_NO_THROW(l.validate("ok"));
+  l.group_scale.as<int8_t>().back() = 100;  // the last group lies beyond 10 groups of 1 byte
+  l.qweight.as<uint8_t>().back() = 0xff;
+  EXPECT_THROW(l.validate("damaged"), Error);
+}
+
+TEST(Validate, RefusesRowsWhoseSumsCouldOverflow) {
+  for (bool symmetric : {true, false}) {
+    const ActivationFormat format{.bits = 8, .symmetric = symmetric};
+    const int64_t largest = max_integer_k(format);
+    EXPECT_GE(largest, 59392) << "the widest layer of Falcon-180B";
+    QuantizedLinear l = random_linear(WeightFormat::kInt8, 1, largest, 0, 1);
+    l.activation = format;
+    l.row_sum = Tensor(DType::kI32, {1});
+    EXPECT_NO_THROW(l.validate("ok"));
+    l.k = largest + 1;
+    l.qweight = Tensor(DType::kI8, {1, l.k});
+    EXPECT_THROW(l.validate("too wide"), Error);
+    l.activation = {.bits = 16};
+    EXPECT_NO_THROW(l.validate("floats do not overflow"));
+  }
+}
+
+TEST(Describe, NamesWhatMatters) {
+  QuantizedLinear l = random_linear(WeightFormat::kUint4Grouped, 4, 64, 32, 1);
+  EXPECT_EQ(describe(l), "w4a8 g32");
+  l = random_linear(WeightFormat::kInt4, 4, 64, 0, 1);
+  l.activation = {.bits = 4, .symmetric = false};
+  l.outlier_index = Tensor(DType::kI32, {2});
+  EXPECT_EQ(describe(l), "w4a4 asymmetric per-channel, 2 f16 outliers");
+  l = random_linear(WeightFormat::kInt8, 4, 64, 0, 1);
+  l.activation.per_token = false;
+  l.input_index = Tensor(DType::kI32, {64});
+  EXPECT_EQ(describe(l), "w8a8 static per-channel, mapped");
 }
 
 TEST(Disk, RoundTrip) {
@@ -266,7 +331,13 @@ TEST(ActivationFormat, JsonRoundTripAndRefusals) {
   using nlohmann::json;
   const ActivationFormat format{.bits = 4, .symmetric = false, .per_token = true};
   EXPECT_EQ(activation_format_from_json(to_json(format), "x"), format);
-  EXPECT_THROW(activation_format_from_json(json::parse(R"({"bits": 5})"), "x"), Error);
+  EXPECT_EQ(activation_format_from_json(json::parse(R"({"bits": 6})"), "x").bits, 6);
+  EXPECT_TRUE(activation_format_from_json(json::parse(R"({"bits": 16})"), "x").weight_only());
+  for (const char* bits : {"3", "9", "15", "17", "-8", "8.0", "true"}) {
+    EXPECT_THROW(activation_format_from_json(json::parse(fmt::format(R"({{"bits": {}}})", bits)), "x"),
+                 Error);
+  }
+  EXPECT_THROW(activation_format_from_json(json::parse(R"({"bits": 16, "scale": "static"})"), "x"), Error);
   EXPECT_THROW(activation_format_from_json(json::parse(R"({"bit": 8})"), "x"), Error);
   EXPECT_THROW(activation_format_from_json(json::parse(R"({"scale": "tensor"})"), "x"), Error);
   EXPECT_THROW(activation_format_from_json(json::parse(R"({"scale": "static", "symmetric": false})"), "x"),

@@ -18,6 +18,13 @@ bool all_finite(std::span<const float> x) {
   return std::all_of(x.begin(), x.end(), [](float v) { return std::isfinite(v); });
 }
 
+/// sum_k x[k] * w8[k] in double, rounded once.
+float float_dot(std::span<const float> x, std::span<const int8_t> w8) {
+  double sum = 0;
+  for (size_t k = 0; k < x.size(); ++k) sum += double{x[k]} * w8[k];
+  return static_cast<float>(sum);
+}
+
 TokenScale not_finite(std::span<int8_t> codes) {
   std::fill(codes.begin(), codes.end(), int8_t{0});
   return {std::numeric_limits<float>::quiet_NaN(), 0};
@@ -69,34 +76,26 @@ TokenScale quantize_static(std::span<const float> x, int bits, float scale, std:
 
 TokenScale quantize_token(const QuantizedLinear& linear, std::span<const float> x, std::span<int8_t> codes) {
   const ActivationFormat& format = linear.activation;
-  if (!format.per_token) return quantize_static(x, format.bits, linear.input_scale.as<float>()[0], codes);
-  return format.symmetric ? quantize_symmetric(x, format.bits, codes)
-                          : quantize_asymmetric(x, format.bits, codes);
+  assert(!format.weight_only());
+  TokenScale token = !format.per_token
+                         ? quantize_static(x, format.bits, linear.input_scale.as<float>()[0], codes)
+                     : format.symmetric ? quantize_symmetric(x, format.bits, codes)
+                                        : quantize_asymmetric(x, format.bits, codes);
+  const auto repeat = linear.input_repeat.as<uint8_t>();
+  if (repeat.empty()) return token;
+  for (size_t k = 0; k < codes.size(); ++k) {
+    codes[k] = static_cast<int8_t>(repeat[k] * (codes[k] - token.zero_point));
+  }
+  return {token.scale, 0};
 }
 
-void map_input(const QuantizedLinear& linear, std::span<const float> x, std::span<float> mapped) {
-  if (!linear.input_index.empty()) {
-    const auto index = linear.input_index.as<int32_t>();
-    const auto gain = linear.input_gain.as<float>();
-    const auto offset = linear.input_offset.as<int32_t>();
-    for (size_t c = 0; c < mapped.size(); ++c) {
-      const size_t begin = offset.empty() ? c : static_cast<size_t>(offset[c]);
-      const size_t end = offset.empty() ? c + 1 : static_cast<size_t>(offset[c + 1]);
-      float sum = 0;
-      for (size_t i = begin; i < end; ++i)
-        sum += (gain.empty() ? 1.0f : gain[i]) * x[static_cast<size_t>(index[i])];
-      mapped[c] = sum;
+void map_input(const InputMap& map, std::span<const float> x, std::span<float> mapped) {
+  for (size_t c = 0; c < mapped.size(); ++c) {
+    float sum = 0;
+    for (auto i = static_cast<size_t>(map.offset[c]); i < static_cast<size_t>(map.offset[c + 1]); ++i) {
+      sum += map.gain[i] * x[static_cast<size_t>(map.index[i])];
     }
-    return;
-  }
-  const auto outliers = linear.outlier_index.as<int32_t>();
-  size_t next_outlier = 0, c = 0;
-  for (size_t k = 0; k < x.size(); ++k) {
-    if (next_outlier < outliers.size() && static_cast<size_t>(outliers[next_outlier]) == k) {
-      ++next_outlier;
-    } else {
-      mapped[c++] = x[k];
-    }
+    mapped[c] = sum;
   }
 }
 
@@ -132,26 +131,35 @@ void reference_forward(const QuantizedLinear& linear, std::span<const float> x, 
                        std::vector<int32_t>* accumulators) {
   const auto k = static_cast<size_t>(linear.k), n = static_cast<size_t>(linear.n);
   const size_t k_in = x.size() / static_cast<size_t>(m);
+  const bool weight_only = linear.activation.weight_only();
   const auto scale = linear.scale.as<float>();
   const auto bias = linear.bias.as<float>();
   const auto row_sum = linear.row_sum.as<int32_t>();
   const auto outliers = linear.outlier_index.as<int32_t>();
   const auto outlier_weight = linear.outlier_weight.as<Half>();
+  const InputMap map(linear);
   std::vector<float> mapped(k);
   std::vector<int8_t> codes(k), w8(k);
-  if (accumulators) accumulators->resize(static_cast<size_t>(m) * n);
+  if (accumulators && !weight_only) accumulators->resize(static_cast<size_t>(m) * n);
   for (size_t t = 0; t < static_cast<size_t>(m); ++t) {
     const std::span<const float> token = x.subspan(t * k_in, k_in);
-    map_input(linear, token, mapped);
-    const TokenScale token_scale = quantize_token(linear, mapped, codes);
+    map_input(map, token, mapped);
+    const TokenScale token_scale = weight_only ? TokenScale{1, 0} : quantize_token(linear, mapped, codes);
     for (size_t j = 0; j < n; ++j) {
       expand_row(linear, static_cast<int64_t>(j), w8);
-      const int32_t acc = dot(codes, w8);
-      if (accumulators) (*accumulators)[t * n + j] = acc;
-      float out = scale_accumulator(acc, row_sum.empty() ? 0 : row_sum[j], scale[j], token_scale);
-      for (size_t f = 0; f < outliers.size(); ++f) {
-        out += token[static_cast<size_t>(outliers[f])] * to_float(outlier_weight[j * outliers.size() + f]);
+      float out;
+      if (weight_only) {
+        out = float_dot(mapped, w8) * scale[j];
+      } else {
+        const int32_t acc = dot(codes, w8);
+        if (accumulators) (*accumulators)[t * n + j] = acc;
+        out = scale_accumulator(acc, row_sum.empty() ? 0 : row_sum[j], scale[j], token_scale);
       }
+      float bypass = 0;
+      for (size_t f = 0; f < outliers.size(); ++f) {
+        bypass += token[static_cast<size_t>(outliers[f])] * to_float(outlier_weight[j * outliers.size() + f]);
+      }
+      if (!outliers.empty()) out += bypass;
       y[t * n + j] = bias.empty() ? out : out + bias[j];
     }
   }

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "tessera/format/input_map.h"
 #include "tessera/format/quantized_linear.h"
 
 namespace tessera {
@@ -31,11 +32,12 @@ TokenScale quantize_asymmetric(std::span<const float> x, int bits, std::span<int
 /// Static symmetric codes: code = rint(x / scale) clamped to [-qmax, qmax].
 TokenScale quantize_static(std::span<const float> x, int bits, float scale, std::span<int8_t> codes);
 
-/// The one that `linear.activation` asks for.
+/// The one that `linear.activation` asks for; with input_repeat, codes input_repeat[k] * (code - zero point)
+/// and zero point 0. Not for weight-only layers.
 TokenScale quantize_token(const QuantizedLinear& linear, std::span<const float> x, std::span<int8_t> codes);
 
-/// x [K_in] -> x' [K]: the input map, or the columns that are no outliers.
-void map_input(const QuantizedLinear& linear, std::span<const float> x, std::span<float> mapped);
+/// x [K_in] -> x' [K].
+void map_input(const InputMap& map, std::span<const float> x, std::span<float> mapped);
 
 /// w8 [K] of output n.
 void expand_row(const QuantizedLinear& linear, int64_t n, std::span<int8_t> w8);
@@ -48,8 +50,10 @@ inline float scale_accumulator(int32_t acc, int32_t row_sum, float weight_scale,
   return static_cast<float>(acc - token.zero_point * row_sum) * weight_scale * token.scale;
 }
 
-/// The whole layer: x [M, K_in] -> y [M, N]; outliers and bias are added in float after the integer part, in
-/// this order. Where `accumulators` is not null it receives acc [M, N].
+/// The whole layer: x [M, K_in] -> y [M, N]. The sum over outliers (added up in ascending order) and the bias
+/// are added in float after the integer part, in this order. Weight-only: y = float(sum_k x'[k] * w8[k], in
+/// double) * scale, then outliers and bias. Where `accumulators` is not null it receives acc [M, N] of an
+/// integer layer.
 void reference_forward(const QuantizedLinear& linear, std::span<const float> x, int64_t m, std::span<float> y,
                        std::vector<int32_t>* accumulators = nullptr);
 

@@ -3,21 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 namespace tessera {
 namespace {
-
-bool same_bytes(const Tensor& a, const Tensor& b) {
-  return a.bytes() == b.bytes() && (a.empty() || std::memcmp(a.data(), b.data(), a.bytes()) == 0);
-}
-
-/// True when codes prepared for `a` can be read by `b`.
-bool same_input(const QuantizedLinear& a, const QuantizedLinear& b) {
-  return a.k == b.k && a.activation == b.activation && same_bytes(a.input_scale, b.input_scale) &&
-         same_bytes(a.outlier_index, b.outlier_index) && same_bytes(a.input_index, b.input_index) &&
-         same_bytes(a.input_gain, b.input_gain) && same_bytes(a.input_offset, b.input_offset);
-}
 
 class WeightLoader {
  public:

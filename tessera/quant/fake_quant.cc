@@ -66,36 +66,84 @@ QuantizedRows static_rows(const at::Tensor& x, double qmax, float scale) {
   return mark_broken({(x / step).round_().clamp_(-qmax, qmax), step.expand_as(lo).clone(), {}}, finite);
 }
 
+template <class T>
+at::Tensor float_tensor(std::span<const T> values, const Shape& shape, const at::Device& device) {
+  at::Tensor host = at::empty(shape, at::kFloat);
+  std::copy(values.begin(), values.end(), host.data_ptr<float>());
+  return host.to(device);
+}
+
 at::Tensor to_torch(const Tensor& tensor, const at::Device& device) {
   if (tensor.empty()) return {};
-  at::Tensor host = at::empty(tensor.shape(), at::kFloat);
-  float* out = host.data_ptr<float>();
-  if (tensor.dtype() == DType::kI32) {
-    const auto values = tensor.as<int32_t>();
-    std::copy(values.begin(), values.end(), out);
-  } else {
-    copy_to_float(tensor.view(), {out, static_cast<size_t>(host.numel())});
-  }
-  return host.to(device);
+  if (tensor.dtype() == DType::kI32) return float_tensor(tensor.as<int32_t>(), tensor.shape(), device);
+  if (tensor.dtype() == DType::kU8) return float_tensor(tensor.as<uint8_t>(), tensor.shape(), device);
+  const std::vector<float> values = to_floats(tensor.view());
+  return float_tensor(std::span<const float>(values), tensor.shape(), device);
+}
+
+at::Tensor index_tensor(std::span<const int32_t> values, const at::Device& device) {
+  const std::vector<int64_t> wide(values.begin(), values.end());
+  return at::tensor(wide, at::kLong).to(device);
 }
 
 }  // namespace
 
 QuantizedRows quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale) {
+  assert(!format.weight_only());
   const double qmax = (1 << (format.bits - 1)) - 1;
   if (!format.per_token) return static_rows(x, qmax, static_scale);
   return format.symmetric ? symmetric_rows(x, qmax) : asymmetric_rows(x, format.bits);
 }
 
 at::Tensor fake_quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale) {
+  if (format.weight_only()) return x;
   QuantizedRows rows = quantize_rows(x, format, static_scale);
   if (rows.zero_point.defined()) rows.codes.sub_(rows.zero_point);
   return rows.codes.mul_(rows.scale);
 }
 
+FakeQuantMap::FakeQuantMap(const QuantizedLinear& linear, const at::Device& device) {
+  if (linear.plain_input()) return;
+  columns_ = linear.k;
+  const InputMap map(linear);
+  for (int32_t r = 0;; ++r) {
+    std::vector<int32_t> column, index;
+    std::vector<float> gain;
+    for (size_t c = 0; c < static_cast<size_t>(linear.k); ++c) {
+      if (map.offset[c] + r >= map.offset[c + 1]) continue;
+      const auto source = static_cast<size_t>(map.offset[c] + r);
+      column.push_back(static_cast<int32_t>(c));
+      index.push_back(map.index[source]);
+      gain.push_back(map.gain[source]);
+    }
+    if (column.empty()) break;
+    const auto count = static_cast<int64_t>(gain.size());
+    rounds_.push_back({index_tensor(column, device), index_tensor(index, device),
+                       float_tensor(std::span<const float>(gain), {count}, device)});
+  }
+}
+
+at::Tensor FakeQuantMap::forward(const at::Tensor& x) const {
+  if (rounds_.empty()) return x;
+  at::Tensor mapped;
+  for (const Round& round : rounds_) {
+    const at::Tensor sources = x.index_select(-1, round.index).mul_(round.gain);
+    if (round.column.numel() == columns_) {  // always the first, unless a column has no source at all
+      mapped = mapped.defined() ? mapped.add_(sources) : sources;
+      continue;
+    }
+    if (!mapped.defined()) {
+      std::vector<int64_t> shape = x.sizes().vec();
+      shape.back() = columns_;
+      mapped = at::zeros(shape, x.options());
+    }
+    mapped.index_add_(-1, round.column, sources);
+  }
+  return mapped;
+}
+
 FakeQuantLinear::FakeQuantLinear(const QuantizedLinear& linear, const at::Device& device)
-    : activation_(linear.activation) {
-  assert(linear.plain_input());
+    : activation_(linear.activation), map_(linear, device) {
   at::Tensor w8 = at::empty({linear.n, linear.k}, at::kFloat);
   float* out = w8.data_ptr<float>();
   parallel_for(linear.n, [&](int64_t n) {
@@ -107,19 +155,42 @@ FakeQuantLinear::FakeQuantLinear(const QuantizedLinear& linear, const at::Device
   scale_ = to_torch(linear.scale, device);
   row_sum_ = to_torch(linear.row_sum, device);
   bias_ = to_torch(linear.bias, device);
+  repeat_ = to_torch(linear.input_repeat, device);
+  if (!linear.outlier_index.empty()) {
+    outlier_index_ = index_tensor(linear.outlier_index.as<int32_t>(), device);
+    outlier_weight_ = to_torch(linear.outlier_weight, device);
+  }
   if (!activation_.per_token) input_scale_ = linear.input_scale.as<float>()[0];
 }
 
+QuantizedRows FakeQuantLinear::quantize(const at::Tensor& mapped) const {
+  QuantizedRows rows = quantize_rows(mapped, activation_, input_scale_);
+  if (!repeat_.defined()) return rows;
+  if (rows.zero_point.defined()) rows.codes.sub_(rows.zero_point);
+  rows.codes.mul_(repeat_);
+  rows.zero_point.reset();
+  return rows;
+}
+
 at::Tensor FakeQuantLinear::forward(const at::Tensor& x) const {
-  const QuantizedRows rows = quantize_rows(x, activation_, input_scale_);
-  at::Tensor y = at::matmul(rows.codes, w8_.t());
-  if (rows.zero_point.defined()) y.sub_(rows.zero_point * row_sum_);
-  y.mul_(scale_).mul_(rows.scale);
+  const at::Tensor mapped = map_.forward(x);
+  at::Tensor y;
+  if (activation_.weight_only()) {
+    y = at::matmul(mapped, w8_.t()).mul_(scale_);
+  } else {
+    const QuantizedRows rows = quantize(mapped);
+    y = at::matmul(rows.codes, w8_.t());
+    if (rows.zero_point.defined()) y.sub_(rows.zero_point * row_sum_);
+    y.mul_(scale_).mul_(rows.scale);
+  }
+  if (outlier_index_.defined()) {
+    y.add_(at::matmul(x.index_select(-1, outlier_index_), outlier_weight_.t()));
+  }
   return bias_.defined() ? y.add_(bias_) : y;
 }
 
 at::Tensor FakeQuantLinear::accumulators(const at::Tensor& x) const {
-  const at::Tensor codes = quantize_rows(x, activation_, input_scale_).codes;
+  const at::Tensor codes = quantize(map_.forward(x)).codes;
   return at::matmul(codes.to(at::kDouble), w8_.to(at::kDouble).t()).to(at::kLong);
 }
 

@@ -4,6 +4,8 @@
 
 #include <ATen/ATen.h>
 
+#include <vector>
+
 #include "tessera/format/quantized_linear.h"
 #include "tessera/quant/block.h"
 
@@ -16,10 +18,26 @@ struct QuantizedRows {
   at::Tensor zero_point;  ///< [..., 1], float tensor of integers; undefined when symmetric
 };
 
-/// x [..., K] -> codes. Bit for bit those of quantize_token.
+/// x [..., K] -> codes. Bit for bit those of quantize_token. Not for weight-only formats.
 QuantizedRows quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale = 0);
-/// scale * (codes - zero_point): what the rows have become.
+/// scale * (codes - zero_point): what the rows have become; x itself in weight-only formats.
 at::Tensor fake_quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale = 0);
+
+/// The input map of a QuantizedLinear, ready for repeated use.
+class FakeQuantMap {
+ public:
+  FakeQuantMap(const QuantizedLinear& linear, const at::Device& device);
+  /// x' [..., K] of x [..., K_in], bit for bit that of map_input.
+  at::Tensor forward(const at::Tensor& x) const;
+
+ private:
+  /// The r-th sources of the columns that have so many.
+  struct Round {
+    at::Tensor column, index, gain;  ///< int64 [C], int64 [C], float [C]
+  };
+  int64_t columns_ = 0;
+  std::vector<Round> rounds_;  ///< none: identity
+};
 
 /// A QuantizedLinear with its int8 operand as a float tensor, ready for repeated use.
 class FakeQuantLinear {
@@ -27,15 +45,20 @@ class FakeQuantLinear {
   FakeQuantLinear(const QuantizedLinear& linear, const at::Device& device);
   /// y [..., N] of float input x [..., K_in].
   at::Tensor forward(const at::Tensor& x) const;
-  /// int32 accumulators [..., N] (as int64 tensor), exact.
+  /// int32 accumulators [..., N] (as int64 tensor), exact. Not for weight-only layers.
   at::Tensor accumulators(const at::Tensor& x) const;
   /// scale * w8, [N, K].
   at::Tensor weight() const;
 
  private:
+  /// Codes of x' [..., K].
+  QuantizedRows quantize(const at::Tensor& mapped) const;
+
   ActivationFormat activation_;
   float input_scale_ = 0;  ///< static activation scale
-  at::Tensor w8_, scale_, row_sum_, bias_;
+  FakeQuantMap map_;
+  at::Tensor w8_, scale_, row_sum_, bias_, repeat_;
+  at::Tensor outlier_index_, outlier_weight_;  ///< int64 [F], float [N, F]; undefined without outliers
 };
 
 /// Linears of a block that is fully quantized.

@@ -61,8 +61,9 @@ TEST_P(ActivationCodes, T14_EqualTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(AllFormats, ActivationCodes,
                          testing::Values(ActivationFormat{8, true, true}, ActivationFormat{4, true, true},
-                                         ActivationFormat{8, false, true}, ActivationFormat{4, false, true},
-                                         ActivationFormat{8, true, false}));
+                                         ActivationFormat{6, true, true}, ActivationFormat{8, false, true},
+                                         ActivationFormat{6, false, true}, ActivationFormat{4, false, true},
+                                         ActivationFormat{8, true, false}, ActivationFormat{4, true, false}));
 
 TEST(ActivationCodes, T14_QuantizedRowsStayAndErrorsAreHalfAStep) {
   at::manual_seed(2);
@@ -72,6 +73,24 @@ TEST(ActivationCodes, T14_QuantizedRowsStayAndErrorsAreHalfAStep) {
   EXPECT_TRUE(at::equal(quantize_rows(once, {}).codes, rows.codes));
   EXPECT_LE(((x - once).abs() / rows.scale).max().item<float>(), 0.5f * 1.0001f);
   EXPECT_LE(rows.codes.abs().max().item<float>(), 127.0f);
+}
+
+/// Accumulators exactly; outputs exactly, or to `tolerance` where floats are summed in another order.
+void expect_equals_reference(const QuantizedLinear& linear, const at::Tensor& x, float tolerance = 0) {
+  const int64_t m = x.size(0), n = linear.n;
+  std::vector<float> y(static_cast<size_t>(m * n));
+  std::vector<int32_t> accumulators;
+  reference_forward(linear, {x.data_ptr<float>(), static_cast<size_t>(x.numel())}, m, y, &accumulators);
+  const FakeQuantLinear fake(linear, at::kCPU);
+  const at::Tensor out = fake.forward(x).view({-1});
+  for (int64_t i = 0; i < m * n; ++i) {
+    EXPECT_NEAR(out[i].item<float>(), y[static_cast<size_t>(i)], tolerance) << i;
+  }
+  if (linear.activation.weight_only()) return;
+  const at::Tensor acc = fake.accumulators(x).view({-1});
+  for (int64_t i = 0; i < m * n; ++i) {
+    EXPECT_EQ(acc[i].item<int64_t>(), accumulators[static_cast<size_t>(i)]) << i;
+  }
 }
 
 struct LinearCase {
@@ -94,26 +113,68 @@ TEST_P(IntegerLinear, T13_EqualsTheReference) {
   const QuantizedLinear linear =
       make_quantized_linear(grid, round_to_grid(grid, weight), activation, bias, 0.05f);
   linear.validate("test");
-
-  std::vector<float> y(static_cast<size_t>(m * n));
-  std::vector<int32_t> accumulators;
-  reference_forward(linear, {x.data_ptr<float>(), static_cast<size_t>(m * k)}, m, y, &accumulators);
-
+  expect_equals_reference(linear, x);
   const FakeQuantLinear fake(linear, at::kCPU);
-  const at::Tensor acc = fake.accumulators(x), out = fake.forward(x);
-  for (int64_t i = 0; i < m * n; ++i) {
-    EXPECT_EQ(acc.view({-1})[i].item<int64_t>(), accumulators[static_cast<size_t>(i)]) << i;
-    EXPECT_EQ(out.view({-1})[i].item<float>(), y[static_cast<size_t>(i)]) << i;
-  }
   const std::vector<float> real = dequantize(linear);
   EXPECT_TRUE(at::equal(fake.weight().view({-1}), at::tensor(at::ArrayRef<float>(real.data(), real.size()))));
+}
+
+/// A random layer of 10 outputs and 64 columns.
+QuantizedLinear small_layer(const ActivationFormat& activation) {
+  const at::Tensor weight = at::randn({10, 64});
+  const WeightGrid grid = fit_grid(weight, {4, 0}, {});
+  return make_quantized_linear(grid, round_to_grid(grid, weight), activation, at::randn({10}), 0.05f);
+}
+
+const ActivationFormat kSomeFormats[] = {
+    {4, true, true}, {6, false, true}, {4, false, true}, {8, true, false}, {16, true, true}};
+
+TEST(IntegerLinear, OutliersEqualTheReference) {
+  at::manual_seed(4);
+  for (const ActivationFormat& activation : kSomeFormats) {
+    QuantizedLinear linear = small_layer(activation);
+    linear.outlier_index = Tensor::from<int32_t>(std::vector<int32_t>{0, 7, 66}, {3});
+    linear.outlier_weight = Tensor(DType::kF16, {10, 3});
+    for (Half& w : linear.outlier_weight.as<Half>()) w = to_half(at::randn({1}).item<float>());
+    linear.validate("test");
+    expect_equals_reference(linear, at::randn({5, 67}) * 3, 5e-5f);
+  }
+}
+
+TEST(IntegerLinear, MapsEqualTheReference) {
+  at::manual_seed(5);
+  for (const ActivationFormat& activation : kSomeFormats) {
+    QuantizedLinear linear = small_layer(activation);
+    std::vector<int32_t> index, offset{0};
+    for (int32_t c = 0; c < 64; ++c) {  // splits, copies and merges of up to four inputs; column 9 has none
+      const int32_t sources = c == 9 ? 0 : c % 5 == 0 ? 1 + c % 4 : 1;
+      for (int32_t i = 0; i < sources; ++i) index.push_back((7 * c + 13 * i) % 60);
+      offset.push_back(static_cast<int32_t>(index.size()));
+    }
+    const auto nnz = static_cast<int64_t>(index.size());
+    const at::Tensor gain = at::randn({nnz});
+    linear.input_index = Tensor::from<int32_t>(index, {nnz});
+    linear.input_offset = Tensor::from<int32_t>(offset, {65});
+    linear.input_gain =
+        Tensor::from(std::span<const float>(gain.data_ptr<float>(), static_cast<size_t>(nnz)), {nnz});
+    linear.validate("test");
+    const bool exact = !activation.weight_only();
+    const at::Tensor x = at::randn({5, linear.k_in()}) * 3;
+    expect_equals_reference(linear, x, exact ? 0 : 5e-5f);
+    if (activation.bits != 4) continue;
+    linear.input_repeat = Tensor(DType::kU8, {64});
+    for (size_t i = 0; i < 64; ++i) linear.input_repeat.as<uint8_t>()[i] = static_cast<uint8_t>(1 + i % 8);
+    linear.validate("test");
+    expect_equals_reference(linear, x);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(AllFormats, IntegerLinear,
                          testing::Values(LinearCase{{8, 0}, {}}, LinearCase{{4, 0}, {}},
                                          LinearCase{{4, 128}, {}}, LinearCase{{4, 32}, {8, false, true}},
                                          LinearCase{{4, 0}, {4, false, true}},
-                                         LinearCase{{4, 64}, {8, true, false}}));
+                                         LinearCase{{4, 64}, {8, true, false}},
+                                         LinearCase{{8, 0}, {6, false, true}}));
 
 }  // namespace
 }  // namespace tessera

@@ -25,16 +25,9 @@ std::vector<T> padded(const Tensor& tensor, int64_t panels) {
 }
 
 std::string kernel_name(const QuantizedLinear& linear, const PackedWeights& packed) {
-  const int a = linear.activation.bits;
-  std::string name = linear.weight_format == WeightFormat::kInt8 ? fmt::format("w8a{} per-channel", a)
-                     : linear.weight_format == WeightFormat::kInt4
-                         ? fmt::format("w4a{} per-channel", a)
-                         : fmt::format("w4a{} g{}", a, linear.group_size);
-  if (linear.weight_format == WeightFormat::kUint4Grouped && packed.layout == PackedLayout::kByte) {
-    name += " expanded to int8";
-  }
-  if (!linear.outlier_index.empty()) name += fmt::format(" + {} f16 outliers", linear.outlier_index.size());
-  return name;
+  const bool expanded =
+      linear.weight_format == WeightFormat::kUint4Grouped && packed.layout == PackedLayout::kByte;
+  return describe(linear) + (expanded ? ", expanded to int8" : "");
 }
 
 RowQuantizer quantizer_of(const QuantizedLinear& linear) {
@@ -55,6 +48,9 @@ IntegerLinear::IntegerLinear(const QuantizedLinear& linear, const CpuKernels& ke
       quantizer_(quantizer_of(linear)),
       kernel_(kernel_name(linear, weights_)),
       weight_bits_(weights_.layout == PackedLayout::kByte ? 8 : 4) {
+  if (linear.activation.weight_only() || !linear.input_repeat.empty()) {
+    throw Error("the CPU kernels do not run layers of the form '{}'", describe(linear));
+  }
   build_map(linear);
   build_epilogue(linear);
 }

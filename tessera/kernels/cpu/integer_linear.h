@@ -11,7 +11,7 @@ namespace tessera {
 
 class IntegerLinear : public Linear {
  public:
-  /// Throws Error when K is too large.
+  /// Throws Error for weight-only layers and repeated channels.
   IntegerLinear(const QuantizedLinear& linear, const CpuKernels& kernels);
 
   int64_t n() const override { return weights_.n; }

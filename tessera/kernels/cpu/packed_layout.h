@@ -17,8 +17,6 @@ namespace tessera {
 
 constexpr int64_t kPanel = 32;   ///< outputs a panel
 constexpr int64_t kKBlock = 32;  ///< k is padded to a multiple of this; groups are multiples of it
-/// Largest K for which |acc| <= 128 * 128 * K stays below 2^31.
-constexpr int64_t kMaxIntegerK = 131071;
 
 constexpr int64_t byte_offset(int64_t n, int64_t k) {
   return (k / 4) * (4 * kPanel) + n % kPanel * 4 + k % 4;

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <new>
 
-#include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
 #include "tessera/format/reference.h"
 
@@ -94,10 +93,6 @@ void AlignedBytes::Free::operator()(uint8_t* p) const {
 }
 
 PackedWeights pack_weights(const QuantizedLinear& linear) {
-  if (linear.k > kMaxIntegerK) {
-    throw Error("an integer layer with K = {} could overflow its 32-bit sums; at most {} is supported",
-                linear.k, kMaxIntegerK);
-  }
   PackedWeights packed;
   packed.layout = layout_for(linear);
   packed.n = linear.n;

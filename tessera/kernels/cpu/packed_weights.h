@@ -44,7 +44,6 @@ struct PackedWeights {
 };
 
 /// Repacks. Four-bit groups whose size is no multiple of kKBlock are expanded to bytes, which is exact.
-/// Throws Error when K exceeds kMaxIntegerK.
 PackedWeights pack_weights(const QuantizedLinear& linear);
 
 }  // namespace tessera

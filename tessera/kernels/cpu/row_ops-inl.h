@@ -205,10 +205,12 @@ void integer_epilogue(const Epilogue& e, const CodeRows& x, int64_t m, int32_t* 
     }
     for (int64_t first = 0; first < e.columns; first += kLanes) {
       Lanes value = Lanes::from_int(row + first) * Lanes::load(e.scale + first) * Lanes::set(x.scale[t]);
+      Lanes bypass = Lanes::set(0);
       for (int64_t f = 0; f < e.outliers; ++f) {
         const Lanes input = Lanes::set(e.outlier_input.data[t * e.outlier_input.stride + f]);
-        value = value + input * Lanes::load(e.outlier_weight + f * kPanel + first);
+        bypass = bypass + input * Lanes::load(e.outlier_weight + f * kPanel + first);
       }
+      if (e.outliers > 0) value = value + bypass;
       if (e.bias) value = value + Lanes::load(e.bias + first);
       float* out = y + t * ldy + first;
       const auto put = [&](auto... some) {

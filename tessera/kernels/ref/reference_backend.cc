@@ -85,8 +85,7 @@ class IntegerLinear : public ReferenceLinear {
   int64_t n() const override { return linear_.n; }
   int64_t k_in() const override { return linear_.k_in(); }
   KernelInfo info() const override {
-    return {fmt::format("{} x a{}", name_of(linear_.weight_format), linear_.activation.bits), "scalar",
-            linear_.weight_format == WeightFormat::kInt8 ? 8 : 4, linear_.activation.bits};
+    return {describe(linear_), "scalar", weight_bits(linear_.weight_format), linear_.activation.bits};
   }
   void forward(std::span<const float> x, int64_t m, std::span<float> y) const override {
     reference_forward(linear_, x, m, y);

@@ -12,7 +12,7 @@
 //           nibbles of a lane, scale * U + A, A = 0x80808080 - scale * zero * 0x01010101, all mod 2^32, has
 //           w8 + 128 in every byte, exactly, because each of them fits a byte. Beyond kFusedTokens tokens the
 //           expansion is done once a panel and chunk of K, into scratch that stays in L1 and L2.
-// Range     |acc| <= 128 * 128 * K < 2^31 for K <= kMaxIntegerK; wrap-around on the way there is harmless.
+// Range     |acc| <= 128 * 128 * K < 2^31 for K <= 131071; wrap-around on the way there is harmless.
 // Bound     by memory up to about 6 tokens a thread (1.06 TOPS against 42 GB/s), then by vpdpbusd.
 // Tried     (K = N = 4096, one thread of a Zen 5 at 1.06 TOPS; g++ 12)
 //           - expanding per-channel nibbles into scratch too: 910 GOP/s at M = 512 and 590 at M = 16, where
