@@ -9,7 +9,8 @@ namespace {
 
 /// JSON inside a script element must not end it.
 std::string script_safe(std::string json) {
-  for (size_t at = json.find("</"); at != std::string::npos; at = json.find("</", at)) json.insert(at + 1, "\\");
+  for (size_t at = json.find("</"); at != std::string::npos; at = json.find("</", at))
+    json.insert(at + 1, "\\");
   return json;
 }
 

@@ -8,8 +8,8 @@
 namespace tessera {
 
 std::vector<std::string> quantize_each(const std::filesystem::path& model, const std::vector<Recipe>& recipes,
-                                       const CalibrationSet& calibration,
-                                       const std::filesystem::path& folder, Reporter& reporter) {
+                                       const CalibrationSet& calibration, const std::filesystem::path& folder,
+                                       Reporter& reporter) {
   std::vector<std::string> dirs;
   for (const Recipe& recipe : recipes) {
     QuantizeOptions options;

@@ -12,9 +12,10 @@
 namespace tessera {
 
 /// Quantizes `model` with every recipe into FOLDER/NAME of the recipe and returns those folders. A folder
-/// that already holds the same result is kept, one that holds another is replaced, an interrupted run resumes.
+/// that already holds the same result is kept, one that holds another is replaced, an interrupted run
+/// resumes.
 std::vector<std::string> quantize_each(const std::filesystem::path& model, const std::vector<Recipe>& recipes,
-                                       const CalibrationSet& calibration,
-                                       const std::filesystem::path& folder, Reporter& reporter);
+                                       const CalibrationSet& calibration, const std::filesystem::path& folder,
+                                       Reporter& reporter);
 
 }  // namespace tessera

@@ -225,7 +225,7 @@ void validate_map(const QuantizedLinear& l, const std::string& where) {
   expect(l.input_offset, DType::kI32, {l.k + 1}, where, "input_offset");
   const auto offset = l.input_offset.as<int32_t>();
   bool ordered = offset.front() == 0 && offset.back() == nnz;
-  for (size_t i = 1; i < offset.size(); ++i) ordered = ordered && offset[i] >= offset[i - 1];
+  for (size_t i = 1; i < offset.size(); ++i) ordered = ordered && offset[i] > offset[i - 1];
   if (!ordered) throw Error("{}: input_offset does not ascend from 0 to {}", where, nnz);
 }
 

@@ -70,10 +70,11 @@ struct QuantizedLinear {
   Tensor outlier_index;   ///< I32 [F]: inputs that bypass quantization, ascending (QUIK)
   Tensor outlier_weight;  ///< F16 [N, F]
   /// Sparse input map (QLLM reassembly, QUIK permutation): x'[c] = sum over i in [input_offset[c],
-  /// input_offset[c + 1]) of input_gain[i] * x[input_index[i]], added in this order. Disassembly names a
-  /// channel T times with gain 1/T, assembly several sources of one column, each with gain 1 / group size.
-  /// All three empty: identity, or dropping the outliers where there are some. With a map the outliers are
-  /// still columns of x. A map that ignores the last inputs names the last one with gain 0, see k_in().
+  /// input_offset[c + 1]) of input_gain[i] * x[input_index[i]], at least one, added in this order.
+  /// Disassembly names a channel T times with gain 1/T, assembly several sources of one column, each with
+  /// gain 1 / group size. All three empty: identity, or dropping the outliers where there are some. With a
+  /// map the outliers are still columns of x. A map that ignores the last inputs names the last one with gain
+  /// 0, see k_in().
   Tensor input_index;   ///< I32 [nnz]
   Tensor input_gain;    ///< F32 [nnz]; empty: 1
   Tensor input_offset;  ///< I32 [K + 1]; empty: one source a column (nnz = K)

@@ -265,6 +265,13 @@ TEST(Validate, RefusesDamage) {
     l.outlier_weight = Tensor(DType::kF16, {4, 1});
     l.outlier_weight.as<Half>()[1] = to_half(INFINITY);
   });
+  refuses("a column without a source", [](QuantizedLinear& l) {
+    l.input_index = Tensor(DType::kI32, {64});
+    std::vector<int32_t> offset(65);
+    std::iota(offset.begin(), offset.end(), 0);
+    offset[1] = 0;
+    l.input_offset = Tensor::from<int32_t>(offset, {65});
+  });
   refuses("map offsets", [](QuantizedLinear& l) {
     l.input_index = Tensor(DType::kI32, {64});
     l.input_offset = Tensor(DType::kI32, {65});

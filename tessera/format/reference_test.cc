@@ -263,16 +263,6 @@ TEST(Assembly, AveragesTheSourcesOfAColumn) {
   EXPECT_EQ(mapped, (std::vector<float>{5, 10}));
 }
 
-TEST(Assembly, ColumnsWithoutASourceAreZero) {
-  QuantizedLinear l = byte_layer({2, 1, 4}, {});
-  l.input_index = Tensor::from<int32_t>(std::vector<int32_t>{1, 0}, {2});
-  l.input_offset = Tensor::from<int32_t>(std::vector<int32_t>{0, 1, 1, 2}, {4});
-  l.validate("test");
-  std::vector<float> mapped(3);
-  map_input(InputMap(l), std::vector<float>{5, 7}, mapped);
-  EXPECT_EQ(mapped, (std::vector<float>{7, 0, 5}));
-}
-
 TEST(SameInput, ComparesMapCodesAndOutliers) {
   const QuantizedLinear a = byte_layer({1, 2, 3}, {});
   QuantizedLinear b = byte_layer({3, 2, 1}, {});

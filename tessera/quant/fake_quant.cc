@@ -104,7 +104,6 @@ at::Tensor fake_quantize_rows(const at::Tensor& x, const ActivationFormat& forma
 
 FakeQuantMap::FakeQuantMap(const QuantizedLinear& linear, const at::Device& device) {
   if (linear.plain_input()) return;
-  columns_ = linear.k;
   const InputMap map(linear);
   for (int32_t r = 0;; ++r) {
     std::vector<int32_t> column, index;
@@ -125,19 +124,10 @@ FakeQuantMap::FakeQuantMap(const QuantizedLinear& linear, const at::Device& devi
 
 at::Tensor FakeQuantMap::forward(const at::Tensor& x) const {
   if (rounds_.empty()) return x;
-  at::Tensor mapped;
-  for (const Round& round : rounds_) {
-    const at::Tensor sources = x.index_select(-1, round.index).mul_(round.gain);
-    if (round.column.numel() == columns_) {  // always the first, unless a column has no source at all
-      mapped = mapped.defined() ? mapped.add_(sources) : sources;
-      continue;
-    }
-    if (!mapped.defined()) {
-      std::vector<int64_t> shape = x.sizes().vec();
-      shape.back() = columns_;
-      mapped = at::zeros(shape, x.options());
-    }
-    mapped.index_add_(-1, round.column, sources);
+  at::Tensor mapped = x.index_select(-1, rounds_[0].index).mul_(rounds_[0].gain);
+  for (size_t r = 1; r < rounds_.size(); ++r) {
+    const Round& round = rounds_[r];
+    mapped.index_add_(-1, round.column, x.index_select(-1, round.index).mul_(round.gain));
   }
   return mapped;
 }

@@ -35,8 +35,7 @@ class FakeQuantMap {
   struct Round {
     at::Tensor column, index, gain;  ///< int64 [C], int64 [C], float [C]
   };
-  int64_t columns_ = 0;
-  std::vector<Round> rounds_;  ///< none: identity
+  std::vector<Round> rounds_;  ///< the first one has all columns; none: identity
 };
 
 /// A QuantizedLinear with its int8 operand as a float tensor, ready for repeated use.

@@ -87,7 +87,8 @@ void attend(const AttentionRows& rows) {
     }
     with_type(rows.values.from(first), [&](auto* values) {
       for (int64_t i = 0; i < d; i += kPanel) {
-        float_tiles({scores, kKeyBlock}, rows.count, values + i, rows.values.stride, count, out + i, width);
+        float_tiles({scores, kKeyBlock}, rows.count, StridedRows{values + i, rows.values.stride}, count,
+                    out + i, width);
       }
     });
   }

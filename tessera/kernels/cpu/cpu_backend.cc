@@ -6,8 +6,8 @@
 #include "tessera/base/parallel.h"
 #include "tessera/kernels/cpu/attention.h"
 #include "tessera/kernels/cpu/float_linear.h"
-#include "tessera/kernels/cpu/integer_linear.h"
 #include "tessera/kernels/cpu/isa.h"
+#include "tessera/kernels/cpu/packed_linear.h"
 
 namespace tessera {
 namespace {
@@ -43,7 +43,7 @@ class CpuBackend : public Backend {
   }
 
   std::unique_ptr<Linear> load(const QuantizedLinear& linear) override {
-    return std::make_unique<IntegerLinear>(linear, kernels_);
+    return std::make_unique<PackedLinear>(linear, kernels_);
   }
   std::unique_ptr<Linear> load(const TensorView& weight, std::span<const float> bias) override {
     return std::make_unique<FloatLinear>(weight, bias, kernels_);
@@ -88,12 +88,7 @@ class CpuBackend : public Backend {
 
   void linear(const Linear& weights, const LinearInput& input, int64_t m, float* y,
               bool accumulate) override {
-    const auto& rows = static_cast<const CpuInput&>(input);
-    if (const auto* integer = dynamic_cast<const IntegerLinear*>(&weights)) {
-      integer->forward(rows, m, y, accumulate);
-    } else {
-      dynamic_cast<const FloatLinear&>(weights).forward(rows, m, y, accumulate);
-    }
+    static_cast<const CpuLinear&>(weights).forward(static_cast<const CpuInput&>(input), m, y, accumulate);
   }
 
   void rope(float* q, float* k, int64_t m, int64_t first, int64_t n_heads, int64_t n_kv_heads,
@@ -119,23 +114,10 @@ class CpuBackend : public Backend {
   /// Fills `out` for `reader`. make_row(t, buffer) gives row t, in the buffer or elsewhere.
   template <class MakeRow>
   void produce(int64_t m, const Linear& reader, LinearInput& out, const MakeRow& make_row) {
+    const auto& linear = static_cast<const CpuLinear&>(reader);
     auto& input = static_cast<CpuInput&>(out);
-    const int64_t width = reader.k_in();
-    if (const auto* integer = dynamic_cast<const IntegerLinear*>(&reader)) {
-      integer->reserve(input, m);
-      parallel_for(m, [&](int64_t t) {
-        thread_local std::vector<float> buffer;
-        buffer.resize(static_cast<size_t>(width));
-        integer->quantize_row(make_row(t, buffer.data()), t, input);
-      });
-      return;
-    }
-    float* rows = input.reserve_floats(m, width);
-    parallel_for(m, [&](int64_t t) {
-      float* row = rows + t * input.float_stride();
-      const float* made = make_row(t, row);
-      if (made != row) std::memcpy(row, made, static_cast<size_t>(width) * sizeof(float));
-    });
+    linear.reserve(input, m);
+    parallel_for(m, [&](int64_t t) { linear.prepare_row(make_row(t, linear.row(input, t)), t, input); });
   }
 
   const CpuKernels& kernels_;

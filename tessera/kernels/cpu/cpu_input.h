@@ -29,28 +29,33 @@ class CpuInput : public LinearInput {
  public:
   /// Rows for `m` tokens of `width` floats, `float_stride()` apart. Strides are odd multiples of a cache
   /// line, so that the rows of a tile do not compete for the same cache sets.
-  float* reserve_floats(int64_t m, int64_t width) {
+  void reserve_floats(int64_t m, int64_t width) {
     m_ = m;
     width_ = width;
-    return floats_.reserve(m * float_stride());
+    floats_.reserve(m * float_stride());
   }
   int64_t float_stride() const { return odd_lines(width_, 16); }
+  float* float_row(int64_t t) { return floats_.data() + t * float_stride(); }
   FloatRows floats() const { return {floats_.data(), float_stride()}; }
 
-  /// Room for the codes of `m` tokens and their `outliers` bypassing columns.
-  void reserve_codes(int64_t m, int64_t k_padded, int64_t outliers) {
+  /// Room for the codes of `m` tokens.
+  void reserve_codes(int64_t m, int64_t k_padded) {
     m_ = m;
     width_ = k_padded;
-    outliers_ = outliers;
     rows_.stride = odd_lines(k_padded, 64);
     rows_.codes = codes_.reserve(m * rows_.stride);
     rows_.scale = scale_.reserve(m);
     rows_.zero_point = zero_point_.reserve(m);
     rows_.sum = sum_.reserve(m);
     rows_.pair_sum = pair_sum_.reserve(m * (rows_.stride / kKBlock) * 2);
-    outlier_values_.reserve(m * outliers);
   }
   const CodeRows& codes() const { return rows_; }
+
+  /// Room for `outliers` columns that bypass quantization, beside codes or floats.
+  void reserve_outliers(int64_t m, int64_t outliers) {
+    outliers_ = outliers;
+    outlier_values_.reserve(m * outliers);
+  }
   float* outlier_row(int64_t t) { return outlier_values_.data() + t * outliers_; }
   FloatRows outliers() const { return {outlier_values_.data(), outliers_}; }
 

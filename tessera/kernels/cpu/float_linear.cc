@@ -2,6 +2,7 @@
 #include "tessera/kernels/cpu/float_linear.h"
 
 #include <cassert>
+#include <cstring>
 
 #include "tessera/base/error.h"
 #include "tessera/kernels/cpu/blocking.h"
@@ -26,15 +27,18 @@ KernelInfo FloatLinear::info() const {
           static_cast<int>(8 * size_of(weight_.dtype)), 32};
 }
 
+void FloatLinear::prepare_row(const float* x, int64_t t, CpuInput& input) const {
+  float* to = input.float_row(t);
+  if (x != to) std::memcpy(to, x, static_cast<size_t>(k_) * sizeof(float));
+}
+
 void FloatLinear::forward(const CpuInput& input, int64_t m, float* y, bool accumulate) const {
   assert(m <= input.m() && input.width() == k_);
   const int64_t panels = round_up(n_, kPanel) / kPanel;
   for_each_tile(m, panels, [&](int64_t token, int64_t count, int64_t panel) {
     alignas(64) float out[kTokenBlock * kPanel];
     const int64_t first = panel * kPanel, columns = std::min(kPanel, n_ - first);
-    const FloatRows x = input.floats();
-    kernels_.float_panel({x.data + token * x.stride, x.stride}, count, weight_.from(first), columns, k_, out,
-                         kPanel);
+    kernels_.float_panel(input.floats().from(token), count, weight_.from(first), columns, k_, out, kPanel);
     for (int64_t t = 0; t < count; ++t) {
       float* row = y + (token + t) * n_ + first;
       for (int64_t i = 0; i < columns; ++i) {

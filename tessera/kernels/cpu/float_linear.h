@@ -4,11 +4,11 @@
 #include <span>
 #include <vector>
 
-#include "tessera/kernels/cpu/cpu_input.h"
+#include "tessera/kernels/cpu/cpu_linear.h"
 
 namespace tessera {
 
-class FloatLinear : public Linear {
+class FloatLinear : public CpuLinear {
  public:
   /// weight [N, K] in F32, F16 or BF16, which must outlive the layer. Throws Error for anything else.
   FloatLinear(const TensorView& weight, std::span<const float> bias, const CpuKernels& kernels);
@@ -17,8 +17,10 @@ class FloatLinear : public Linear {
   int64_t k_in() const override { return k_; }
   KernelInfo info() const override;
 
-  /// y [m, n] (+)= x W^T + bias.
-  void forward(const CpuInput& input, int64_t m, float* y, bool accumulate) const;
+  void reserve(CpuInput& input, int64_t m) const override { input.reserve_floats(m, k_); }
+  float* row(CpuInput& input, int64_t t) const override { return input.float_row(t); }
+  void prepare_row(const float* x, int64_t t, CpuInput& input) const override;
+  void forward(const CpuInput& input, int64_t m, float* y, bool accumulate) const override;
   /// Row `index` of the weight as floats [K].
   void copy_row(int64_t index, float* out) const;
 

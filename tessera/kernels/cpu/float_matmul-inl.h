@@ -19,17 +19,26 @@ constexpr int64_t kDotRows = 4;
 constexpr int64_t kDotAhead = 1024;   ///< bytes from the weights in hand to those that are prefetched
 constexpr int64_t kFloatChunk = 256;  ///< inputs of a transposed panel: 32 KiB
 
-/// out [kTokens][2 * kLanes] += x [kTokens, k] * b [k, 2 * kLanes]. With few tokens several rows of b go to
-/// separate sums, which hides the latency of the multiply-add.
-template <int kTokens, class T>
-void float_tile(const FloatRows& x, const T* b, int64_t ldb, int64_t k, float* out, int64_t ldo) {
+/// Rows of 2 * kLanes stored numbers.
+template <class T>
+struct StridedRows {
+  const T* data;
+  int64_t stride;
+
+  Lanes load(int64_t i, int half) const { return Lanes::load(data + i * stride + half * kLanes); }
+};
+
+/// out [kTokens][2 * kLanes] += x [kTokens, k] * b [k, 2 * kLanes], where b.load(i, half) gives half a row of
+/// b. With few tokens several rows of b go to separate sums, which hides the latency of the multiply-add.
+template <int kTokens, class Rows>
+void float_tile(const FloatRows& x, const Rows& b, int64_t k, float* out, int64_t ldo) {
   constexpr int kInterleave = kTokens == 1 ? 4 : kTokens == 2 ? 2 : 1;
   Lanes sum[kInterleave][kTokens][2];
   for (auto& slot : sum) {
     for (auto& token : slot) token[0] = token[1] = Lanes::set(0);
   }
   const auto step = [&](int64_t i, auto& slot) {
-    const Lanes b0 = Lanes::load(b + i * ldb), b1 = Lanes::load(b + i * ldb + kLanes);
+    const Lanes b0 = b.load(i, 0), b1 = b.load(i, 1);
     for (int t = 0; t < kTokens; ++t) {
       const Lanes xi = Lanes::set(x.data[t * x.stride + i]);
       slot[t][0] = fused(xi, b0, slot[t][0]);
@@ -53,22 +62,21 @@ void float_tile(const FloatRows& x, const T* b, int64_t ldb, int64_t k, float* o
 }
 
 /// Runs float_tile() with a token count known to the compiler.
-template <class T, int kTokens = kTileRows>
-void float_tile_of(int64_t tokens, const FloatRows& x, const T* b, int64_t ldb, int64_t k, float* out,
-                   int64_t ldo) {
+template <class Rows, int kTokens = kTileRows>
+void float_tile_of(int64_t tokens, const FloatRows& x, const Rows& b, int64_t k, float* out, int64_t ldo) {
   if constexpr (kTokens > 1) {
-    if (tokens < kTokens) return float_tile_of<T, kTokens - 1>(tokens, x, b, ldb, k, out, ldo);
+    if (tokens < kTokens) return float_tile_of<Rows, kTokens - 1>(tokens, x, b, k, out, ldo);
   }
-  float_tile<kTokens>(x, b, ldb, k, out, ldo);
+  float_tile<kTokens>(x, b, k, out, ldo);
 }
 
 /// All m tokens, in tiles of nearly equal height.
-template <class T>
-void float_tiles(const FloatRows& x, int64_t m, const T* b, int64_t ldb, int64_t k, float* out, int64_t ldo) {
+template <class Rows>
+void float_tiles(const FloatRows& x, int64_t m, const Rows& b, int64_t k, float* out, int64_t ldo) {
   const int64_t count = (m + kTileRows - 1) / kTileRows;
   for (int64_t i = 0; i < count; ++i) {
     const int64_t begin = m * i / count, end = m * (i + 1) / count;
-    float_tile_of(end - begin, {x.data + begin * x.stride, x.stride}, b, ldb, k, out + begin * ldo, ldo);
+    float_tile_of(end - begin, x.from(begin), b, k, out + begin * ldo, ldo);
   }
 }
 
@@ -159,7 +167,7 @@ void typed_float_panel(const FloatRows& x, int64_t m, const T* w, int64_t ldw, i
   for (int64_t i = 0; i < k; i += kFloatChunk) {
     const int64_t count = k - i < kFloatChunk ? k - i : kFloatChunk;
     transpose_panel(w + i, ldw, columns, count, panel);
-    float_tiles({x.data + i, x.stride}, m, panel, kPanel, count, out, ldo);
+    float_tiles({x.data + i, x.stride}, m, StridedRows<float>{panel, kPanel}, count, out, ldo);
   }
 }
 

@@ -16,6 +16,7 @@ struct RowQuantizer {
   enum class Kind : uint8_t { kSymmetric, kAsymmetric, kStatic } kind = Kind::kSymmetric;
   int bits = 8;
   float static_scale = 0;
+  const float* repeat = nullptr;  ///< [k] or null: codes become repeat * (code - zero point), zero point 0
 };
 
 /// Quantized tokens, as the integer kernels read them. Arrays over tokens; the codes of one token are
@@ -40,6 +41,9 @@ struct CodeRows {
 struct FloatRows {
   const float* data = nullptr;
   int64_t stride = 0;
+
+  /// The rows from `token` on.
+  FloatRows from(int64_t token) const { return {data + token * stride, stride}; }
 };
 
 /// A matrix of 16- or 32-bit floats, rows `stride` elements apart, as it lies in a checkpoint or a cache.
@@ -63,16 +67,16 @@ struct RowNorm {
   const float* bias = nullptr;  ///< may be null
 };
 
-/// The part of an integer layer's epilogue that belongs to one panel of kPanel outputs.
+/// The part of a quantized layer's epilogue that belongs to one panel of kPanel outputs.
 struct Epilogue {
-  const float* scale = nullptr;           ///< [kPanel]
-  const int32_t* row_sum = nullptr;       ///< [kPanel], or null: symmetric activations
-  const float* bias = nullptr;            ///< [kPanel], or null
-  int64_t outliers = 0;                   ///< columns that bypass quantization
-  const float* outlier_weight = nullptr;  ///< [outliers][kPanel]
-  FloatRows outlier_input;                ///< [m][outliers]
-  int64_t columns = kPanel;               ///< outputs that exist
-  bool accumulate = false;                ///< y += instead of y =
+  const float* scale = nullptr;          ///< [kPanel]
+  const int32_t* row_sum = nullptr;      ///< [kPanel], or null: symmetric activations
+  const float* bias = nullptr;           ///< [kPanel], or null
+  int64_t outliers = 0;                  ///< columns that bypass quantization
+  const Half* outlier_weight = nullptr;  ///< [outliers][kPanel]
+  FloatRows outlier_input;               ///< [m][outliers]
+  int64_t columns = kPanel;              ///< outputs that exist
+  bool accumulate = false;               ///< y += instead of y =
 };
 
 /// Query rows that share one head's keys and values.
@@ -97,13 +101,20 @@ struct CpuKernels {
   void (*norm)(const float* x, int64_t width, const RowNorm& norm, float* y);
   /// activation(gate) * up, or activation(up) when gate is null.
   void (*glu)(const float* gate, const float* up, int64_t width, GluActivation activation, float* y);
+  /// y[i] = gain[i] * x[index[i]] for i < k.
+  void (*gather)(const float* x, const int32_t* index, const float* gain, int64_t k, float* y);
   /// Codes of x [k] into row 0 of `out`, zeros up to k_padded.
   void (*quantize)(const float* x, int64_t k, int64_t k_padded, const RowQuantizer& how, const CodeRows& out);
   /// acc [m][kPanel] = codes * panel^T, m <= kTokenBlock; acc is aligned to 64 bytes.
   void (*integer_panel)(const PackedPanel& panel, const CodeRows& x, int64_t m, int32_t* acc);
-  /// y [m] rows ldy apart from acc [m][kPanel], in the order of format/reference.h.
+  /// sums [m][kPanel] = x [m, k] * panel^T, m <= kTokenBlock, in floats.
+  void (*weight_only_panel)(const PackedPanel& panel, const FloatRows& x, int64_t m, int64_t k, float* sums);
+  /// y [m] rows ldy apart from acc [m][kPanel], which is destroyed, in the order of format/reference.h except
+  /// for sums over outliers.
   void (*integer_epilogue)(const Epilogue& epilogue, const CodeRows& x, int64_t m, int32_t* acc, float* y,
                            int64_t ldy);
+  /// The same from the sums of a weight-only layer.
+  void (*float_epilogue)(const Epilogue& epilogue, int64_t m, float* sums, float* y, int64_t ldy);
   /// out [m][kPanel], rows ldo apart, = x [m, k] * (rows 0 .. columns - 1 of w)^T; what lies beyond `columns`
   /// is undefined.
   void (*float_panel)(const FloatRows& x, int64_t m, const StoredMatrix& w, int64_t columns, int64_t k,

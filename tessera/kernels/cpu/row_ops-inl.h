@@ -133,13 +133,15 @@ RowRange range_of(const float* x, int64_t k) {
   return {lowest(lo), highest(hi), sum(poison) == 0};
 }
 
-/// codes = clamp(transform(x), lo, hi) - shift, rounded by `transform`.
+/// codes = repeat * (clamp(transform(x), lo, hi) - shift), rounded by `transform`; repeat null: 1.
 template <class Transform>
-void store_codes(const float* x, int64_t k, float lo, float hi, float shift, int8_t* codes,
-                 const Transform& transform) {
+void store_codes(const float* x, int64_t k, float lo, float hi, float shift, const float* repeat,
+                 int8_t* codes, const Transform& transform) {
   for_lanes(k, [&](int64_t i, auto... some) {
     const Lanes rounded = transform(Lanes::load(x + i, some...));
-    (min(Lanes::set(hi), max(Lanes::set(lo), rounded)) - Lanes::set(shift)).store_codes(codes + i, some...);
+    Lanes code = min(Lanes::set(hi), max(Lanes::set(lo), rounded)) - Lanes::set(shift);
+    if (repeat) code = code * Lanes::load(repeat + i, some...);
+    code.store_codes(codes + i, some...);
   });
 }
 
@@ -150,34 +152,37 @@ void quantize_to_zero(int64_t k_padded, float scale, const CodeRows& out) {
   out.zero_point[0] = 0;
 }
 
-void quantize_row_symmetric(const float* x, int64_t k, int bits, const RowRange& range, const CodeRows& out) {
-  const auto qmax = static_cast<float>((1 << (bits - 1)) - 1);
+void quantize_row_symmetric(const float* x, int64_t k, const RowQuantizer& how, const RowRange& range,
+                            const CodeRows& out) {
+  const auto qmax = static_cast<float>((1 << (how.bits - 1)) - 1);
   const float absmax = -range.lo > range.hi ? -range.lo : range.hi;
   if (absmax < 0x1p-100f) return quantize_to_zero(k, 0, out);
   const Lanes inverse = Lanes::set(qmax / absmax);
-  store_codes(x, k, -qmax, qmax, 0, out.codes, [&](Lanes v) { return (v * inverse).round(); });
+  store_codes(x, k, -qmax, qmax, 0, how.repeat, out.codes, [&](Lanes v) { return (v * inverse).round(); });
   out.scale[0] = absmax / qmax;
   out.zero_point[0] = 0;
 }
 
-void quantize_row_asymmetric(const float* x, int64_t k, int bits, RowRange range, const CodeRows& out) {
-  const auto levels = static_cast<float>((1 << bits) - 1);
-  const int half = 1 << (bits - 1);
+void quantize_row_asymmetric(const float* x, int64_t k, const RowQuantizer& how, RowRange range,
+                             const CodeRows& out) {
+  const auto levels = static_cast<float>((1 << how.bits) - 1);
+  const auto half = static_cast<float>(1 << (how.bits - 1));
   if (range.hi - range.lo < 0x1p-100f) range = {0, 1, true};
   const float scale = (range.hi - range.lo) / levels;
   const float zero = __builtin_nearbyintf(-range.lo / scale);
-  const Lanes divisor = Lanes::set(scale), shift = Lanes::set(zero);
-  store_codes(x, k, 0, levels, static_cast<float>(half), out.codes,
-              [&](Lanes v) { return (v / divisor).round() + shift; });
+  const float shift = how.repeat ? zero : half;
+  const Lanes divisor = Lanes::set(scale), zero_code = Lanes::set(zero);
+  store_codes(x, k, 0, levels, shift, how.repeat, out.codes,
+              [&](Lanes v) { return (v / divisor).round() + zero_code; });
   out.scale[0] = scale;
-  out.zero_point[0] = static_cast<int32_t>(zero) - half;
+  out.zero_point[0] = static_cast<int32_t>(zero - shift);
 }
 
-void quantize_row_static(const float* x, int64_t k, int bits, float scale, const CodeRows& out) {
-  const auto qmax = static_cast<float>((1 << (bits - 1)) - 1);
-  const Lanes divisor = Lanes::set(scale);
-  store_codes(x, k, -qmax, qmax, 0, out.codes, [&](Lanes v) { return (v / divisor).round(); });
-  out.scale[0] = scale;
+void quantize_row_static(const float* x, int64_t k, const RowQuantizer& how, const CodeRows& out) {
+  const auto qmax = static_cast<float>((1 << (how.bits - 1)) - 1);
+  const Lanes divisor = Lanes::set(how.static_scale);
+  store_codes(x, k, -qmax, qmax, 0, how.repeat, out.codes, [&](Lanes v) { return (v / divisor).round(); });
+  out.scale[0] = how.static_scale;
   out.zero_point[0] = 0;
 }
 
@@ -186,43 +191,18 @@ void quantize(const float* x, int64_t k, int64_t k_padded, const RowQuantizer& h
   if (!range.finite) {
     quantize_to_zero(k, __builtin_nanf(""), out);
   } else if (how.kind == RowQuantizer::Kind::kSymmetric) {
-    quantize_row_symmetric(x, k, how.bits, range, out);
+    quantize_row_symmetric(x, k, how, range, out);
   } else if (how.kind == RowQuantizer::Kind::kAsymmetric) {
-    quantize_row_asymmetric(x, k, how.bits, range, out);
+    quantize_row_asymmetric(x, k, how, range, out);
   } else {
-    quantize_row_static(x, k, how.bits, how.static_scale, out);
+    quantize_row_static(x, k, how, out);
   }
   __builtin_memset(out.codes + k, 0, static_cast<size_t>(k_padded - k));
   sum_codes(k_padded, out);
 }
 
-/// The integer epilogue, in the order of format/reference.h.
-void integer_epilogue(const Epilogue& e, const CodeRows& x, int64_t m, int32_t* acc, float* y, int64_t ldy) {
-  for (int64_t t = 0; t < m; ++t) {
-    int32_t* row = acc + t * kPanel;
-    if (e.row_sum) {
-      for (int64_t n = 0; n < kPanel; ++n) row[n] -= x.zero_point[t] * e.row_sum[n];
-    }
-    for (int64_t first = 0; first < e.columns; first += kLanes) {
-      Lanes value = Lanes::from_int(row + first) * Lanes::load(e.scale + first) * Lanes::set(x.scale[t]);
-      Lanes bypass = Lanes::set(0);
-      for (int64_t f = 0; f < e.outliers; ++f) {
-        const Lanes input = Lanes::set(e.outlier_input.data[t * e.outlier_input.stride + f]);
-        bypass = bypass + input * Lanes::load(e.outlier_weight + f * kPanel + first);
-      }
-      if (e.outliers > 0) value = value + bypass;
-      if (e.bias) value = value + Lanes::load(e.bias + first);
-      float* out = y + t * ldy + first;
-      const auto put = [&](auto... some) {
-        (e.accumulate ? Lanes::load(out, some...) + value : value).store(out, some...);
-      };
-      if (e.columns - first >= kLanes) {
-        put();
-      } else {
-        put(Some(e.columns - first));
-      }
-    }
-  }
+void gather(const float* x, const int32_t* index, const float* gain, int64_t k, float* __restrict y) {
+  for (int64_t i = 0; i < k; ++i) y[i] = gain[i] * x[index[i]];
 }
 
 void to_half(const float* from, int64_t count, Half* to) {

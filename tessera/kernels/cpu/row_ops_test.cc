@@ -29,7 +29,7 @@ struct Codes {
 Codes quantize(CpuIsa isa, const std::vector<float>& x, const RowQuantizer& how) {
   const auto k = static_cast<int64_t>(x.size()), k_padded = round_up(k, kKBlock);
   CpuInput input;
-  input.reserve_codes(2, k_padded, 0);
+  input.reserve_codes(2, k_padded);
   const CodeRows rows = input.codes().from(1);
   std::memset(rows.codes, 77, static_cast<size_t>(k_padded));
   kernels_for(isa).quantize(x.data(), k, k_padded, how, rows);

@@ -65,6 +65,13 @@ void fill_outliers(QuantizedLinear& l, int64_t count, Rng& rng) {
   l.outlier_weight = Tensor::from<Half>(weights, {l.n, count});
 }
 
+void fill_repeats(QuantizedLinear& l, Rng& rng) {
+  const int bits = l.activation.bits, largest_code = (1 << (l.activation.symmetric ? bits - 1 : bits)) - 1;
+  std::vector<uint8_t> repeat(static_cast<size_t>(l.k));
+  for (uint8_t& r : repeat) r = static_cast<uint8_t>(random_int(rng, 1, 127 / largest_code));
+  l.input_repeat = Tensor::from<uint8_t>(repeat, {l.k});
+}
+
 }  // namespace
 
 std::vector<float> random_floats(int64_t count, unsigned seed, float sigma) {
@@ -87,7 +94,8 @@ QuantizedLinear random_layer(const LayerOptions& options, unsigned seed) {
   for (int64_t n = 0; n < l.n; ++n) scale.push_back(static_cast<float>(random_int(rng, 100, 999)) * 1e-5f);
   l.scale = Tensor::from<float>(scale, {l.n});
   if (l.weight_format == WeightFormat::kUint4Grouped) fill_groups(l, options, rng);
-  if (!l.activation.symmetric) fill_row_sums(l);
+  if (options.repeat) fill_repeats(l, rng);
+  if (l.has_zero_point()) fill_row_sums(l);
   if (!l.activation.per_token) l.input_scale = Tensor::from<float>(std::vector<float>{0.02f}, {1});
   if (options.bias) l.bias = Tensor::from<float>(random_floats(l.n, seed + 1), {l.n});
   if (options.outliers > 0) fill_outliers(l, options.outliers, rng);

@@ -18,6 +18,7 @@ struct LayerOptions {
   ActivationFormat activation = {};
   bool group_zeros = false, bias = false;
   int64_t outliers = 0;
+  bool repeat = false;  ///< columns that stand for several
   /// When set, all codes have this value (the nibble's, for 4 bits).
   std::optional<int> extreme = {};
 };

@@ -6,6 +6,8 @@
 #include "tessera/kernels/cpu/avx2/integer_panel.h"
 #include "tessera/kernels/cpu/row_ops-inl.h"
 #include "tessera/kernels/cpu/float_matmul-inl.h"
+#include "tessera/kernels/cpu/epilogue-inl.h"
+#include "tessera/kernels/cpu/weight_only-inl.h"
 #include "tessera/kernels/cpu/attention-inl.h"
 #include "tessera/kernels/cpu/peak-inl.h"
 // clang-format on
@@ -13,9 +15,22 @@
 namespace tessera {
 
 const CpuKernels& avx2_kernels() {
-  static constexpr CpuKernels kTable = {CpuIsa::kAvx2,    norm,        glu,        quantize, integer_panel,
-                                        integer_epilogue, float_panel, attend,     to_float, to_half,
-                                        integer_peak,     float_peak,  read_floats};
+  static constexpr CpuKernels kTable = {.isa = CpuIsa::kAvx2,
+                                        .norm = norm,
+                                        .glu = glu,
+                                        .gather = gather,
+                                        .quantize = quantize,
+                                        .integer_panel = integer_panel,
+                                        .weight_only_panel = weight_only_panel,
+                                        .integer_epilogue = integer_epilogue,
+                                        .float_epilogue = float_epilogue,
+                                        .float_panel = float_panel,
+                                        .attend = attend,
+                                        .to_float = to_float,
+                                        .to_half = to_half,
+                                        .integer_peak = integer_peak,
+                                        .float_peak = float_peak,
+                                        .read_floats = read_floats};
   return kTable;
 }
 

@@ -39,6 +39,21 @@ struct Lanes {
     return {_mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))),
             _mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8)))};
   }
+  /// Sixteen words of 32 bits, shifted right and masked.
+  static Lanes from_words(const uint8_t* p, int shift, int32_t mask) {
+    const auto eight_words = [&](const uint8_t* q) {
+      return field(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(q)), shift, mask);
+    };
+    return {eight_words(p), eight_words(p + 32)};
+  }
+  /// The same with bytes; the other lanes become 0.
+  static Lanes from_bytes(const uint8_t* p, int shift, int32_t mask, Some some = Some(16)) {
+    uint8_t copy[16] = {};
+    __builtin_memcpy(copy, p, static_cast<size_t>(some.count));
+    const __m128i bytes = eight(copy);
+    return {field(_mm256_cvtepu8_epi32(bytes), shift, mask),
+            field(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)), shift, mask)};
+  }
 
   void store(float* p) const {
     _mm256_storeu_ps(p, lo);
@@ -87,6 +102,10 @@ struct Lanes {
   }
 
  private:
+  static __m256 field(__m256i words, int shift, int32_t mask) {
+    const __m256i shifted = _mm256_srl_epi32(words, _mm_cvtsi32_si128(shift));
+    return _mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(mask)));
+  }
   template <class T>
   static __m128i eight(const T* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));

@@ -40,6 +40,14 @@ struct Lanes {
     return from_bfloat16(_mm256_maskz_loadu_epi16(some.mask, p));
   }
   static Lanes from_int(const int32_t* p) { return {_mm512_cvtepi32_ps(_mm512_loadu_si512(p))}; }
+  /// Sixteen words of 32 bits, shifted right and masked.
+  static Lanes from_words(const uint8_t* p, int shift, int32_t mask) {
+    return field(_mm512_loadu_si512(p), shift, mask);
+  }
+  /// The same with bytes; the other lanes become 0.
+  static Lanes from_bytes(const uint8_t* p, int shift, int32_t mask, Some some = Some(16)) {
+    return field(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(some.mask, p)), shift, mask);
+  }
 
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(float* p, Some some) const { _mm512_mask_storeu_ps(p, some.mask, v); }
@@ -67,6 +75,10 @@ struct Lanes {
   }
 
  private:
+  static Lanes field(__m512i words, int shift, int32_t mask) {
+    const __m512i shifted = _mm512_srl_epi32(words, _mm_cvtsi32_si128(shift));
+    return {_mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32(mask)))};
+  }
   static Lanes from_half(__m256i bits) { return {_mm512_cvtph_ps(bits)}; }
   static Lanes from_bfloat16(__m256i bits) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};

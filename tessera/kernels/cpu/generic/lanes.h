@@ -43,6 +43,19 @@ struct Lanes {
     return make([&](int i) { return static_cast<float>(p[i]); });
   }
 
+  /// Sixteen words of 32 bits, shifted right and masked.
+  static Lanes from_words(const uint8_t* p, int shift, int32_t mask) {
+    return make([&](int i) {
+      int32_t word;
+      __builtin_memcpy(&word, p + 4 * i, 4);
+      return static_cast<float>(word >> shift & mask);
+    });
+  }
+  /// The same with bytes; the other lanes become 0.
+  static Lanes from_bytes(const uint8_t* p, int shift, int32_t mask, Some some = Some(16)) {
+    return make([&](int i) { return i < some.count ? static_cast<float>(p[i] >> shift & mask) : 0.0f; });
+  }
+
   void store(float* p, Some some = Some(16)) const {
     for (int64_t i = 0; i < some.count; ++i) p[i] = v[i];
   }

@@ -1,5 +1,6 @@
-// Integer layers against format/reference.h: accumulators and outputs bit for bit, on every instruction set.
-#include "tessera/kernels/cpu/integer_linear.h"
+// Quantized layers against format/reference.h on every instruction set: accumulators bit for bit, and outputs
+// where no sum of floats depends on its order.
+#include "tessera/kernels/cpu/packed_linear.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -29,7 +30,9 @@ Output run(CpuIsa isa, const QuantizedLinear& layer, const std::vector<float>& x
   backend->prepare(x.data(), m, *linear, *input);
   Output out{std::vector<int32_t>(static_cast<size_t>(m * layer.n)),
              std::vector<float>(static_cast<size_t>(m * layer.n), accumulate ? 0.25f : 7.0f)};
-  static_cast<IntegerLinear&>(*linear).accumulators(static_cast<CpuInput&>(*input), m, out.acc);
+  if (!layer.activation.weight_only()) {
+    static_cast<PackedLinear&>(*linear).accumulators(static_cast<CpuInput&>(*input), m, out.acc);
+  }
   backend->linear(*linear, *input, m, out.y.data(), accumulate);
   return out;
 }
@@ -55,6 +58,45 @@ void expect_exact(const QuantizedLinear& layer, const std::vector<float>& x, int
   }
 }
 
+/// Sum over k of |x'[k] * real weight| plus that over the outliers: what rounding errors are relative to.
+std::vector<float> magnitudes(const QuantizedLinear& layer, const std::vector<float>& x, int64_t m) {
+  QuantizedLinear positive = layer.clone();
+  positive.weight_format = WeightFormat::kInt8;
+  positive.activation = {.bits = 16};
+  positive.input_repeat = {};
+  std::vector<int8_t> codes(static_cast<size_t>(layer.n * layer.k));
+  for (int64_t n = 0; n < layer.n; ++n) {
+    const auto row = std::span(codes).subspan(static_cast<size_t>(n * layer.k), static_cast<size_t>(layer.k));
+    expand_row(layer, n, row);
+    for (int8_t& c : row) c = static_cast<int8_t>(std::min(std::abs(c), 127));
+  }
+  positive.qweight = Tensor::from<int8_t>(codes, {layer.n, layer.k});
+  for (Half& w : positive.outlier_weight.as<Half>()) w = to_half(std::fabs(to_float(w)));
+  for (float& g : positive.input_gain.as<float>()) g = std::fabs(g);
+  for (float& b : positive.bias.as<float>()) b = std::fabs(b);
+  std::vector<float> sizes(x), y(static_cast<size_t>(m * layer.n));
+  for (float& v : sizes) v = std::fabs(v);
+  reference_forward(positive, sizes, m, y);
+  return y;
+}
+
+/// Accumulators of integer layers exactly, outputs within the bound for sums of K + F products in any order.
+void expect_close(const QuantizedLinear& layer, const std::vector<float>& x, int64_t m) {
+  std::vector<int32_t> acc;
+  std::vector<float> y(static_cast<size_t>(m * layer.n));
+  reference_forward(layer, x, m, y, &acc);
+  const std::vector<float> size = magnitudes(layer, x, m);
+  const double gamma = static_cast<double>(layer.k_in() + 4) * 0x1p-24;
+  for (CpuIsa isa : available_cpu_isas()) {
+    SCOPED_TRACE(name_of(isa));
+    const Output out = run(isa, layer, x, m);
+    if (!layer.activation.weight_only()) {
+      ASSERT_EQ(out.acc, acc);
+    }
+    for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(out.y[i], y[i], gamma * size[i]) << "at " << i;
+  }
+}
+
 constexpr int64_t kTokens[] = {1, 2, 3, 5, 8, 15, 16, 17, 33, 128};
 constexpr int64_t kOutputs[] = {1, 7, 16, 31, 33, 64, 100};
 constexpr int64_t kInputs[] = {2, 6, 30, 32, 62, 64, 66, 128, 130, 512, 1408};
@@ -69,7 +111,7 @@ void for_shapes(const Body& body) {
   }
 }
 
-TEST(IntegerLinear, EightBitsMatchForEveryRemainder) {
+TEST(PackedLinear, EightBitsMatchForEveryRemainder) {
   for_shapes([&](int64_t m, int64_t n, int64_t k) {
     SCOPED_TRACE(testing::Message() << m << " x " << n << " x " << k + 1);
     const auto layer = random_layer({.format = WeightFormat::kInt8, .n = n, .k = k + 1}, 1);
@@ -77,14 +119,14 @@ TEST(IntegerLinear, EightBitsMatchForEveryRemainder) {
   });
 }
 
-TEST(IntegerLinear, FourBitsPerChannelMatchForEveryRemainder) {
+TEST(PackedLinear, FourBitsPerChannelMatchForEveryRemainder) {
   for_shapes([&](int64_t m, int64_t n, int64_t k) {
     SCOPED_TRACE(testing::Message() << m << " x " << n << " x " << k);
     expect_exact(random_layer({.n = n, .k = k}, 3), random_floats(m * k, 4), m);
   });
 }
 
-TEST(IntegerLinear, GroupsMatchForEveryRemainder) {
+TEST(PackedLinear, GroupsMatchForEveryRemainder) {
   for (bool zeros : {false, true}) {
     for (int64_t group : {32, 64, 128}) {
       for (int64_t groups : {1, 3, 11}) {
@@ -104,7 +146,7 @@ TEST(IntegerLinear, GroupsMatchForEveryRemainder) {
   }
 }
 
-TEST(IntegerLinear, GroupsOfOtherSizesAreExpandedToBytesAndMatch) {
+TEST(PackedLinear, GroupsOfOtherSizesAreExpandedToBytesAndMatch) {
   for (int64_t group : {2, 3, 6, 16, 48}) {
     const auto layer = random_layer({.format = WeightFormat::kUint4Grouped,
                                      .n = 37,
@@ -119,7 +161,7 @@ TEST(IntegerLinear, GroupsOfOtherSizesAreExpandedToBytesAndMatch) {
   }
 }
 
-TEST(IntegerLinear, LongRowsCrossTheChunksOfK) {
+TEST(PackedLinear, LongRowsCrossTheChunksOfK) {
   for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
     for (int64_t m : {1, 2, 40}) {
       const auto layer = random_layer({.format = format, .n = 33, .k = 3 * 1408, .group_size = 1408}, 9);
@@ -128,7 +170,7 @@ TEST(IntegerLinear, LongRowsCrossTheChunksOfK) {
   }
 }
 
-TEST(IntegerLinear, ExtremeCodesDoNotSaturate) {
+TEST(PackedLinear, ExtremeCodesDoNotSaturate) {
   const int64_t k = 1408;
   std::vector<float> inputs[] = {std::vector<float>(static_cast<size_t>(3 * k), 1.0f),
                                  std::vector<float>(static_cast<size_t>(3 * k), -1.0f),
@@ -156,7 +198,7 @@ TEST(IntegerLinear, ExtremeCodesDoNotSaturate) {
   }
 }
 
-TEST(IntegerLinear, OperandsOfMinus128Match) {
+TEST(PackedLinear, OperandsOfMinus128Match) {
   // Codes -8 times a group scale of 16.
   auto layer = random_layer(
       {.format = WeightFormat::kUint4Grouped, .n = 40, .k = 256, .group_size = 128, .extreme = 0}, 14);
@@ -172,7 +214,7 @@ TEST(IntegerLinear, OperandsOfMinus128Match) {
   }
 }
 
-TEST(IntegerLinear, CodesOfMinus128Match) {
+TEST(PackedLinear, CodesOfMinus128Match) {
   // Negative rows have code -128 everywhere with asymmetric activations; against the extremes of each format.
   const ActivationFormat asymmetric{8, false, true};
   const std::vector<float> x(13 * 256, -1.0f);
@@ -196,41 +238,123 @@ TEST(IntegerLinear, CodesOfMinus128Match) {
   }
 }
 
-TEST(IntegerLinear, EveryActivationFormatMatches) {
-  const ActivationFormat formats[] = {{8, true, true},  {4, true, true},  {8, false, true},
-                                      {4, false, true}, {8, true, false}, {4, true, false}};
+TEST(PackedLinear, EveryActivationFormatMatches) {
+  const ActivationFormat formats[] = {{8, true, true},  {6, true, true},  {4, true, true},  {8, false, true},
+                                      {6, false, true}, {5, false, true}, {4, false, true}, {8, true, false},
+                                      {6, true, false}, {4, true, false}};
   for (const ActivationFormat& activation : formats) {
     for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
-      const auto layer = random_layer(
-          {.format = format, .n = 45, .k = 192, .group_size = 64, .activation = activation, .bias = true},
-          15);
+      const auto layer = random_layer({.format = format,
+                                       .n = 45,
+                                       .k = 192,
+                                       .group_size = 64,
+                                       .activation = activation,
+                                       .group_zeros = true,
+                                       .bias = true},
+                                      15);
       for (int64_t m : {1, 7, 20}) expect_exact(layer, random_floats(m * 192, 16), m);
     }
   }
 }
 
-TEST(IntegerLinear, OutliersAndBiasAreAddedInTheDefinedOrder) {
+TEST(PackedLinear, RowsWithOneZeroPointStayNibbles) {
+  LayerOptions options{.format = WeightFormat::kUint4Grouped, .n = 45, .k = 192, .group_size = 192};
+  options.activation = {.bits = 4, .symmetric = false};
+  options.group_zeros = true;
+  const auto layer = random_layer(options, 36);
+  for (int64_t m : {1, 30}) expect_exact(layer, random_floats(m * 192, 37), m);
+  const KernelInfo info = make_cpu_backend(CpuIsa::kGeneric)->load(layer)->info();
+  EXPECT_EQ(info.kernel, "w4a4 asymmetric per-channel");
+  EXPECT_EQ(info.weight_bits, 4);
+}
+
+TEST(PackedLinear, OutliersAreAddedToExactAccumulators) {
   for (bool symmetric : {true, false}) {
-    const auto layer = random_layer(
-        {.n = 50, .k = 130, .activation = {4, symmetric, true}, .bias = true, .outliers = 9}, 17);
-    ASSERT_EQ(layer.k_in(), 139);
-    for (int64_t m : {1, 5, 19}) expect_exact(layer, random_floats(m * 139, 18, 3.0f), m);
+    for (int64_t outliers : {1, 9, 256}) {
+      const auto layer = random_layer(
+          {.n = 50, .k = 130, .activation = {4, symmetric, true}, .bias = true, .outliers = outliers}, 17);
+      ASSERT_EQ(layer.k_in(), 130 + outliers);
+      for (int64_t m : {1, 2, 5, 30}) {
+        expect_close(layer, random_floats(m * layer.k_in(), 18, 3.0f), m);
+      }
+    }
   }
 }
 
-TEST(IntegerLinear, InputMapsMatch) {
+TEST(PackedLinear, WeightOnlyLayersAreCloseToTheReference) {
+  for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
+    for (int64_t group : {32, 96, 320}) {
+      for (int64_t m : {1, 2, 3, 5, 12, 13, 40}) {
+        const int64_t odd = format == WeightFormat::kInt8 ? 1 : format == WeightFormat::kInt4 ? 2 : 0;
+        const auto layer = random_layer({.format = format,
+                                         .n = kOutputs[static_cast<size_t>(m) % std::size(kOutputs)],
+                                         .k = 2 * group + odd,
+                                         .group_size = group,
+                                         .activation = {.bits = 16},
+                                         .group_zeros = true,
+                                         .bias = m % 2 == 1,
+                                         .outliers = m % 3},
+                                        38);
+        SCOPED_TRACE(testing::Message() << m << " x " << layer.n << ", " << describe(layer));
+        expect_close(layer, random_floats(m * layer.k_in(), 39), m);
+      }
+    }
+  }
+}
+
+/// Splits, copies and merges of inputs, all with gains.
+void add_map(QuantizedLinear& layer) {
+  std::vector<int32_t> index, offset{0};
+  for (int32_t c = 0; c < layer.k; ++c) {
+    const int32_t sources = c % 5 == 0 ? 1 + c % 4 : 1;
+    for (int32_t i = 0; i < sources; ++i) index.push_back((7 * c + 13 * i) % 60);
+    offset.push_back(static_cast<int32_t>(index.size()));
+  }
+  const auto nnz = static_cast<int64_t>(index.size());
+  layer.input_index = Tensor::from<int32_t>(index, {nnz});
+  layer.input_offset = Tensor::from<int32_t>(offset, {layer.k + 1});
+  layer.input_gain = Tensor::from<float>(random_floats(nnz, 23), {nnz});
+  layer.validate("mapped");
+}
+
+TEST(PackedLinear, InputMapsMatch) {
   auto layer = random_layer({.n = 20, .k = 6}, 19);
   layer.input_index = Tensor::from<int32_t>(std::vector<int32_t>{5, 4, 3, 2, 1, 0}, {6});
   expect_exact(layer, random_floats(3 * 6, 20), 3);  // permutation
   layer.input_gain = Tensor::from<float>(random_floats(6, 21), {6});
   expect_exact(layer, random_floats(3 * 6, 22), 3);  // with gains
-  layer.input_index = Tensor::from<int32_t>(std::vector<int32_t>{0, 0, 1, 2, 3, 4, 4, 5}, {8});
-  layer.input_gain = Tensor::from<float>(random_floats(8, 23), {8});
-  layer.input_offset = Tensor::from<int32_t>(std::vector<int32_t>{0, 1, 2, 5, 6, 7, 8}, {7});
-  expect_exact(layer, random_floats(3 * 6, 24), 3);  // splits and merges
+  for (const ActivationFormat& activation :
+       {ActivationFormat{8, true, true}, ActivationFormat{4, false, true},
+        ActivationFormat{8, true, false}}) {
+    auto mapped = random_layer({.n = 40, .k = 66, .activation = activation}, 24);
+    add_map(mapped);
+    for (int64_t m : {1, 14}) expect_exact(mapped, random_floats(m * mapped.k_in(), 25), m);
+    mapped.activation = {.bits = 16};
+    expect_close(mapped, random_floats(3 * mapped.k_in(), 26), 3);
+  }
 }
 
-TEST(IntegerLinear, AccumulateAddsToTheResidualStream) {
+TEST(PackedLinear, RepeatedColumnsMatch) {
+  for (const ActivationFormat& activation :
+       {ActivationFormat{4, true, true}, ActivationFormat{4, false, true}, ActivationFormat{6, false, true},
+        ActivationFormat{4, true, false}}) {
+    for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
+      auto layer = random_layer({.format = format,
+                                 .n = 40,
+                                 .k = 96,
+                                 .group_size = 32,
+                                 .activation = activation,
+                                 .group_zeros = true,
+                                 .repeat = true},
+                                40);
+      expect_exact(layer, random_floats(3 * 96, 41), 3);
+      add_map(layer);
+      expect_exact(layer, random_floats(3 * layer.k_in(), 42), 3);
+    }
+  }
+}
+
+TEST(PackedLinear, AccumulateAddsToTheResidualStream) {
   const auto layer = random_layer({.n = 70, .k = 64, .bias = true}, 25);
   const auto x = random_floats(5 * 64, 26);
   for (CpuIsa isa : available_cpu_isas()) {
@@ -239,7 +363,7 @@ TEST(IntegerLinear, AccumulateAddsToTheResidualStream) {
   }
 }
 
-TEST(IntegerLinear, RowsThatAreNotFiniteGiveNanAndLeaveOthersAlone) {
+TEST(PackedLinear, RowsThatAreNotFiniteGiveNanAndLeaveOthersAlone) {
   const auto layer = random_layer({.n = 33, .k = 64}, 27);
   auto x = random_floats(3 * 64, 28);
   x[64 + 5] = INFINITY;
@@ -247,7 +371,7 @@ TEST(IntegerLinear, RowsThatAreNotFiniteGiveNanAndLeaveOthersAlone) {
   EXPECT_TRUE(std::isnan(run(detect_cpu_isa(), layer, x, 3).y[33]));
 }
 
-TEST(IntegerLinear, ResultsDoNotDependOnThreadsOrOnTheBatch) {
+TEST(PackedLinear, ResultsDoNotDependOnThreadsOrOnTheBatch) {
   const auto layer = random_layer(
       {.format = WeightFormat::kUint4Grouped, .n = 300, .k = 256, .group_size = 64, .bias = true}, 29);
   const int64_t m = 300;  // more than one block of tokens
@@ -261,7 +385,15 @@ TEST(IntegerLinear, ResultsDoNotDependOnThreadsOrOnTheBatch) {
   }
 }
 
-TEST(IntegerLinear, InfoSaysWhatRuns) {
+TEST(PackedLinear, WeightOnlyResultsDoNotDependOnThreads) {
+  const auto layer = random_layer({.n = 300, .k = 256, .activation = {.bits = 16}, .outliers = 3}, 43);
+  const auto x = random_floats(50 * layer.k_in(), 44);
+  for (CpuIsa isa : available_cpu_isas()) {
+    EXPECT_EQ(run(isa, layer, x, 50).y, run(isa, layer, x, 50, false, 3).y);
+  }
+}
+
+TEST(PackedLinear, InfoSaysWhatRuns) {
   const auto layer = random_layer(
       {.format = WeightFormat::kUint4Grouped, .k = 256, .group_size = 128, .activation = {4, true, true}},
       31);
