@@ -7,5 +7,7 @@ namespace tessera {
 
 /// LLaMA 1, 2 and 3, and Mistral, which differs in its sliding window alone.
 ModelSpec llama_spec(const ModelConfig& config);
+/// OPT with norms in front. Throws Error for opt-350m, whose norms stand behind the sums.
+ModelSpec opt_spec(const ModelConfig& config);
 
 }  // namespace tessera

@@ -74,6 +74,9 @@ struct ModelSpec {
   /// Full name without ".weight", such as "model.layers.3.mlp.up_proj".
   std::string linear_name(int64_t layer, LinearId id) const { return block(layer) + linears[id].name; }
   std::string norm_name(int64_t layer, NormId id) const { return block(layer) + norms[id]; }
+  /// Bias [vocab_size] of lm_head. A float checkpoint of no family has it; a rotated one does where the final
+  /// norm has a bias.
+  std::string lm_head_bias() const { return lm_head.substr(0, lm_head.rfind(".weight")) + ".bias"; }
   /// The linears that exist, in order of execution.
   std::vector<LinearId> existing_linears() const;
 };

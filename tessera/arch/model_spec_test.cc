@@ -17,6 +17,13 @@ json llama_config() {
       "max_position_embeddings": 32, "rms_norm_eps": 1e-5, "tie_word_embeddings": true})");
 }
 
+json opt_config() {
+  return json::parse(
+      R"({"architectures": ["OPTForCausalLM"], "model_type": "opt", "vocab_size": 100, "hidden_size": 64,
+      "ffn_dim": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 32,
+      "word_embed_proj_dim": 64, "do_layer_norm_before": true})");
+}
+
 ModelSpec spec_of(const json& config) {
   return make_model_spec(ModelConfig(config, "config.json"));
 }
@@ -33,11 +40,13 @@ TEST(ModelSpec, Llama) {
 }
 
 TEST(ModelSpec, EveryLinearIsReadByOneSite) {
-  const ModelSpec s = spec_of(llama_config());
-  for (LinearId id : s.existing_linears()) {
-    int readers = 0;
-    for (const Site& site : s.sites) readers += static_cast<int>(std::ranges::count(site.readers, id));
-    EXPECT_EQ(readers, 1) << s.linears[id].name;
+  for (const json& config : {llama_config(), opt_config()}) {
+    const ModelSpec s = spec_of(config);
+    for (LinearId id : s.existing_linears()) {
+      int readers = 0;
+      for (const Site& site : s.sites) readers += static_cast<int>(std::ranges::count(site.readers, id));
+      EXPECT_EQ(readers, 1) << s.linears[id].name;
+    }
   }
 }
 
@@ -57,6 +66,45 @@ TEST(ModelSpec, MistralHasASlidingWindow) {
   EXPECT_EQ(spec_of(config).sliding_window, 16);
   config["sliding_window"] = nullptr;
   EXPECT_EQ(spec_of(config).sliding_window, 0);
+}
+
+TEST(ModelSpec, Opt) {
+  const ModelSpec s = spec_of(opt_config());
+  EXPECT_EQ(s.norm, NormKind::kLayer);
+  EXPECT_EQ(s.positions, Positions::kLearned);
+  EXPECT_EQ(s.position_offset, 2);
+  EXPECT_FALSE(s.gated());
+  EXPECT_EQ(s.lm_head, s.embedding);
+  EXPECT_EQ(s.linear_name(1, kDown), "model.decoder.layers.1.fc2");
+  EXPECT_TRUE(s.linears[kDown].bias);
+  json plain = opt_config();
+  plain["enable_bias"] = false;
+  plain["activation_function"] = "gelu";
+  EXPECT_FALSE(spec_of(plain).linears[kDown].bias);
+  EXPECT_EQ(spec_of(plain).activation, Activation::kGelu);
+}
+
+/// The one line that opt-350m, or another variant, ends in.
+std::string refusal(json config, const char* key, const json& value) {
+  config[key] = value;
+  try {
+    spec_of(config);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST(ModelSpec, RefusesOptVariants) {
+  for (const auto& [key, value] : {std::pair<const char*, json>{"do_layer_norm_before", false},
+                                   {"word_embed_proj_dim", 32},
+                                   {"layer_norm_elementwise_affine", false},
+                                   {"_remove_final_layer_norm", true},
+                                   {"activation_function", "tanh"}}) {
+    const std::string message = refusal(opt_config(), key, value);
+    EXPECT_NE(message.find("is not supported"), std::string::npos) << key << ": " << message;
+    EXPECT_EQ(message.find('\n'), std::string::npos);
+  }
 }
 
 TEST(ModelSpec, Refusals) {

@@ -12,7 +12,8 @@ struct Family {
   ModelSpec (*make)(const ModelConfig&);
 };
 
-constexpr Family kFamilies[] = {{"LlamaForCausalLM", llama_spec}, {"MistralForCausalLM", llama_spec}};
+constexpr Family kFamilies[] = {
+    {"LlamaForCausalLM", llama_spec}, {"MistralForCausalLM", llama_spec}, {"OPTForCausalLM", opt_spec}};
 
 void check_consistency(const ModelSpec& s, const std::string& file) {
   if (s.n_kv_heads < 1 || s.n_heads % s.n_kv_heads != 0) {
@@ -54,6 +55,7 @@ ModelSpec make_model_spec(const ModelConfig& config) {
 void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
   checkpoint.at(s.embedding, {s.vocab_size, s.hidden_size});
   checkpoint.at(s.lm_head, {s.vocab_size, s.hidden_size});
+  if (checkpoint.contains(s.lm_head_bias())) checkpoint.at(s.lm_head_bias(), {s.vocab_size});
   if (s.positions == Positions::kLearned) {
     checkpoint.at(s.position_embedding, {s.max_positions + s.position_offset, s.hidden_size});
   }

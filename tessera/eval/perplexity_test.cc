@@ -56,7 +56,9 @@ INSTANTIATE_TEST_SUITE_P(Models, PerplexityGolden,
                          testing::Values(Case{"demo-llama", "heldout", "heldout.txt"},
                                          Case{"demo-llama", "wikitext-2-test", "wikitext-2/test.txt"},
                                          Case{"lab-llama", "heldout", "heldout.txt"},
-                                         Case{"lab-llama", "wikitext-2-test", "wikitext-2/test.txt"}));
+                                         Case{"lab-llama", "wikitext-2-test", "wikitext-2/test.txt"},
+                                         Case{"lab-opt", "heldout", "heldout.txt"},
+                                         Case{"lab-opt", "wikitext-2-test", "wikitext-2/test.txt"}));
 
 class PerplexityTest : public testing::Test {
  protected:

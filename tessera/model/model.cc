@@ -25,12 +25,9 @@ GluActivation to_glu(Activation activation) {
 }  // namespace
 
 std::unique_ptr<Model> Model::load(const std::filesystem::path& dir, Backend& backend) {
-  return load(dir, make_model_spec(ModelConfig::load(dir)), backend);
-}
-
-std::unique_ptr<Model> Model::load(const std::filesystem::path& dir, ModelSpec spec, Backend& backend) {
-  const auto quantization = read_quantization_config(ModelConfig::load(dir));
-  return std::unique_ptr<Model>(new Model(dir, std::move(spec), quantization, backend));
+  const ModelConfig config = ModelConfig::load(dir);
+  return std::unique_ptr<Model>(
+      new Model(dir, make_model_spec(config), read_quantization_config(config), backend));
 }
 
 Model::Model(const std::filesystem::path& dir, ModelSpec spec,

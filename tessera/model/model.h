@@ -29,8 +29,6 @@ class Model {
   /// Reads a Hugging Face folder. The checkpoint stays mapped as long as the model lives; `backend` must
   /// outlive it. Throws Error for an unknown architecture and for everything that load_weights refuses.
   static std::unique_ptr<Model> load(const std::filesystem::path& dir, Backend& backend);
-  /// The same with a spec made elsewhere.
-  static std::unique_ptr<Model> load(const std::filesystem::path& dir, ModelSpec spec, Backend& backend);
 
   const ModelSpec& spec() const { return spec_; }
   const std::filesystem::path& dir() const { return checkpoint_.dir(); }

@@ -34,45 +34,9 @@ int32_t argmax(std::span<const float> x) {
   return static_cast<int32_t>(std::max_element(x.begin(), x.end()) - x.begin());
 }
 
-/// OPT as data: what differs from LLaMA is LayerNorm, learned positions, biases and a plain ReLU MLP.
-ModelSpec opt_spec(const ModelConfig& config) {
-  ModelSpec s;
-  s.family = "opt";
-  s.vocab_size = config.extent("vocab_size");
-  s.hidden_size = config.extent("hidden_size");
-  s.intermediate_size = config.extent("ffn_dim");
-  s.n_layers = config.extent("num_hidden_layers");
-  s.n_heads = s.n_kv_heads = config.extent("num_attention_heads");
-  s.head_dim = s.hidden_size / s.n_heads;
-  s.max_positions = config.extent("max_position_embeddings");
-  s.norm = NormKind::kLayer;
-  s.activation = Activation::kRelu;
-  s.positions = Positions::kLearned;
-  s.position_offset = 2;
-  s.embedding = s.lm_head = "model.decoder.embed_tokens.weight";
-  s.tied_embeddings = true;
-  s.position_embedding = "model.decoder.embed_positions.weight";
-  s.final_norm = "model.decoder.final_layer_norm";
-  s.block_prefix = "model.decoder.layers.";
-  s.norms = {"self_attn_layer_norm", "final_layer_norm"};
-  const int64_t h = s.hidden_size, i = s.intermediate_size;
-  s.linears[kQ] = {"self_attn.q_proj", h, h, true};
-  s.linears[kK] = {"self_attn.k_proj", h, h, true};
-  s.linears[kV] = {"self_attn.v_proj", h, h, true};
-  s.linears[kO] = {"self_attn.out_proj", h, h, true};
-  s.linears[kUp] = {"fc1", i, h, true};
-  s.linears[kDown] = {"fc2", h, i, true};
-  s.sites = {{.name = "qkv", .readers = {kQ, kK, kV}},
-             {.name = "o", .readers = {kO}},
-             {.name = "gate_up", .readers = {kUp}},
-             {.name = "down", .readers = {kDown}}};
-  return s;
-}
-
 struct Case {
   const char* name;
   std::filesystem::path dir;
-  ModelSpec (*spec)(const ModelConfig&);
   TestBackend backend;
 };
 
@@ -82,8 +46,7 @@ class ModelGolden : public testing::TestWithParam<Case> {
     TESSERA_REQUIRE_FILE(GetParam().dir);
     golden_ = nlohmann::json::parse(read_file(GetParam().dir / "golden.json"));
     tensors_ = std::make_unique<SafetensorsFile>(GetParam().dir / "golden.safetensors");
-    const ModelSpec spec = GetParam().spec(ModelConfig::load(GetParam().dir));
-    model_ = Model::load(GetParam().dir, spec, *backend_);
+    model_ = Model::load(GetParam().dir, *backend_);
   }
 
   std::vector<int32_t> prompt(int i) const {
@@ -144,13 +107,12 @@ TEST_P(ModelGolden, GreedyContinuations) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Models, ModelGolden,
-    testing::Values(Case{"demo_llama_reference", bundled("demo-llama"), make_model_spec, {}},
-                    Case{"demo_llama", bundled("demo-llama"), make_model_spec, best_backend()},
-                    Case{"lab_llama", shared_dir() / "models/lab-llama", make_model_spec, best_backend()},
-                    Case{"lab_opt", shared_dir() / "models/lab-opt", opt_spec, best_backend()}),
-    [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(Models, ModelGolden,
+                         testing::Values(Case{"demo_llama_reference", bundled("demo-llama"), {}},
+                                         Case{"demo_llama", bundled("demo-llama"), best_backend()},
+                                         Case{"lab_llama", shared_dir() / "models/lab-llama", best_backend()},
+                                         Case{"lab_opt", shared_dir() / "models/lab-opt", best_backend()}),
+                         [](const auto& test) { return test.param.name; });
 
 }  // namespace
 }  // namespace tessera

@@ -22,9 +22,7 @@ class WeightLoader {
     }
     for (int64_t layer = 0; layer < spec_.n_layers; ++layer) weights_.blocks.push_back(block(layer));
     weights_.final_norm = norm(spec_.final_norm);
-    const TensorView& head = checkpoint_.at(spec_.lm_head);
-    if (!spec_.tied_embeddings) weights_.untied_lm_head = backend_.load(head, {});
-    record(spec_.lm_head.substr(0, spec_.lm_head.rfind(".weight")), weights_.lm_head(), head.bytes());
+    load_lm_head();
     return std::move(weights_);
   }
 
@@ -75,6 +73,16 @@ class WeightLoader {
     weights.gain = device_vector(name + ".weight");
     if (weights.layer_norm) weights.bias = device_vector(name + ".bias");
     return weights;
+  }
+
+  void load_lm_head() {
+    const TensorView& head = checkpoint_.at(spec_.lm_head);
+    const bool bias = checkpoint_.contains(spec_.lm_head_bias());
+    if (!spec_.tied_embeddings) {
+      weights_.untied_lm_head =
+          backend_.load(head, bias ? finite_vector(spec_.lm_head_bias()) : std::vector<float>());
+    }
+    record(spec_.lm_head.substr(0, spec_.lm_head.rfind(".weight")), weights_.lm_head(), head.bytes());
   }
 
   void load_site(int64_t layer, const Site& site, BlockWeights& block) {

@@ -31,22 +31,27 @@ at::Tensor activate(Activation activation, const at::Tensor& x) {
 
 }  // namespace
 
+Block load_norms(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer,
+                 const at::Device& device) {
+  Block block;
+  for (NormId id : {kAttentionNorm, kMlpNorm}) {
+    const std::string name = spec.norm_name(layer, id);
+    block.gain[id] = load_finite(checkpoint, name + ".weight", {spec.hidden_size}, device);
+    if (spec.norm == NormKind::kLayer) {
+      block.norm_bias[id] = load_finite(checkpoint, name + ".bias", {spec.hidden_size}, device);
+    }
+  }
+  return block;
+}
+
 Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer,
                  const at::Device& device) {
-  const auto load = [&](const std::string& name, const Shape& shape) {
-    return load_finite(checkpoint, name, shape, device);
-  };
-  Block block;
+  Block block = load_norms(checkpoint, spec, layer, device);
   for (LinearId id : spec.existing_linears()) {
     const LinearSpec& linear = spec.linears[id];
     const std::string name = spec.linear_name(layer, id);
-    block.weight[id] = load(name + ".weight", {linear.n, linear.k});
-    if (linear.bias) block.bias[id] = load(name + ".bias", {linear.n});
-  }
-  for (NormId id : {kAttentionNorm, kMlpNorm}) {
-    const std::string name = spec.norm_name(layer, id);
-    block.gain[id] = load(name + ".weight", {spec.hidden_size});
-    if (spec.norm == NormKind::kLayer) block.norm_bias[id] = load(name + ".bias", {spec.hidden_size});
+    block.weight[id] = load_finite(checkpoint, name + ".weight", {linear.n, linear.k}, device);
+    if (linear.bias) block.bias[id] = load_finite(checkpoint, name + ".bias", {linear.n}, device);
   }
   return block;
 }
@@ -58,11 +63,14 @@ LinearFn float_linears(const Block& block) {
   };
 }
 
+at::Tensor normalize(const ModelSpec& spec, const at::Tensor& x, const at::Tensor& gain,
+                     const at::Tensor& bias) {
+  if (spec.norm == NormKind::kLayer) return at::layer_norm(x, {x.size(-1)}, gain, bias, spec.norm_eps);
+  return x * at::rsqrt(x.square().mean({-1}, /*keepdim=*/true) + spec.norm_eps) * gain;
+}
+
 at::Tensor norm_forward(const ModelSpec& spec, const Block& block, NormId id, const at::Tensor& x) {
-  if (spec.norm == NormKind::kLayer) {
-    return at::layer_norm(x, {x.size(-1)}, block.gain[id], block.norm_bias[id], spec.norm_eps);
-  }
-  return x * at::rsqrt(x.square().mean({-1}, /*keepdim=*/true) + spec.norm_eps) * block.gain[id];
+  return normalize(spec, x, block.gain[id], block.norm_bias[id]);
 }
 
 at::Tensor mlp_core(const ModelSpec& spec, const at::Tensor& gate, const at::Tensor& up) {

@@ -21,6 +21,9 @@ struct Block {
   std::array<at::Tensor, kNormCount> norm_bias;
 };
 
+/// Reads the norms of block `layer`; its linears stay undefined. Throws Error when a value is not finite.
+Block load_norms(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer,
+                 const at::Device& device);
 /// Reads block `layer`. Throws Error when a weight is not finite.
 Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer,
                  const at::Device& device);
@@ -31,7 +34,10 @@ using LinearFn = std::function<at::Tensor(LinearId id, const at::Tensor& x)>;
 /// The plain float linears of `block`, which must outlive the function.
 LinearFn float_linears(const Block& block);
 
-/// Gain, bias and kind of a norm applied to x [..., hidden].
+/// The spec's kind of norm of x [..., width]; `bias` [width] is undefined for RMSNorm.
+at::Tensor normalize(const ModelSpec& spec, const at::Tensor& x, const at::Tensor& gain,
+                     const at::Tensor& bias);
+/// Norm `id` of x [..., hidden].
 at::Tensor norm_forward(const ModelSpec& spec, const Block& block, NormId id, const at::Tensor& x);
 /// RoPE, grouped-query attention, causal mask, softmax: everything between q, k, v [B, T, heads * head_dim]
 /// and o_proj.

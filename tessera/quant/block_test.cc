@@ -6,8 +6,10 @@
 #include <cmath>
 #include <numbers>
 
+#include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
 #include "tessera/base/test_paths.h"
+#include "tessera/quant/streams.h"
 #include "tessera/quant/tensor_bridge.h"
 #include "tessera/quant/test_models.h"
 
@@ -143,8 +145,10 @@ TEST(Block, LoadRefusesWeightsThatAreNotFinite) {
   std::filesystem::remove_all(dir);
 }
 
-TEST(Block, ReproducesGoldenHiddenStates) {
-  const auto dir = shared_dir() / "models" / "demo-llama";
+class GoldenBlocks : public testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenBlocks, ReproduceHiddenStates) {
+  const auto dir = shared_dir() / "models" / GetParam();
   TESSERA_REQUIRE_FILE(dir / "golden.safetensors");
   const ModelSpec spec = make_model_spec(ModelConfig::load(dir));
   const Checkpoint checkpoint(dir);
@@ -152,13 +156,24 @@ TEST(Block, ReproducesGoldenHiddenStates) {
   const auto hidden = [&](int64_t i) {
     return to_float_tensor(golden.tensors().at("prompt0.hidden." + std::to_string(i)), at::kCPU).unsqueeze(0);
   };
-  at::Tensor x = hidden(0);
+  const auto prompts = nlohmann::json::parse(read_file(dir / "golden.json"))["prompts"];
+  const std::vector<std::vector<int32_t>> ids = {prompts[0]["ids"].get<std::vector<int32_t>>()};
+  at::Tensor x = embed_windows(
+      spec, [&](const std::string& name) -> const TensorView& { return checkpoint.at(name); }, ids, at::kCPU);
+  EXPECT_LT(relative_error(x, hidden(0)), 1e-6);
   for (int64_t layer = 0; layer + 1 < spec.n_layers; ++layer) {
     const Block block = load_block(checkpoint, spec, layer, at::kCPU);
     x = block_forward(spec, block, float_linears(block), x);
     EXPECT_LT(relative_error(x, hidden(layer + 1)), 1e-5) << "layer " << layer;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenBlocks, testing::Values("demo-llama", "lab-opt"),
+                         [](const auto& model) {
+                           std::string name = model.param;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace tessera

@@ -33,21 +33,24 @@ class FakeQuantModel {
 
   /// Hidden states behind the last block, [windows, tokens, hidden].
   at::Tensor hidden(std::span<const std::vector<int32_t>> windows, const LinearObserver& observe) const {
-    at::Tensor x = embed_windows(checkpoint_.at(spec_.embedding), windows, device_);
+    const auto tensor = [&](const std::string& name) -> const TensorView& { return checkpoint_.at(name); };
+    at::Tensor x = embed_windows(spec_, tensor, windows, device_);
     for (int64_t layer = 0; layer < spec_.n_layers; ++layer) run_block(layer, observe, x);
     return x;
   }
 
   /// One value a window of `x`.
   std::vector<double> nll(const at::Tensor& x, std::span<const std::vector<int32_t>> windows) const {
-    Block final;  // norm_forward takes its gain from a block
-    final.gain[kMlpNorm] = to_float_tensor(checkpoint_.at(spec_.final_norm + ".weight"), device_);
-    const at::Tensor head = to_float_tensor(checkpoint_.at(spec_.lm_head), device_).t();
+    const at::Tensor gain = optional_tensor(spec_.final_norm + ".weight"),
+                     bias = optional_tensor(spec_.final_norm + ".bias"),
+                     head = optional_tensor(spec_.lm_head).t(),
+                     head_bias = optional_tensor(spec_.lm_head_bias());
     std::vector<double> result;
     for (size_t i = 0; i < windows.size(); ++i) {
       const auto predictions = static_cast<int64_t>(windows[i].size()) - 1;
       const at::Tensor last = x[static_cast<int64_t>(i)].narrow(0, 0, predictions);
-      const at::Tensor logits = at::matmul(norm_forward(spec_, final, kMlpNorm, last), head);
+      at::Tensor logits = at::matmul(normalize(spec_, last, gain, bias), head);
+      if (head_bias.defined()) logits += head_bias;
       const std::vector<int64_t> next(windows[i].begin() + 1, windows[i].end());
       const at::Tensor targets = at::tensor(next).to(device_).unsqueeze(1);
       result.push_back(-at::log_softmax(logits, -1).gather(1, targets).mean(at::kDouble).item<double>());
@@ -56,15 +59,17 @@ class FakeQuantModel {
   }
 
  private:
+  /// Undefined when the checkpoint does not hold it.
+  at::Tensor optional_tensor(const std::string& name) const {
+    return checkpoint_.contains(name) ? to_float_tensor(checkpoint_.at(name), device_) : at::Tensor();
+  }
+
   void run_block(int64_t layer, const LinearObserver& observe, at::Tensor& x) const {
     if (!recipe_) {
       const Block block = load_block(checkpoint_, spec_, layer, device_);
       return propagate(spec_, block, float_linears(block), x);
     }
-    Block norms;
-    for (NormId id : {kAttentionNorm, kMlpNorm}) {
-      norms.gain[id] = to_float_tensor(checkpoint_.at(spec_.norm_name(layer, id) + ".weight"), device_);
-    }
+    const Block norms = load_norms(checkpoint_, spec_, layer, device_);
     const QuantizedBlock quantized = load_linears(layer);
     const LinearFn linears = fake_quant_linears(quantized, device_);
     const LinearFn observed = [&](LinearId id, const at::Tensor& input) {

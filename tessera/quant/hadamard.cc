@@ -91,4 +91,17 @@ at::Tensor random_rotation(int64_t n, uint64_t seed, bool hadamard) {
   return diagonal.unsqueeze(1) * *matrix / std::sqrt(static_cast<double>(n));
 }
 
+/// The mirror U that exchanges the first unit vector and ones / sqrt(n) carries a rotation of the other n - 1
+/// axes to one around the ones.
+at::Tensor mean_keeping_rotation(int64_t n, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  at::Tensor rotation = at::eye(n, at::kDouble);
+  if (n == 1) return rotation;
+  rotation.narrow(0, 1, n - 1).narrow(1, 1, n - 1).copy_(random_orthogonal(n - 1, random));
+  at::Tensor normal = at::full({n}, -1 / std::sqrt(static_cast<double>(n)), at::kDouble);
+  normal[0] += 1;
+  const at::Tensor mirror = at::eye(n, at::kDouble) - 2 / normal.square().sum() * at::outer(normal, normal);
+  return at::matmul(at::matmul(mirror, rotation), mirror);
+}
+
 }  // namespace tessera

@@ -16,4 +16,7 @@ std::optional<at::Tensor> hadamard_matrix(int64_t n);
 /// has no Hadamard order or `hadamard` is false. The same seed gives the same matrix.
 at::Tensor random_rotation(int64_t n, uint64_t seed, bool hadamard);
 
+/// A uniformly random one of the orthogonal matrices that keep the vector of ones, float64.
+at::Tensor mean_keeping_rotation(int64_t n, uint64_t seed);
+
 }  // namespace tessera

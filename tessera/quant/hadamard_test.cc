@@ -39,5 +39,17 @@ TEST(Rotation, T2_IsOrthogonalAndSeeded) {
   }
 }
 
+TEST(Rotation, KeepsTheMeanWhereAsked) {
+  for (const int64_t n : {1, 2, 33, 64}) {
+    const at::Tensor q = mean_keeping_rotation(n, 7), ones = at::ones({n}, at::kDouble);
+    EXPECT_LT(distance_from_identity(q), 1e-10) << n;
+    EXPECT_LT((at::mv(q, ones) - ones).abs().max().item<double>(), 1e-12) << n;
+    if (n > 2) {
+      EXPECT_LT(q.abs().max().item<double>(), 0.95) << "mixes channels";
+    }
+    EXPECT_TRUE(at::equal(q, mean_keeping_rotation(n, 7)));
+  }
+}
+
 }  // namespace
 }  // namespace tessera

@@ -6,6 +6,7 @@
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
 #include "tessera/quant/heap.h"
+#include "tessera/quant/shards.h"
 
 namespace tessera {
 namespace {
@@ -23,7 +24,7 @@ constexpr size_t kHeapHoles = 5 * kLargestHeapBlock;
 size_t outer_bytes(const ModelSpec& spec, const Checkpoint& checkpoint, bool changed) {
   if (!changed) return checkpoint.at(spec.embedding).bytes() + checkpoint.at(spec.lm_head).bytes();
   const auto one = static_cast<size_t>(spec.vocab_size * spec.hidden_size);
-  return 2 * one * kFloat + one * (2 * sizeof(double) + kFloat);
+  return static_cast<size_t>(outer_elements(checkpoint, spec)) * kFloat + one * (2 * sizeof(double) + kFloat);
 }
 
 }  // namespace

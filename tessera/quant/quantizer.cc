@@ -125,13 +125,13 @@ Run::Run(const QuantizeOptions& options, Reporter& reporter)
   fingerprint_ = fingerprint_of(options, checkpoint_);
 }
 
-/// An upper bound: the result is smaller than the source unless embedding and lm_head turn into F32, and the
-/// streams exist twice for a moment.
+/// An upper bound: the result is smaller than the source unless what is outside the blocks turns into F32,
+/// and the streams exist twice for a moment.
 uint64_t Run::disk_bytes() const {
   uint64_t source = 0;
   for (const fs::path& file : checkpoint_.files()) source += fs::file_size(file);
   const auto floats = [](int64_t count) { return static_cast<uint64_t>(count) * sizeof(float); };
-  const uint64_t outer = unties_embedding() ? floats(2 * spec_.vocab_size * spec_.hidden_size) : 0;
+  const uint64_t outer = unties_embedding() ? floats(outer_elements(checkpoint_, spec_)) : 0;
   return source + outer + 4 * floats(windows() * tokens() * spec_.hidden_size);
 }
 
@@ -193,7 +193,7 @@ void Run::quantize_blocks(Journal& journal) {
   }
 }
 
-/// Writes the first shard; the streams start at the embedding that it holds.
+/// Writes the first shard; the streams start at the embeddings that it holds.
 void Run::start_streams() {
   Shard shard;
   if (unties_embedding()) {
@@ -201,12 +201,13 @@ void Run::start_streams() {
     for (const auto& pass : passes_) pass->run_on_outer(spec_, outer);
     json untied = config_.values();
     untied["tie_word_embeddings"] = false;
-    shard = outer_shard(spec_, make_model_spec({untied, config_.file()}).lm_head, outer);
+    shard = outer_shard(make_model_spec({untied, config_.file()}), outer);
   } else {
     shard = outer_shard(checkpoint_, spec_);
   }
   writer_.write_shard(0, shards(), shard.tensors());
-  streams_.x_float = embed_windows(shard.tensors()[0].tensor, options_.calibration.windows, device_);
+  const auto written = [&](const std::string& name) -> const TensorView& { return shard.at(name); };
+  streams_.x_float = embed_windows(spec_, written, options_.calibration.windows, device_);
   streams_.x_quant = streams_.x_float.clone();
   for (const auto& [name, tensor] : checkpoint_.tensors()) release_pages({tensor.data, tensor.bytes()});
 }

@@ -1,8 +1,8 @@
 // Rotations folded into weights.
 #include "tessera/quant/rotation.h"
 
-#include "tessera/base/error.h"
 #include "tessera/quant/fold.h"
+#include "tessera/quant/hadamard.h"
 
 namespace tessera {
 namespace {
@@ -13,14 +13,23 @@ at::Tensor times(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
-void rotate_outer(const ModelSpec& spec, OuterWeights& outer, const at::Tensor& rotation) {
-  if (spec.norm != NormKind::kRms || spec.positions != Positions::kRope) {
-    throw Error("the rotation needs RMSNorm and rotary positions, which {} models do not have; use smoothing",
-                spec.family);
+at::Tensor stream_rotation(const ModelSpec& spec, uint64_t seed, bool hadamard) {
+  return spec.norm == NormKind::kLayer ? mean_keeping_rotation(spec.hidden_size, seed)
+                                       : random_rotation(spec.hidden_size, seed, hadamard);
+}
+
+void rotate_outer(OuterWeights& outer, const at::Tensor& rotation) {
+  if (outer.final_bias.defined()) {
+    const at::Tensor shift = at::mv(outer.lm_head.to(at::kDouble), outer.final_bias.to(at::kDouble));
+    outer.lm_head_bias = shift.to(at::kFloat);
+    outer.final_bias = at::zeros_like(outer.final_bias);
   }
   outer.lm_head = times(outer.lm_head * outer.final_gain, rotation);
   outer.final_gain = at::ones_like(outer.final_gain);
   outer.embedding = times(outer.embedding, rotation);
+  if (outer.position_embedding.defined()) {
+    outer.position_embedding = times(outer.position_embedding, rotation);
+  }
 }
 
 void rotate_block(const ModelSpec& spec, Block& block, const at::Tensor& rotation) {

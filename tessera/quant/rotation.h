@@ -5,9 +5,14 @@
 
 namespace tessera {
 
-/// Rotates embedding rows and lm_head by Q [hidden, hidden] (float64), the final norm's gain folded into
-/// lm_head first. Logits stay. Throws Error for families whose norm subtracts the mean.
-void rotate_outer(const ModelSpec& spec, OuterWeights& outer, const at::Tensor& rotation);
+/// A rotation Q [hidden, hidden] (float64) that the family's norm commutes with: any, for RMSNorm; for
+/// LayerNorm one that keeps the vector of ones, and with it the mean that is subtracted. ("QuaRot" turns
+/// LayerNorm into RMSNorm instead; here the checkpoint keeps its form.)
+at::Tensor stream_rotation(const ModelSpec& spec, uint64_t seed, bool hadamard);
+
+/// Rotates embedding rows, learned positions and lm_head by Q, the final norm's gain folded into lm_head and
+/// its bias into lm_head's bias first. Logits stay.
+void rotate_outer(OuterWeights& outer, const at::Tensor& rotation);
 
 /// Rotates what a block reads from and adds to the residual stream, the norm gains folded first: for input
 /// x Q the block gives (its output for x) Q.

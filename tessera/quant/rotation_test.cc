@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include "tessera/base/error.h"
 #include "tessera/quant/hadamard.h"
 #include "tessera/quant/test_models.h"
 
@@ -16,9 +15,9 @@ TEST_P(RotatedModel, T2_LogitsStay) {
   TestModel model = make_test_model(GetParam());
   model.outer.lm_head = model.outer.embedding.clone();  // a tied model, untied before it is rotated
   const at::Tensor ids = test_ids(2, 24, model.spec), expected = test_logits(model, ids);
-  const at::Tensor rotation = random_rotation(model.spec.hidden_size, 0, true),
+  const at::Tensor rotation = stream_rotation(model.spec, 0, true),
                    head_rotation = random_rotation(model.spec.head_dim, 0, true);
-  rotate_outer(model.spec, model.outer, rotation);
+  rotate_outer(model.outer, rotation);
   for (Block& block : model.blocks) {
     const at::Tensor before = block.weight[kQ];
     rotate_block(model.spec, block, rotation);
@@ -30,12 +29,9 @@ TEST_P(RotatedModel, T2_LogitsStay) {
 
 INSTANTIATE_TEST_SUITE_P(Families, RotatedModel,
                          testing::Values(TestModelOptions{}, TestModelOptions{.kv_heads = 2, .biases = true},
-                                         TestModelOptions{.kv_heads = 1}));
-
-TEST(RotatedModel, RefusesLayerNorm) {
-  TestModel model = make_test_model({.biases = true, .layer_norm = true});
-  EXPECT_THROW(rotate_outer(model.spec, model.outer, random_rotation(64, 0, true)), Error);
-}
+                                         TestModelOptions{.kv_heads = 1},
+                                         TestModelOptions{.layer_norm = true},
+                                         TestModelOptions{.biases = true, .layer_norm = true}));
 
 }  // namespace
 }  // namespace tessera

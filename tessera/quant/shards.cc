@@ -1,10 +1,29 @@
 // Collecting the tensors of a shard.
 #include "tessera/quant/shards.h"
 
+#include <algorithm>
+#include <cassert>
+
 #include "tessera/quant/tensor_bridge.h"
 
 namespace tessera {
 namespace {
+
+struct OuterTensor {
+  std::string name;
+  at::Tensor OuterWeights::*member;
+};
+
+/// Every tensor outside the blocks that a family may have. In a tied model embedding and lm_head share a
+/// name.
+std::vector<OuterTensor> outer_tensors(const ModelSpec& spec) {
+  return {{spec.embedding, &OuterWeights::embedding},
+          {spec.position_embedding, &OuterWeights::position_embedding},
+          {spec.final_norm + ".weight", &OuterWeights::final_gain},
+          {spec.final_norm + ".bias", &OuterWeights::final_bias},
+          {spec.lm_head, &OuterWeights::lm_head},
+          {spec.lm_head_bias(), &OuterWeights::lm_head_bias}};
+}
 
 void add_unless_changed(Shard& shard, const std::string& name, const TensorView& original,
                         const at::Tensor& tensor) {
@@ -26,34 +45,59 @@ void Shard::add(const QuantizedLinear& linear, const std::string& prefix) {
   for (NamedTensor& tensor : named_tensors(linear, prefix)) tensors_.push_back(std::move(tensor));
 }
 
+bool Shard::contains(const std::string& name) const {
+  return std::ranges::any_of(tensors_, [&](const NamedTensor& tensor) { return tensor.name == name; });
+}
+
+const TensorView& Shard::at(const std::string& name) const {
+  const auto found = std::ranges::find(tensors_, name, &NamedTensor::name);
+  assert(found != tensors_.end());
+  return found->tensor;
+}
+
 OuterWeights load_outer(const Checkpoint& checkpoint, const ModelSpec& spec, const at::Device& device) {
-  const auto load = [&](const std::string& name) { return to_float_tensor(checkpoint.at(name), device); };
-  return {load(spec.embedding), load(spec.final_norm + ".weight"), load(spec.lm_head)};
+  OuterWeights outer;
+  for (const auto& [name, member] : outer_tensors(spec)) {
+    if (checkpoint.contains(name)) outer.*member = to_float_tensor(checkpoint.at(name), device);
+  }
+  return outer;
+}
+
+int64_t outer_elements(const Checkpoint& checkpoint, const ModelSpec& spec) {
+  int64_t elements = 0;
+  for (const auto& [name, member] : outer_tensors(spec)) {
+    if (checkpoint.contains(name)) elements += checkpoint.at(name).size();
+  }
+  return elements;
 }
 
 Shard outer_shard(const Checkpoint& checkpoint, const ModelSpec& spec) {
   Shard shard;
-  for (const std::string& name : {spec.embedding, spec.final_norm + ".weight"}) {
-    shard.add(name, checkpoint.at(name));
+  for (const auto& [name, member] : outer_tensors(spec)) {
+    if (checkpoint.contains(name) && !shard.contains(name)) shard.add(name, checkpoint.at(name));
   }
-  if (!spec.tied_embeddings) shard.add(spec.lm_head, checkpoint.at(spec.lm_head));
   return shard;
 }
 
-Shard outer_shard(const ModelSpec& spec, const std::string& lm_head, const OuterWeights& outer) {
+Shard outer_shard(const ModelSpec& untied, const OuterWeights& outer) {
   Shard shard;
-  shard.add(spec.embedding, outer.embedding);
-  shard.add(spec.final_norm + ".weight", outer.final_gain);
-  shard.add(lm_head, outer.lm_head);
+  for (const auto& [name, member] : outer_tensors(untied)) {
+    if ((outer.*member).defined()) shard.add(name, outer.*member);
+  }
   return shard;
 }
 
 Shard block_shard(const Checkpoint& checkpoint, const BlockContext& context) {
   const ModelSpec& spec = context.spec;
+  const Block& block = context.block;
   Shard shard;
+  const auto add = [&](const std::string& name, const at::Tensor& tensor) {
+    if (tensor.defined()) add_unless_changed(shard, name, checkpoint.at(name), tensor);
+  };
   for (NormId id : {kAttentionNorm, kMlpNorm}) {
     const std::string name = spec.norm_name(context.layer, id);
-    add_unless_changed(shard, name + ".weight", checkpoint.at(name + ".weight"), context.block.gain[id]);
+    add(name + ".weight", block.gain[id]);
+    add(name + ".bias", block.norm_bias[id]);
   }
   for (LinearId id : spec.existing_linears()) {
     shard.add(*context.quantized[id], spec.linear_name(context.layer, id));

@@ -16,6 +16,9 @@ class Shard {
   void add(const QuantizedLinear& linear, const std::string& prefix);  ///< `linear` must outlive the shard
 
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
+  bool contains(const std::string& name) const;
+  /// The tensor must be there.
+  const TensorView& at(const std::string& name) const;
 
  private:
   std::vector<NamedTensor> tensors_;
@@ -25,10 +28,13 @@ class Shard {
 /// The parameters outside the blocks, in float32.
 OuterWeights load_outer(const Checkpoint& checkpoint, const ModelSpec& spec, const at::Device& device);
 
-/// Embedding, final norm and lm_head as the checkpoint has them.
+/// Values of load_outer's tensors together.
+int64_t outer_elements(const Checkpoint& checkpoint, const ModelSpec& spec);
+
+/// The parameters outside the blocks as the checkpoint has them.
 Shard outer_shard(const Checkpoint& checkpoint, const ModelSpec& spec);
-/// The same, changed by a pass; `lm_head` is the name of the head that is untied now.
-Shard outer_shard(const ModelSpec& spec, const std::string& lm_head, const OuterWeights& outer);
+/// The same, changed by a pass, with the names of `untied`, whose lm_head is not the embedding.
+Shard outer_shard(const ModelSpec& untied, const OuterWeights& outer);
 
 /// Norms and quantized linears of a block whose passes have run.
 Shard block_shard(const Checkpoint& checkpoint, const BlockContext& context);

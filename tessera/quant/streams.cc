@@ -17,6 +17,12 @@ void for_each_chunk(const at::Tensor& x, const Visit& visit) {
   for (int64_t first = 0; first < x.size(0); first += step) visit(first, std::min(step, x.size(0) - first));
 }
 
+/// Copies row `i` of `table` [rows, width] (F32, F16 or BF16) to `out`.
+void copy_row(const TensorView& table, int64_t i, float* out) {
+  const int64_t width = table.shape[1], row_bytes = width * static_cast<int64_t>(size_of(table.dtype));
+  copy_to_float({table.dtype, {width}, table.data + i * row_bytes}, {out, static_cast<size_t>(width)});
+}
+
 double squared_norm(const at::Tensor& x) {
   return x.square().sum(at::kDouble).item<double>();
 }
@@ -51,9 +57,10 @@ Streams Streams::load(const std::filesystem::path& path, const Shape& shape, con
   return {read("x_float"), read("x_quant")};
 }
 
-at::Tensor embed_windows(const TensorView& embedding, std::span<const std::vector<int32_t>> windows,
-                         const at::Device& device) {
-  const int64_t vocab = embedding.shape[0], hidden = embedding.shape[1];
+at::Tensor embed_windows(const ModelSpec& spec, const TensorLookup& tensor,
+                         std::span<const std::vector<int32_t>> windows, const at::Device& device) {
+  const TensorView& embedding = tensor(spec.embedding);
+  const int64_t vocab = spec.vocab_size, hidden = spec.hidden_size;
   const auto tokens = static_cast<int64_t>(windows[0].size());
   at::Tensor x = at::empty({static_cast<int64_t>(windows.size()), tokens, hidden}, at::kFloat);
   float* out = x.data_ptr<float>();
@@ -61,11 +68,17 @@ at::Tensor embed_windows(const TensorView& embedding, std::span<const std::vecto
     assert(static_cast<int64_t>(window.size()) == tokens);
     for (int32_t id : window) {
       if (id < 0 || id >= vocab) throw Error("token {} is outside the vocabulary of {}", id, vocab);
-      const auto row_bytes = hidden * static_cast<int64_t>(size_of(embedding.dtype));
-      copy_to_float({embedding.dtype, {hidden}, embedding.data + id * row_bytes},
-                    {out, static_cast<size_t>(hidden)});
+      copy_row(embedding, id, out);
       out += hidden;
     }
+  }
+  if (spec.positions == Positions::kLearned) {
+    const TensorView& table = tensor(spec.position_embedding);
+    at::Tensor positions = at::empty({tokens, hidden}, at::kFloat);
+    for (int64_t t = 0; t < tokens; ++t) {
+      copy_row(table, t + spec.position_offset, positions.data_ptr<float>() + t * hidden);
+    }
+    x += positions;
   }
   return x.to(device);
 }

@@ -24,10 +24,13 @@ struct Streams {
   static Streams load(const std::filesystem::path& file, const Shape& shape, const at::Device& device);
 };
 
-/// Rows of `embedding` [vocab, hidden] (F32, F16 or BF16) for windows of equal length: float32
-/// [windows, tokens, hidden]. Throws Error for an id outside the vocabulary.
-at::Tensor embed_windows(const TensorView& embedding, std::span<const std::vector<int32_t>> windows,
-                         const at::Device& device);
+/// Finds a tensor outside the blocks by its name.
+using TensorLookup = std::function<const TensorView&(const std::string& name)>;
+
+/// The input of the first block for windows of equal length: embeddings, and positions where the family
+/// learns them; float32 [windows, tokens, hidden]. Throws Error for an id outside the vocabulary.
+at::Tensor embed_windows(const ModelSpec& spec, const TensorLookup& tensor,
+                         std::span<const std::vector<int32_t>> windows, const at::Device& device);
 
 /// Replaces the input of a block, x [windows, tokens, hidden], by its output, a few windows at a time.
 void propagate(const ModelSpec& spec, const Block& block, const LinearFn& linear, at::Tensor& x);

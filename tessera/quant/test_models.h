@@ -29,6 +29,7 @@ inline ModelSpec test_spec(const TestModelOptions& options) {
   s.n_heads = 4;
   s.n_kv_heads = options.kv_heads;
   s.head_dim = 16;
+  s.max_positions = 64;
   s.norms = {"attention_norm", "mlp_norm"};
   const int64_t h = s.hidden_size, i = s.intermediate_size;
   s.linears[kQ] = {"q_proj", s.q_size(), h, options.biases};
@@ -38,18 +39,19 @@ inline ModelSpec test_spec(const TestModelOptions& options) {
   s.linears[kUp] = {"up_proj", i, h, options.biases};
   s.linears[kDown] = {"down_proj", h, i, options.biases};
   using enum Site::Producer;
-  Site gate_up{.name = "gate_up", .readers = {kGate, kUp}, .producer = kNorm, .norm = kMlpNorm};
+  Site up{.name = "gate_up", .readers = {kGate, kUp}, .producer = kNorm, .norm = kMlpNorm};
   if (options.layer_norm) {
     s.norm = NormKind::kLayer;
     s.activation = Activation::kRelu;
     s.positions = Positions::kLearned;
-    gate_up.readers = {kUp};
+    up.name = "up";
+    up.readers = {kUp};
   } else {
     s.linears[kGate] = {"gate_proj", i, h, options.biases};
   }
   s.sites = {{.name = "qkv", .readers = {kQ, kK, kV}, .producer = kNorm, .norm = kAttentionNorm},
              {.name = "o", .readers = {kO}, .producer = kLinear, .linear = kV},
-             gate_up,
+             up,
              {.name = "down", .readers = {kDown}, .producer = kLinear, .linear = kUp}};
   return s;
 }
@@ -70,21 +72,24 @@ inline TestModel make_test_model(const TestModelOptions& options) {
     }
     model.blocks.push_back(block);
   }
-  model.outer = {at::randn({s.vocab_size, s.hidden_size}), at::rand({s.hidden_size}) + 0.5,
-                 at::randn({s.vocab_size, s.hidden_size})};
+  model.outer.embedding = at::randn({s.vocab_size, s.hidden_size});
+  model.outer.final_gain = at::rand({s.hidden_size}) + 0.5;
+  model.outer.lm_head = at::randn({s.vocab_size, s.hidden_size});
+  if (s.norm == NormKind::kLayer) model.outer.final_bias = at::randn({s.hidden_size}) * 0.1;
+  if (s.positions == Positions::kLearned) {
+    model.outer.position_embedding = at::randn({s.max_positions, s.hidden_size});
+  }
   return model;
 }
 
 /// Logits [B, T, vocab] for token ids [B, T].
 inline at::Tensor test_logits(const TestModel& model, const at::Tensor& ids) {
-  at::Tensor x = at::embedding(model.outer.embedding, ids);
+  const OuterWeights& outer = model.outer;
+  at::Tensor x = at::embedding(outer.embedding, ids);
+  if (outer.position_embedding.defined()) x = x + outer.position_embedding.narrow(0, 0, ids.size(1));
   for (const Block& block : model.blocks) x = block_forward(model.spec, block, float_linears(block), x);
-  Block final_norm;
-  final_norm.gain[kAttentionNorm] = model.outer.final_gain;
-  if (model.spec.norm == NormKind::kLayer) {
-    final_norm.norm_bias[kAttentionNorm] = at::zeros_like(model.outer.final_gain);
-  }
-  return at::matmul(norm_forward(model.spec, final_norm, kAttentionNorm, x), model.outer.lm_head.t());
+  x = at::matmul(normalize(model.spec, x, outer.final_gain, outer.final_bias), outer.lm_head.t());
+  return outer.lm_head_bias.defined() ? x + outer.lm_head_bias : x;
 }
 
 inline at::Tensor test_ids(int64_t batch, int64_t tokens, const ModelSpec& spec) {

@@ -19,7 +19,7 @@ class RotatePass : public Pass {
   bool unties_embedding() const override { return true; }
 
   void run_on_outer(const ModelSpec& spec, OuterWeights& outer) override {
-    rotate_outer(spec, outer, rotation(spec, outer.embedding.device()));
+    rotate_outer(outer, rotation(spec, outer.embedding.device()));
   }
 
   size_t workspace_bytes(const ModelSpec& spec, int64_t /*windows*/, int64_t tokens) const override {
@@ -50,7 +50,7 @@ class RotatePass : public Pass {
 
  private:
   const at::Tensor& rotation(const ModelSpec& spec, const at::Device& device) {
-    if (!rotation_.defined()) rotation_ = random_rotation(spec.hidden_size, seed_, hadamard_).to(device);
+    if (!rotation_.defined()) rotation_ = stream_rotation(spec, seed_, hadamard_).to(device);
     return rotation_;
   }
 
@@ -80,7 +80,7 @@ PassInfo rotate_pass_info() {
   return {"rotate",
           "rotates the residual stream and value heads so that no channel stands out",
           {{"seed", 0},              // of the signs, or of the random matrix
-           {"matrix", "hadamard"},   // hadamard (random where the size has none) | random
+           {"matrix", "hadamard"},   // hadamard (random for sizes without one, and for LayerNorm) | random
            {"value_heads", true}}};  // also between v_proj and o_proj, by head
 }
 

@@ -1,0 +1,78 @@
+// OPT: LayerNorm before each half of a block, biases, learned positions, a plain MLP.
+#include "tessera/arch/families.h"
+
+namespace tessera {
+namespace {
+
+void refuse_variants(const ModelConfig& config) {
+  if (!config.get<bool>("do_layer_norm_before", true)) {
+    throw Error(
+        "{}: do_layer_norm_before is false: OPT with norms behind the sums (opt-350m) is not supported",
+        config.file());
+  }
+  const auto hidden = config.extent("hidden_size"),
+             projected = config.get<int64_t>("word_embed_proj_dim", hidden);
+  if (projected != hidden) {
+    throw Error(
+        "{}: word_embed_proj_dim {} differs from hidden_size {}: OPT with projected embeddings (opt-350m) is "
+        "not supported",
+        config.file(), projected, hidden);
+  }
+  if (!config.get<bool>("layer_norm_elementwise_affine", true) ||
+      config.get<bool>("_remove_final_layer_norm", false)) {
+    throw Error("{}: OPT without gains in its norms or without a final norm is not supported", config.file());
+  }
+}
+
+Activation activation_of(const ModelConfig& config) {
+  const auto name = config.get<std::string>("activation_function", "relu");
+  if (name == "relu") return Activation::kRelu;
+  if (name == "gelu") return Activation::kGelu;
+  throw Error("{}: activation_function '{}' is not supported for opt (relu and gelu are)", config.file(),
+              name);
+}
+
+}  // namespace
+
+ModelSpec opt_spec(const ModelConfig& config) {
+  refuse_variants(config);
+  ModelSpec s;
+  s.family = "opt";
+  s.vocab_size = config.extent("vocab_size");
+  s.hidden_size = config.extent("hidden_size");
+  s.intermediate_size = config.extent("ffn_dim");
+  s.n_layers = config.extent("num_hidden_layers");
+  s.n_heads = s.n_kv_heads = config.extent("num_attention_heads");
+  s.head_dim = s.hidden_size / s.n_heads;
+  s.max_positions = config.extent("max_position_embeddings");
+  s.norm = NormKind::kLayer;
+  s.activation = activation_of(config);
+  s.positions = Positions::kLearned;
+  s.position_offset = 2;
+
+  s.embedding = "model.decoder.embed_tokens.weight";
+  s.position_embedding = "model.decoder.embed_positions.weight";
+  s.final_norm = "model.decoder.final_layer_norm";
+  s.tied_embeddings = config.get<bool>("tie_word_embeddings", true);
+  s.lm_head = s.tied_embeddings ? s.embedding : "lm_head.weight";
+  s.block_prefix = "model.decoder.layers.";
+  s.norms = {"self_attn_layer_norm", "final_layer_norm"};
+
+  const bool bias = config.get<bool>("enable_bias", true);
+  const int64_t h = s.hidden_size, i = s.intermediate_size;
+  s.linears[kQ] = {"self_attn.q_proj", h, h, bias};
+  s.linears[kK] = {"self_attn.k_proj", h, h, bias};
+  s.linears[kV] = {"self_attn.v_proj", h, h, bias};
+  s.linears[kO] = {"self_attn.out_proj", h, h, bias};
+  s.linears[kUp] = {"fc1", i, h, bias};
+  s.linears[kDown] = {"fc2", h, i, bias};
+
+  using enum Site::Producer;
+  s.sites = {{.name = "qkv", .readers = {kQ, kK, kV}, .producer = kNorm, .norm = kAttentionNorm},
+             {.name = "o", .readers = {kO}, .producer = kLinear, .linear = kV},
+             {.name = "up", .readers = {kUp}, .producer = kNorm, .norm = kMlpNorm},
+             {.name = "down", .readers = {kDown}, .producer = kLinear, .linear = kUp}};
+  return s;
+}
+
+}  // namespace tessera
