@@ -11,6 +11,18 @@ Backend& default_backend() {
   return *backend;
 }
 
+void KvOption::add_to(CLI::App& command) {
+  command
+      .add_option(
+          "--kv-bits", bits,
+          "Bits of cached keys and values: 16, 8 or 4 (default: what the model was quantized for, or 16)")
+      ->check(CLI::IsMember({4, 8, 16}));
+}
+
+void KvOption::apply(Model& model) const {
+  if (bits != 0) model.set_kv_format(kv_format_of_bits(bits, "--kv-bits"));
+}
+
 LoadedModel load_model(const std::string& dir) {
   LoadedModel loaded;
   loaded.model = Model::load(dir, default_backend());

@@ -19,6 +19,15 @@ struct GlobalOptions {
   int threads = 0;     ///< 0: all cores
 };
 
+/// The option --kv-bits.
+struct KvOption {
+  int bits = 0;  ///< 16, 8 or 4; 0: what the checkpoint asks for
+
+  void add_to(CLI::App& command);
+  /// Sets the format of the model's caches.
+  void apply(Model& model) const;
+};
+
 /// A model with its tokenizer on the best backend of this machine.
 struct LoadedModel {
   std::unique_ptr<Tokenizer> tokenizer;

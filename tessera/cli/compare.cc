@@ -197,6 +197,7 @@ void run(const Options& o, const GlobalOptions& global) {
   std::vector<Model*> candidates;
   for (size_t i = 1; i < contest.dirs.size(); ++i) {
     contest.candidates.push_back(Model::load(contest.dirs[i], default_backend()));
+    o.text.kv.apply(*contest.candidates.back());
     candidates.push_back(contest.candidates.back().get());
   }
   contest.result = compare_models(*contest.reference.model, candidates, windows, reporter);

@@ -19,6 +19,7 @@ void TextOptions::add_to(CLI::App& command) {
       .add_option("--window", window, "Tokens a window (default: the model's context, or 512 for llama.cpp)")
       ->check(CLI::PositiveNumber);
   command.add_option("--max-windows", max_windows, "Only the first N windows")->check(CLI::PositiveNumber);
+  kv.add_to(command);
 }
 
 Windows read_windows(const TextOptions& options, const LoadedModel& loaded) {
@@ -46,6 +47,7 @@ json evaluate_perplexity(const std::vector<std::string>& dirs, const TextOptions
   std::string protocol;
   for (const std::string& dir : dirs) {
     const LoadedModel loaded = load_model(dir);
+    text.kv.apply(*loaded.model);
     const Windows windows = read_windows(text, loaded);
     const auto start = std::chrono::steady_clock::now();
     const Perplexity p = measure_perplexity(*loaded.model, windows, reporter);

@@ -11,12 +11,13 @@
 
 namespace tessera {
 
-/// The options --text, --window, --protocol and --max-windows.
+/// The options --text, --window, --protocol, --max-windows and --kv-bits.
 struct TextOptions {
   std::string file;
   std::string protocol = "gptq";
   int64_t window = 0;
   int64_t max_windows = 0;
+  KvOption kv;
 
   void add_to(CLI::App& command);
 };

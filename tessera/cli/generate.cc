@@ -14,6 +14,7 @@ using nlohmann::json;
 struct Options {
   std::string dir, prompt;
   GenerateOptions generate;
+  KvOption kv;
 };
 
 json result_json(const Options& o, const Generation& g) {
@@ -28,6 +29,7 @@ json result_json(const Options& o, const Generation& g) {
 
 void run(const Options& o, const GlobalOptions& global) {
   const LoadedModel loaded = load_model(o.dir);
+  o.kv.apply(*loaded.model);
   Generator generator(*loaded.model, *loaded.tokenizer);
   const auto print = [](std::string_view piece) {
     std::fwrite(piece.data(), 1, piece.size(), stdout);
@@ -68,6 +70,7 @@ void add_generate(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--top-p", s.top_p, "Draw from the likeliest tokens that hold this probability")
       ->capture_default_str();
   command->add_option("--seed", s.seed, "Seed of the draws")->capture_default_str();
+  o->kv.add_to(*command);
   command->add_option("--stop", o->generate.stop, "End before this string (may be repeated)");
   command->callback([o, &global] { run(*o, global); });
 }

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "tessera/format/kv_format.h"
 #include "tessera/format/quantized_linear.h"
 #include "tessera/kernels/types.h"
 
@@ -58,12 +59,15 @@ struct NormWeights {
   std::unique_ptr<Buffer> gain, bias;
 };
 
-/// Keys and values of one sequence: per layer [n_kv_heads][capacity][head_dim], binary16 or float.
+/// Keys and values of one sequence.
 struct KvCache {
   int64_t n_layers = 0, n_kv_heads = 0, head_dim = 0, capacity = 0;
-  DType dtype = DType::kF16;  ///< kF16 or kF32
-  int64_t length = 0;         ///< positions filled
+  KvFormat format = KvFormat::kF16;
+  int64_t length = 0;  ///< positions filled
+  /// Per layer [n_kv_heads][capacity] rows of kv_row_bytes.
   std::vector<std::unique_ptr<Buffer>> keys, values;
+  /// Per layer [n_kv_heads][capacity] KvScale; empty unless the format is quantized.
+  std::vector<std::unique_ptr<Buffer>> key_scales, value_scales;
 };
 
 /// Cosines and sines of rotary positions: [max_positions][head_dim / 2] each. Pairs are (i, i + head_dim/2),
@@ -88,6 +92,9 @@ class Backend {
   /// A float layer, weight [N, K] in F32, F16 or BF16, bias F32 [N] or empty. `weight` may be a view into a
   /// mapped file and must outlive the layer.
   virtual std::unique_ptr<Linear> load(const TensorView& weight, std::span<const float> bias) = 0;
+  /// An empty cache. Throws Error when a quantized format meets an odd head_dim.
+  KvCache make_cache(int64_t n_layers, int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
+                     KvFormat format);
   /// Room for max_tokens rows of up to max_width columns.
   virtual std::unique_ptr<LinearInput> make_input(int64_t max_tokens, int64_t max_width) = 0;
 

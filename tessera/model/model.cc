@@ -35,7 +35,8 @@ Model::Model(const std::filesystem::path& dir, ModelSpec spec,
     : spec_(std::move(spec)),
       checkpoint_(dir),
       backend_(backend),
-      weights_(load_weights(spec_, checkpoint_, quantization, backend)) {
+      weights_(load_weights(spec_, checkpoint_, quantization, backend)),
+      kv_format_(quantization ? quantization->kv_format : KvFormat::kF16) {
   allocate_scratch();
 }
 
@@ -57,7 +58,7 @@ void Model::allocate_scratch() {
   host_logits_.resize(static_cast<size_t>(logit_rows_ * spec_.vocab_size));
 }
 
-KvCache Model::make_cache(int64_t capacity, DType dtype) {
+KvCache Model::make_cache(int64_t capacity, std::optional<KvFormat> format) {
   if (capacity < 1 || capacity > spec_.max_positions) {
     throw Error("{}: a context of {} ids is not possible, the model has {} positions", dir().string(),
                 capacity, spec_.max_positions);
@@ -66,18 +67,8 @@ KvCache Model::make_cache(int64_t capacity, DType dtype) {
     rope_ = make_rope_table(spec_.rope, spec_.head_dim, capacity, backend_);
     rope_positions_ = capacity;
   }
-  KvCache cache;
-  cache.n_layers = spec_.n_layers;
-  cache.n_kv_heads = spec_.n_kv_heads;
-  cache.head_dim = spec_.head_dim;
-  cache.capacity = capacity;
-  cache.dtype = dtype;
-  const size_t bytes = static_cast<size_t>(capacity * spec_.kv_size()) * size_of(dtype);
-  for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
-    cache.keys.push_back(backend_.allocate(bytes));
-    cache.values.push_back(backend_.allocate(bytes));
-  }
-  return cache;
+  return backend_.make_cache(spec_.n_layers, spec_.n_kv_heads, spec_.head_dim, capacity,
+                             format.value_or(kv_format_));
 }
 
 void Model::check_ids(std::span<const int32_t> ids) const {
@@ -161,17 +152,25 @@ void Model::embed(std::span<const int32_t> ids, std::span<const Segment> segment
   backend_.add(scratch_.positions->floats(), static_cast<int64_t>(ids.size()) * spec_.hidden_size, hidden);
 }
 
+void Model::project(const BlockWeights& block, NormId norm, int64_t m,
+                    std::initializer_list<std::pair<LinearId, float*>> readers) {
+  LinearInput& input = *scratch_.input;
+  for (const auto& [id, y] : readers) {
+    const Linear& linear = *block.linears[id];
+    if (block.own_input[id]) {
+      backend_.norm(scratch_.hidden->floats(), m, block.norms[norm], linear, input);
+    }
+    backend_.linear(linear, input, m, y, false);
+  }
+}
+
 void Model::attention_half(int64_t layer, int64_t m, std::span<const Segment> segments) {
   const BlockWeights& block = weights_.blocks[static_cast<size_t>(layer)];
   const auto& linears = block.linears;
   float *hidden = scratch_.hidden->floats(), *q = scratch_.q->floats(), *k = scratch_.k->floats(),
         *v = scratch_.v->floats(), *attention = scratch_.attention->floats();
-  LinearInput& input = *scratch_.input;
 
-  backend_.norm(hidden, m, block.norms[kAttentionNorm], *linears[kQ], input);
-  backend_.linear(*linears[kQ], input, m, q, false);
-  backend_.linear(*linears[kK], input, m, k, false);
-  backend_.linear(*linears[kV], input, m, v, false);
+  project(block, kAttentionNorm, m, {{kQ, q}, {kK, k}, {kV, v}});
   int64_t row = 0;
   for (const auto& [rows, cache] : segments) {
     float *q_rows = q + row * spec_.q_size(), *k_rows = k + row * spec_.kv_size(),
@@ -185,21 +184,22 @@ void Model::attention_half(int64_t layer, int64_t m, std::span<const Segment> se
                        attention + row * spec_.q_size());
     row += rows;
   }
-  backend_.prepare(attention, m, *linears[kO], input);
-  backend_.linear(*linears[kO], input, m, hidden, true);
+  backend_.prepare(attention, m, *linears[kO], *scratch_.input);
+  backend_.linear(*linears[kO], *scratch_.input, m, hidden, true);
 }
 
 void Model::mlp_half(const BlockWeights& block, int64_t m) {
   const auto& linears = block.linears;
   float *hidden = scratch_.hidden->floats(), *up = scratch_.up->floats(),
         *gate = spec_.gated() ? scratch_.gate->floats() : nullptr;
-  LinearInput& input = *scratch_.input;
 
-  backend_.norm(hidden, m, block.norms[kMlpNorm], *linears[kUp], input);
-  if (gate) backend_.linear(*linears[kGate], input, m, gate, false);
-  backend_.linear(*linears[kUp], input, m, up, false);
-  backend_.glu(gate, up, m, to_glu(spec_.activation), *linears[kDown], input);
-  backend_.linear(*linears[kDown], input, m, hidden, true);
+  if (gate) {
+    project(block, kMlpNorm, m, {{kGate, gate}, {kUp, up}});
+  } else {
+    project(block, kMlpNorm, m, {{kUp, up}});
+  }
+  backend_.glu(gate, up, m, to_glu(spec_.activation), *linears[kDown], *scratch_.input);
+  backend_.linear(*linears[kDown], *scratch_.input, m, hidden, true);
 }
 
 std::span<const float> Model::logits(int64_t first, int64_t rows) {

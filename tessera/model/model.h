@@ -3,8 +3,11 @@
 
 #include <filesystem>
 #include <functional>
+#include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "tessera/model/weights.h"
@@ -35,9 +38,12 @@ class Model {
   /// Every linear layer with the kernel that it really runs on, lm_head last.
   const std::vector<LinearInfo>& linears() const { return weights_.linears; }
 
-  /// An empty cache for sequences of up to `capacity` ids. Throws Error beyond spec().max_positions. Setting
-  /// its length back forgets what came after.
-  KvCache make_cache(int64_t capacity, DType dtype = DType::kF16);
+  /// An empty cache for sequences of up to `capacity` ids, by default in kv_format(). Throws Error beyond
+  /// spec().max_positions. Setting its length back forgets what came after.
+  KvCache make_cache(int64_t capacity, std::optional<KvFormat> format = {});
+  /// What the checkpoint asks for, else F16, until set otherwise.
+  KvFormat kv_format() const { return kv_format_; }
+  void set_kv_format(KvFormat format) { kv_format_ = format; }
 
   /// Appends ids to the sequence in `cache` and returns the logits [vocab_size] behind the last one; they
   /// stay valid until the next call. Throws Error when ids is empty, an id is outside the vocabulary or the
@@ -75,6 +81,10 @@ class Model {
   /// Embeds ids and runs all blocks; leaves the residual stream in scratch and advances the caches.
   void run(std::span<const int32_t> ids, std::span<const Segment> segments);
   void embed(std::span<const int32_t> ids, std::span<const Segment> segments);
+  /// Reads the norm of the residual stream through linears of one site, each into its rows, in the order of
+  /// the site's readers.
+  void project(const BlockWeights& block, NormId norm, int64_t m,
+               std::initializer_list<std::pair<LinearId, float*>> readers);
   void attention_half(int64_t layer, int64_t m, std::span<const Segment> segments);
   void mlp_half(const BlockWeights& block, int64_t m);
   void show_hidden(int64_t layer, std::span<const Segment> segments);
@@ -85,6 +95,7 @@ class Model {
   Checkpoint checkpoint_;
   Backend& backend_;
   ModelWeights weights_;
+  KvFormat kv_format_;
   RopeTable rope_;
   int64_t rope_positions_ = 0;
   Scratch scratch_;

@@ -55,7 +55,7 @@ class ModelGolden : public testing::TestWithParam<Case> {
   std::span<const float> tensor(const std::string& name) const {
     return tensors_->tensors().at(name).as<float>();
   }
-  KvCache float_cache() { return model_->make_cache(model_->spec().max_positions, DType::kF32); }
+  KvCache float_cache() { return model_->make_cache(model_->spec().max_positions, KvFormat::kF32); }
 
   nlohmann::json golden_;
   std::unique_ptr<SafetensorsFile> tensors_;

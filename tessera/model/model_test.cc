@@ -69,7 +69,7 @@ void expect_same(std::span<const float> a, std::span<const float> b, double tole
 }
 
 void expect_double_forward(Model& model, const TestLlama& llama, double tolerance = 1e-4) {
-  KvCache cache = model.make_cache(40, DType::kF32);
+  KvCache cache = model.make_cache(40, KvFormat::kF32);
   const auto ids = some_ids(33);
   expect_close(all_logits(model, ids, cache), llama.logits(ids), tolerance);
 }
@@ -170,6 +170,49 @@ TEST_P(ModelTest, QuantizedLinearsFollowTheReferenceArithmetic) {
   }
 }
 
+TEST_P(ModelTest, LinearsOfASiteMayReadDifferentForms) {
+  TestLlama llama;
+  quantize(llama, WeightFormat::kInt4, kTokenActivation, kTokenActivation);
+  llama.config["quantization_config"]["activation_overrides"] = {
+      {"k_proj", {{"bits", 4}, {"symmetric", false}, {"scale", "per_token"}}}, {"up_proj", {{"bits", 16}}}};
+  llama.quantized.erase("model.layers.1.self_attn.v_proj");  // floats beside codes
+  for (auto& [name, linear] : llama.quantized) {
+    if (name.ends_with("k_proj")) linear.activation = {.bits = 4, .symmetric = false};
+    if (name.ends_with("up_proj")) linear.activation = {.bits = 16};
+    if (!name.ends_with("q_proj")) continue;
+    std::vector<int32_t> reversed;
+    for (int64_t i = linear.k; i > 0; --i) reversed.push_back(static_cast<int32_t>(i - 1));
+    linear.input_index = Tensor::from<int32_t>(reversed, {linear.k});
+  }
+  expect_double_forward(*load(llama), llama, 1e-3);
+}
+
+TEST_P(ModelTest, QuantizedCachesAreCloseAndTheSameInPieces) {
+  TestLlama llama;
+  quantize(llama, WeightFormat::kInt8, kTokenActivation, kTokenActivation);
+  llama.config["quantization_config"]["kv_bits"] = 8;
+  const auto model = load(llama);
+  EXPECT_EQ(model->kv_format(), KvFormat::kInt8);
+  const auto ids = some_ids(30);
+  KvCache exact = model->make_cache(30, KvFormat::kF32);
+  const std::vector<float> expected = all_logits(*model, ids, exact);
+  double error[2] = {};
+  for (const KvFormat format : {KvFormat::kInt8, KvFormat::kInt4}) {
+    model->set_kv_format(format);
+    KvCache whole = model->make_cache(30), pieces = model->make_cache(30);
+    const std::vector<float> all = all_logits(*model, ids, whole);
+    for (size_t i = 0; i < all.size(); ++i) {
+      error[format == KvFormat::kInt4] += std::fabs(double{all[i]} - expected[i]);
+    }
+    const size_t width = all.size() / ids.size();
+    for (size_t i = 0; i < ids.size(); ++i) {
+      expect_same(model->forward({&ids[i], 1}, pieces), std::span(all).subspan(i * width, width));
+    }
+  }
+  EXPECT_GT(error[0], 0);
+  EXPECT_GT(error[1], 4 * error[0]) << "a step of 4 bits is 17 times one of 8";
+}
+
 TEST_P(ModelTest, LinearsAreReportedAsTheyAreStored) {
   TestLlama llama;
   quantize(llama, WeightFormat::kInt4, kTokenActivation, kTokenActivation);
@@ -264,21 +307,15 @@ TEST_P(ModelTest, BadCheckpointsAreRefusedInOneLine) {
   undeclared.config.erase("quantization_config");
   expect_error(undeclared, "config.json has no quantization_config");
 
-  TestLlama mixed;
-  quantize(mixed, WeightFormat::kInt4, kTokenActivation, kTokenActivation);
-  mixed.quantized.erase("model.layers.1.self_attn.v_proj");
-  expect_error(mixed, "model.layers.1.self_attn.v_proj takes its input in another form");
-
   TestLlama misspelt;
   quantize(misspelt, WeightFormat::kInt8, kTokenActivation, kTokenActivation);
   misspelt.config["quantization_config"]["activation_overrides"] = {{"down", kTokenActivation}};
   expect_error(misspelt, "'down', which is no linear layer");
 
-  TestLlama disagreeing;
-  quantize(disagreeing, WeightFormat::kInt8, kTokenActivation, kTokenActivation);
-  disagreeing.config["quantization_config"]["activation_overrides"] = {
-      {"v_proj", {{"bits", 4}, {"symmetric", false}, {"scale", "per_token"}}}};
-  expect_error(disagreeing, "v_proj takes its input in another form");
+  TestLlama odd_cache;
+  quantize(odd_cache, WeightFormat::kInt8, kTokenActivation, kTokenActivation);
+  odd_cache.config["quantization_config"]["kv_bits"] = 5;
+  expect_error(odd_cache, "keys and values of 5 bits do not exist");
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, ModelTest, testing::ValuesIn(all_backends()),

@@ -36,6 +36,9 @@ std::optional<QuantizationConfig> read_quantization_config(const ModelConfig& co
   for (const auto& [name, format] : overrides.items()) {
     result.overrides[name] = activation_format_from_json(format, where + ".activation_overrides." + name);
   }
+  const json bits = section.value("kv_bits", json(16));
+  if (!bits.is_number_integer()) throw Error("{}: kv_bits {} is not an integer", where, bits.dump());
+  result.kv_format = kv_format_of_bits(static_cast<int>(bits.get<int64_t>()), where + ".kv_bits");
   return result;
 }
 

@@ -1,19 +1,23 @@
-// The "quantization_config" of config.json: how the inputs of quantized linears are quantized.
+// The "quantization_config" of config.json: how the inputs of quantized linears and the cache are
+// quantized.
 #pragma once
 
 #include <map>
 #include <optional>
 #include <string>
 
+#include "tessera/format/kv_format.h"
 #include "tessera/format/model_config.h"
 #include "tessera/format/quantized_linear.h"
 
 namespace tessera {
 
 /// {"quant_method": "tessera", "version": 1, "recipe": {...}, "activation": {...}, "activation_overrides":
-/// {"down_proj": {...}}}. The recipe is a record of how the checkpoint was made; nothing here reads it.
+/// {"down_proj": {...}}, "kv_bits": 16}. The recipe is a record of how the checkpoint was made; nothing here
+/// reads it.
 struct QuantizationConfig {
   ActivationFormat activation;
+  KvFormat kv_format = KvFormat::kF16;  ///< of the cache that the model was calibrated for; kv_bits on disk
   std::map<std::string, ActivationFormat> overrides;  ///< by the last component of a linear's name
 
   /// The format of a linear such as "model.layers.0.mlp.down_proj".

@@ -86,21 +86,23 @@ class WeightLoader {
   }
 
   void load_site(int64_t layer, const Site& site, BlockWeights& block) {
-    const bool quantized = is_quantized(checkpoint_, spec_.linear_name(layer, site.readers[0]));
-    std::optional<QuantizedLinear> first;
+    bool first = true;
+    std::optional<QuantizedLinear> before;  // empty: floats
     for (LinearId id : site.readers) {
       const std::string name = spec_.linear_name(layer, id);
-      if (is_quantized(checkpoint_, name) != quantized) throw mixed_site(name);
-      if (!quantized) {
+      std::optional<QuantizedLinear> linear;
+      if (is_quantized(checkpoint_, name)) {
+        linear = quantized_linear(name, spec_.linears[id]);
+        block.linears[id] = backend_.load(*linear);
+        weights_.max_input_width = std::max(weights_.max_input_width, linear->k);
+        record(name, *block.linears[id], linear->bytes());
+      } else {
         block.linears[id] = float_linear(name, spec_.linears[id]);
-        continue;
       }
-      QuantizedLinear linear = quantized_linear(name, spec_.linears[id]);
-      if (first && !same_input(*first, linear)) throw mixed_site(name);
-      block.linears[id] = backend_.load(linear);
-      weights_.max_input_width = std::max(weights_.max_input_width, linear.k);
-      record(name, *block.linears[id], linear.bytes());
-      if (!first) first = std::move(linear);
+      const bool shared = before && linear ? same_input(*before, *linear) : !before && !linear;
+      block.own_input[id] = first || !shared;
+      before = std::move(linear);
+      first = false;
     }
   }
 
@@ -123,11 +125,6 @@ class WeightLoader {
       throw Error("{}: {}.bias is missing", checkpoint_.dir().string(), name);
     }
     return linear;
-  }
-
-  Error mixed_site(const std::string& name) {
-    return Error("{}: {} takes its input in another form than the linears that share it; quantize again",
-                 checkpoint_.dir().string(), name);
   }
 
   void record(const std::string& name, const Linear& linear, size_t bytes) {

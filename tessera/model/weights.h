@@ -24,6 +24,8 @@ struct LinearInfo {
 struct BlockWeights {
   std::array<NormWeights, kNormCount> norms;
   std::array<std::unique_ptr<Linear>, kLinearCount> linears;  ///< null where the spec has none
+  /// False for a linear that can read the input prepared for the reader before it in its site.
+  std::array<bool, kLinearCount> own_input = {};
 };
 
 struct ModelWeights {
@@ -39,8 +41,8 @@ struct ModelWeights {
 };
 
 /// Loads everything that `spec` names; `checkpoint` must outlive the result. Throws Error when a tensor is
-/// missing or has another shape, a norm, bias or scale is not finite, codes are damaged, quantized tensors
-/// come without a `quantization`, or the linears of a site disagree about the form of their common input.
+/// missing or has another shape, a norm, bias or scale is not finite, codes are damaged, or quantized
+/// tensors come without a `quantization`.
 ModelWeights load_weights(const ModelSpec& spec, const Checkpoint& checkpoint,
                           const std::optional<QuantizationConfig>& quantization, Backend& backend);
 

@@ -47,6 +47,32 @@ void softmax_step(Softmax& state, int64_t r, float scale, int64_t begin, int64_t
   for (int64_t i = 0; i < width; i += kLanes) (Lanes::load(out + i) * fade).store(out + i);
 }
 
+/// One row of codes as floats, as dequantize_kv() defines them.
+void dequantize_row(const uint8_t* row, KvFormat format, KvScale how, int64_t d, float* out) {
+  const Lanes scale = Lanes::set(how.scale), zero = Lanes::set(how.zero);
+  const bool nibbles = format == KvFormat::kInt4;
+  const int64_t bytes = nibbles ? d / 2 : d;
+  for_lanes(bytes, [&](int64_t i, auto... some) {
+    const Lanes low = Lanes::from_bytes(row + i, 0, nibbles ? 15 : 255, some...);
+    (scale * (low - zero)).store(out + i, some...);
+    if (!nibbles) return;
+    const Lanes high = Lanes::from_bytes(row + i, 4, 15, some...);
+    (scale * (high - zero)).store(out + bytes + i, some...);
+  });
+}
+
+/// Rows of a cache as the float kernels read them: where they lie, or dequantized into
+/// scratch [count][kMaxHeadDim]. Up to kPanel rows stay in the L1 cache.
+StoredMatrix readable(const CacheRows& cache, int64_t count, int64_t d, float* scratch) {
+  if (cache.format == KvFormat::kF32) return {DType::kF32, cache.rows, d};
+  if (cache.format == KvFormat::kF16) return {DType::kF16, cache.rows, d};
+  for (int64_t r = 0; r < count; ++r) {
+    dequantize_row(cache.rows + r * cache.row_bytes, cache.format, cache.scales[r], d,
+                   scratch + r * kMaxHeadDim);
+  }
+  return {DType::kF32, scratch, kMaxHeadDim};
+}
+
 /// The positions that row r sees, as [begin, end).
 struct Sight {
   int64_t begin, end;
@@ -66,6 +92,7 @@ void attend(const AttentionRows& rows) {
   const int64_t d = rows.head_dim, width = round_up(d, kPanel);
   alignas(64) float scores[kAttentionRows * kKeyBlock];
   alignas(64) float out[kAttentionRows * kMaxHeadDim];
+  alignas(64) float scratch[kPanel * kMaxHeadDim];
   __builtin_memset(out, 0, sizeof(float) * static_cast<size_t>(rows.count * width));
   Softmax state;
   for (int64_t r = 0; r < rows.count; ++r) {
@@ -77,7 +104,8 @@ void attend(const AttentionRows& rows) {
   for (int64_t first = begin / kKeyBlock * kKeyBlock; first < end; first += kKeyBlock) {
     const int64_t count = clamped(end - first, kKeyBlock);
     for (int64_t i = 0; i < count; i += kPanel) {
-      float_panel({rows.q, rows.stride}, rows.count, rows.keys.from(first + i), clamped(count - i, kPanel), d,
+      const int64_t n = clamped(count - i, kPanel);
+      float_panel({rows.q, rows.stride}, rows.count, readable(rows.keys.from(first + i), n, d, scratch), n, d,
                   scores + i, kKeyBlock);
     }
     for (int64_t r = 0; r < rows.count; ++r) {
@@ -85,12 +113,17 @@ void attend(const AttentionRows& rows) {
       softmax_step(state, r, scale, clamped(sight.begin - first, kKeyBlock),
                    clamped(sight.end - first, kKeyBlock), scores + r * kKeyBlock, out + r * width, width);
     }
-    with_type(rows.values.from(first), [&](auto* values) {
-      for (int64_t i = 0; i < d; i += kPanel) {
-        float_tiles({scores, kKeyBlock}, rows.count, StridedRows{values + i, rows.values.stride}, count,
-                    out + i, width);
-      }
-    });
+    const int64_t step = is_quantized(rows.values.format) ? kPanel : kKeyBlock;
+    for (int64_t i = 0; i < count; i += step) {
+      const int64_t n = clamped(count - i, step);
+      const StoredMatrix matrix = readable(rows.values.from(first + i), n, d, scratch);
+      with_type(matrix, [&](auto* values) {
+        for (int64_t c = 0; c < d; c += kPanel) {
+          float_tiles({scores + i, kKeyBlock}, rows.count, StridedRows{values + c, matrix.stride}, n, out + c,
+                      width);
+        }
+      });
+    }
   }
   for (int64_t r = 0; r < rows.count; ++r) {
     const Lanes inverse = Lanes::set(1.0f / state.sum[r]);

@@ -17,7 +17,7 @@ constexpr int64_t kHeadsAtOnce = 4;
 
 /// One new token: a task is some of the query heads that share a key head.
 void attend_one(const CpuKernels& kernels, AttentionRows rows, const KvCache& cache, int64_t n_heads,
-                const StoredMatrix& keys, const StoredMatrix& values) {
+                const CacheRows& keys, const CacheRows& values) {
   const int64_t shared = n_heads / cache.n_kv_heads, height = std::min(shared, kHeadsAtOnce);
   const int64_t tasks = (shared + height - 1) / height;
   rows.stride = cache.head_dim;
@@ -36,7 +36,7 @@ void attend_one(const CpuKernels& kernels, AttentionRows rows, const KvCache& ca
 
 /// Many tokens: a task is a block of tokens of one query head. Later blocks see more, so they start first.
 void attend_many(const CpuKernels& kernels, AttentionRows rows, const KvCache& cache, int64_t m,
-                 int64_t n_heads, const StoredMatrix& keys, const StoredMatrix& values) {
+                 int64_t n_heads, const CacheRows& keys, const CacheRows& values) {
   const int64_t shared = n_heads / cache.n_kv_heads, blocks = (m + kAttentionRows - 1) / kAttentionRows;
   rows.stride = n_heads * cache.head_dim;
   rows.position_step = 1;
@@ -51,6 +51,51 @@ void attend_many(const CpuKernels& kernels, AttentionRows rows, const KvCache& c
     part.values = values.from(head / shared * cache.capacity);
     kernels.attend(part);
   });
+}
+
+void check_width(const KvCache& cache) {
+  if (cache.head_dim <= kMaxHeadDim) return;
+  throw Error("heads of {} dimensions are too wide; the CPU kernels support up to {}", cache.head_dim,
+              kMaxHeadDim);
+}
+
+/// The scales of a layer; null when the format has none.
+KvScale* scales_of(const std::vector<std::unique_ptr<Buffer>>& scales, int64_t layer) {
+  return scales.empty() ? nullptr : static_cast<KvScale*>(scales[static_cast<size_t>(layer)]->data());
+}
+
+/// x [head_dim] as quantize_kv() defines it, with the quantizer of the activations.
+KvScale quantize_row(const CpuKernels& kernels, const float* x, int64_t d, KvFormat format, uint8_t* row) {
+  alignas(64) int8_t codes[kMaxHeadDim];
+  int16_t pair_sum[kMaxHeadDim / kKBlock * 2];
+  float scale;
+  int32_t zero_point, sum;
+  RowQuantizer how;
+  how.kind = RowQuantizer::Kind::kAsymmetric;
+  how.bits = kv_bits(format);
+  kernels.quantize(x, d, round_up(d, kKBlock), how,
+                   {codes, kMaxHeadDim, &scale, &zero_point, &sum, pair_sum});
+  const int half = 1 << (how.bits - 1);
+  const int64_t bytes = kv_row_bytes(format, d);
+  for (int64_t i = 0; i < bytes; ++i) {
+    row[i] = format == KvFormat::kInt8 ? static_cast<uint8_t>(codes[i] + half)
+                                       : pack_nibbles(codes[i] + half, codes[i + bytes] + half);
+  }
+  return {scale, static_cast<float>(zero_point + half)};
+}
+
+/// Stores x [head_dim] as row `to`.
+void store_row(const CpuKernels& kernels, const KvCache& cache, const float* x, Buffer& rows, KvScale* scales,
+               int64_t to) {
+  const int64_t d = cache.head_dim;
+  uint8_t* row = static_cast<uint8_t*>(rows.data()) + to * kv_row_bytes(cache.format, d);
+  if (scales) {
+    scales[to] = quantize_row(kernels, x, d, cache.format, row);
+  } else if (cache.format == KvFormat::kF16) {
+    kernels.to_half(x, d, reinterpret_cast<Half*>(row));
+  } else {
+    std::memcpy(row, x, static_cast<size_t>(d) * sizeof(float));
+  }
 }
 
 }  // namespace
@@ -75,34 +120,28 @@ void rotate_heads(float* rows, int64_t m, int64_t first, int64_t n_heads, int64_
 
 void append_to_cache(const CpuKernels& kernels, KvCache& cache, int64_t layer, const float* k, const float* v,
                      int64_t m) {
-  const auto l = static_cast<size_t>(layer);
   assert(cache.length + m <= cache.capacity);
-  const auto store = [&](const float* from, Buffer& buffer, int64_t position, int64_t head) {
-    const int64_t to = (head * cache.capacity + position) * cache.head_dim;
-    if (cache.dtype == DType::kF16) {
-      kernels.to_half(from, cache.head_dim, static_cast<Half*>(buffer.data()) + to);
-    } else {
-      std::memcpy(buffer.floats() + to, from, static_cast<size_t>(cache.head_dim) * sizeof(float));
-    }
-  };
+  if (is_quantized(cache.format)) check_width(cache);
+  const auto l = static_cast<size_t>(layer);
   parallel_for(m, [&](int64_t t) {
     for (int64_t head = 0; head < cache.n_kv_heads; ++head) {
       const int64_t from = (t * cache.n_kv_heads + head) * cache.head_dim;
-      store(k + from, *cache.keys[l], cache.length + t, head);
-      store(v + from, *cache.values[l], cache.length + t, head);
+      const int64_t to = head * cache.capacity + cache.length + t;
+      store_row(kernels, cache, k + from, *cache.keys[l], scales_of(cache.key_scales, layer), to);
+      store_row(kernels, cache, v + from, *cache.values[l], scales_of(cache.value_scales, layer), to);
     }
   });
 }
 
 void attend_all(const CpuKernels& kernels, const float* q, const KvCache& cache, int64_t layer, int64_t m,
                 int64_t n_heads, int64_t window, float* out) {
-  if (cache.head_dim > kMaxHeadDim) {
-    throw Error("heads of {} dimensions are too wide; the CPU kernels support up to {}", cache.head_dim,
-                kMaxHeadDim);
-  }
-  const auto l = static_cast<size_t>(layer);
-  const StoredMatrix keys{cache.dtype, cache.keys[l]->data(), cache.head_dim};
-  const StoredMatrix values{cache.dtype, cache.values[l]->data(), cache.head_dim};
+  check_width(cache);
+  const auto rows_of = [&](const auto& rows, const auto& scales) {
+    return CacheRows{cache.format, static_cast<const uint8_t*>(rows[static_cast<size_t>(layer)]->data()),
+                     kv_row_bytes(cache.format, cache.head_dim), scales_of(scales, layer)};
+  };
+  const CacheRows keys = rows_of(cache.keys, cache.key_scales);
+  const CacheRows values = rows_of(cache.values, cache.value_scales);
   AttentionRows rows;
   rows.q = q;
   rows.out = out;

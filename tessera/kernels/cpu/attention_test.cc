@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "tessera/base/error.h"
@@ -20,29 +21,18 @@ struct Shape3 {
 };
 
 /// A cache of one layer with NaN wherever nothing was appended.
-KvCache make_cache(Backend& backend, const Shape3& shape, int64_t capacity, DType dtype) {
-  KvCache cache;
-  cache.n_layers = 1;
-  cache.n_kv_heads = shape.n_kv_heads;
-  cache.head_dim = shape.head_dim;
-  cache.capacity = capacity;
-  cache.dtype = dtype;
-  const auto count = static_cast<size_t>(shape.n_kv_heads * capacity * shape.head_dim);
-  for (auto* buffers : {&cache.keys, &cache.values}) {
-    buffers->push_back(backend.allocate(count * size_of(dtype)));
-    if (dtype == DType::kF32) {
-      std::fill_n(buffers->back()->floats(), count, std::numeric_limits<float>::quiet_NaN());
-    } else {
-      std::fill_n(static_cast<Half*>(buffers->back()->data()), count, Half{0x7e00});
-    }
+KvCache make_cache(Backend& backend, const Shape3& shape, int64_t capacity, KvFormat format) {
+  KvCache cache = backend.make_cache(1, shape.n_kv_heads, shape.head_dim, capacity, format);
+  for (auto* buffers : {&cache.keys, &cache.values, &cache.key_scales, &cache.value_scales}) {
+    for (auto& buffer : *buffers) std::memset(buffer->data(), 0xff, buffer->bytes());  // NaN in every type
   }
   return cache;
 }
 
 /// Attention of m tokens behind `past` others.
 std::vector<float> run(Backend& backend, const Shape3& shape, int64_t past, int64_t m, int64_t window,
-                       DType dtype) {
-  KvCache cache = make_cache(backend, shape, past + m + 5, dtype);
+                       KvFormat format) {
+  KvCache cache = make_cache(backend, shape, past + m + 5, format);
   const int64_t kv = shape.n_kv_heads * shape.head_dim, width = shape.n_heads * shape.head_dim;
   const auto k = random_floats((past + m) * kv, 1), v = random_floats((past + m) * kv, 2);
   const auto q = random_floats(m * width, 3);
@@ -56,9 +46,9 @@ std::vector<float> run(Backend& backend, const Shape3& shape, int64_t past, int6
   return out;
 }
 
-void expect_close(const Shape3& shape, int64_t past, int64_t m, int64_t window, DType dtype) {
+void expect_close(const Shape3& shape, int64_t past, int64_t m, int64_t window, KvFormat format) {
   const auto reference = make_reference_backend();
-  const auto expected = run(*reference, shape, past, m, window, dtype);
+  const auto expected = run(*reference, shape, past, m, window, format);
   // A score errs by at most gamma_d * |q| |k| / sqrt(d), here below d * 2^-24 * 2 sqrt(d); weights err by the
   // same relative amount twice (numerator and sum), and sum to one over values below 5.
   const auto d = static_cast<double>(shape.head_dim);
@@ -66,7 +56,7 @@ void expect_close(const Shape3& shape, int64_t past, int64_t m, int64_t window, 
       5 * (2 * d * 0x1p-24 * 2 * std::sqrt(d) + static_cast<double>(past + m + 64) * 0x1p-24);
   for (CpuIsa isa : available_cpu_isas()) {
     const auto backend = make_cpu_backend(isa);
-    const auto out = run(*backend, shape, past, m, window, dtype);
+    const auto out = run(*backend, shape, past, m, window, format);
     for (size_t i = 0; i < out.size(); ++i) {
       ASSERT_NEAR(out[i], expected[i], bound)
           << name_of(isa) << " at " << i << ", past " << past << ", m " << m << ", window " << window;
@@ -82,7 +72,10 @@ class AttentionTest : public testing::Test {
 TEST_F(AttentionTest, IsCloseToTheReference) {
   for (const Shape3& shape : {Shape3{4, 4, 64}, Shape3{8, 2, 16}, Shape3{3, 1, 80}, Shape3{2, 2, 128}}) {
     for (int64_t past : {0, 3, 130}) {
-      for (int64_t m : {1, 2, 7, 49}) expect_close(shape, past, m, 0, m % 2 ? DType::kF16 : DType::kF32);
+      for (int64_t m : {1, 2, 7, 49}) {
+        expect_close(shape, past, m, 0, m % 2 ? KvFormat::kF16 : KvFormat::kF32);
+        expect_close(shape, past, m, 0, m % 2 ? KvFormat::kInt4 : KvFormat::kInt8);
+      }
     }
   }
 }
@@ -90,9 +83,46 @@ TEST_F(AttentionTest, IsCloseToTheReference) {
 TEST_F(AttentionTest, SlidingWindowForgetsWhatIsFarther) {
   for (int64_t window : {1, 7, 100, 128, 1000}) {
     for (int64_t past : {0, 200}) {
-      for (int64_t m : {1, 60}) expect_close({2, 1, 32}, past, m, window, DType::kF16);
+      for (int64_t m : {1, 60}) {
+        for (KvFormat format : {KvFormat::kF16, KvFormat::kInt4}) {
+          expect_close({2, 1, 32}, past, m, window, format);
+        }
+      }
     }
   }
+}
+
+TEST_F(AttentionTest, QuantizedCachesHoldTheBytesOfTheDefinition) {
+  for (const Shape3& shape : {Shape3{2, 2, 80}, Shape3{3, 3, 6}, Shape3{1, 1, 256}}) {
+    for (KvFormat format : {KvFormat::kInt8, KvFormat::kInt4}) {
+      const int64_t m = 9, width = shape.n_kv_heads * shape.head_dim;
+      auto k = random_floats(m * width, 7), v = random_floats(m * width, 8, 1e-3f);
+      std::fill_n(k.begin() + width, width, 0.0f);
+      v[5] = std::numeric_limits<float>::infinity();
+      const auto reference = make_reference_backend();
+      KvCache expected = reference->make_cache(1, shape.n_kv_heads, shape.head_dim, m, format);
+      reference->append(expected, 0, k.data(), v.data(), m);
+      for (CpuIsa isa : available_cpu_isas()) {
+        const auto backend = make_cpu_backend(isa);
+        KvCache cache = backend->make_cache(1, shape.n_kv_heads, shape.head_dim, m, format);
+        backend->append(cache, 0, k.data(), v.data(), m);
+        const auto same = [&](const auto& a, const auto& b) {
+          return std::memcmp(a[0]->data(), b[0]->data(), a[0]->bytes()) == 0;
+        };
+        EXPECT_TRUE(same(cache.keys, expected.keys) && same(cache.values, expected.values)) << name_of(isa);
+        EXPECT_TRUE(same(cache.key_scales, expected.key_scales)) << name_of(isa);
+        const auto* scales = static_cast<const KvScale*>(cache.value_scales[0]->data());
+        const auto* wanted = static_cast<const KvScale*>(expected.value_scales[0]->data());
+        for (int64_t i = 0; i < m * shape.n_kv_heads; ++i) {
+          EXPECT_TRUE(scales[i].scale == wanted[i].scale ||
+                      (std::isnan(scales[i].scale) && std::isnan(wanted[i].scale)));
+          EXPECT_EQ(scales[i].zero, wanted[i].zero);
+        }
+      }
+    }
+  }
+  const auto backend = make_reference_backend();
+  EXPECT_THROW(backend->make_cache(1, 1, 7, 4, KvFormat::kInt8), Error);
 }
 
 TEST_F(AttentionTest, ScoresFarFromZeroStayFinite) {
@@ -101,7 +131,7 @@ TEST_F(AttentionTest, ScoresFarFromZeroStayFinite) {
     const Shape3 shape{1, 1, 16};
     for (CpuIsa isa : available_cpu_isas()) {
       const auto backend = make_cpu_backend(isa);
-      KvCache cache = make_cache(*backend, shape, 140, DType::kF32);
+      KvCache cache = make_cache(*backend, shape, 140, KvFormat::kF32);
       const std::vector<float> k(140 * 16, sign), q(16, 1000.0f);
       std::vector<float> v(140 * 16), out(16);
       for (size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>(i / 16);
@@ -118,16 +148,16 @@ TEST_F(AttentionTest, ResultsDoNotDependOnThreads) {
     const auto backend = make_cpu_backend(isa);
     for (int64_t m : {1, 70}) {
       set_thread_count(1);
-      const auto one = run(*backend, {8, 2, 32}, 150, m, 0, DType::kF16);
+      const auto one = run(*backend, {8, 2, 32}, 150, m, 0, KvFormat::kF16);
       set_thread_count(3);
-      EXPECT_EQ(run(*backend, {8, 2, 32}, 150, m, 0, DType::kF16), one);
+      EXPECT_EQ(run(*backend, {8, 2, 32}, 150, m, 0, KvFormat::kF16), one);
     }
   }
 }
 
 TEST_F(AttentionTest, RefusesHeadsThatAreTooWide) {
   const auto backend = make_cpu_backend(CpuIsa::kGeneric);
-  EXPECT_THROW(run(*backend, {1, 1, kMaxHeadDim + 32}, 0, 1, 0, DType::kF32), Error);
+  EXPECT_THROW(run(*backend, {1, 1, kMaxHeadDim + 32}, 0, 1, 0, KvFormat::kF32), Error);
 }
 
 TEST_F(AttentionTest, RopeTurnsPairsByTheAngleOfTheirPosition) {

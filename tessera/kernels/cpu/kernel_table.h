@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "tessera/base/dtype.h"
+#include "tessera/format/kv_format.h"
 #include "tessera/kernels/cpu/packed_layout.h"
 #include "tessera/kernels/types.h"
 
@@ -79,6 +80,19 @@ struct Epilogue {
   bool accumulate = false;               ///< y += instead of y =
 };
 
+/// Keys or values of one head, one row a position; see format/kv_format.h.
+struct CacheRows {
+  KvFormat format = KvFormat::kF32;
+  const uint8_t* rows = nullptr;
+  int64_t row_bytes = 0;
+  const KvScale* scales = nullptr;  ///< one a row, when the format is quantized
+
+  /// The rows from `row` on.
+  CacheRows from(int64_t row) const {
+    return {format, rows + row * row_bytes, row_bytes, scales ? scales + row : nullptr};
+  }
+};
+
 /// Query rows that share one head's keys and values.
 struct AttentionRows {
   const float* q = nullptr;  ///< row r at q + r * stride, head_dim floats
@@ -88,7 +102,7 @@ struct AttentionRows {
   int64_t first_position = 0;  ///< position of row 0
   int64_t position_step = 1;   ///< 1: consecutive tokens of one head; 0: heads of one token
   int64_t window = 0;          ///< 0: sees everything before
-  StoredMatrix keys, values;   ///< [positions][head_dim]
+  CacheRows keys, values;
   int64_t head_dim = 0;
 };
 

@@ -6,6 +6,8 @@
 #include <cassert>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <numeric>
 
 #include "tessera/format/reference.h"
 #include "tessera/kernels/backend.h"
@@ -131,42 +133,78 @@ void rotate(float* head, int64_t half, const float* cosines, const float* sines)
   }
 }
 
-/// Element `index` of a cache buffer.
-float load(const KvCache& cache, Buffer& buffer, int64_t index) {
-  if (cache.dtype == DType::kF16) return to_float(static_cast<const Half*>(buffer.data())[index]);
-  return buffer.floats()[index];
-}
+/// Keys or values of one layer as rows of head_dim floats: head * capacity + position.
+class CacheRows {
+ public:
+  CacheRows(const KvCache& cache, const std::vector<std::unique_ptr<Buffer>>& rows,
+            const std::vector<std::unique_ptr<Buffer>>& scales, int64_t layer)
+      : format_(cache.format),
+        d_(static_cast<size_t>(cache.head_dim)),
+        rows_(rows[static_cast<size_t>(layer)]->data()),
+        scales_(scales.empty() ? nullptr
+                               : static_cast<KvScale*>(scales[static_cast<size_t>(layer)]->data())) {}
 
-void store(const KvCache& cache, Buffer& buffer, int64_t index, float value) {
-  if (cache.dtype == DType::kF16) {
-    static_cast<Half*>(buffer.data())[index] = to_half(value);
-  } else {
-    buffer.floats()[index] = value;
+  void store(int64_t row, std::span<const float> x) const {
+    const auto first = static_cast<size_t>(row) * d_;
+    for (size_t i = 0; i < d_ && !scales_; ++i) {
+      if (format_ == KvFormat::kF16) {
+        static_cast<Half*>(rows_)[first + i] = to_half(x[i]);
+      } else {
+        static_cast<float*>(rows_)[first + i] = x[i];
+      }
+    }
+    if (scales_) scales_[row] = quantize_kv(x, format_, bytes(row));
   }
+  std::vector<float> load(int64_t row) const {
+    const auto first = static_cast<size_t>(row) * d_;
+    std::vector<float> x(d_);
+    for (size_t i = 0; i < d_ && !scales_; ++i) {
+      x[i] = format_ == KvFormat::kF16 ? to_float(static_cast<const Half*>(rows_)[first + i])
+                                       : static_cast<const float*>(rows_)[first + i];
+    }
+    if (scales_) dequantize_kv(bytes(row), format_, scales_[row], x);
+    return x;
+  }
+
+ private:
+  std::span<uint8_t> bytes(int64_t row) const {
+    const auto size = static_cast<size_t>(kv_row_bytes(format_, static_cast<int64_t>(d_)));
+    return {static_cast<uint8_t*>(rows_) + static_cast<size_t>(row) * size, size};
+  }
+
+  KvFormat format_;
+  size_t d_;
+  void* rows_;
+  KvScale* scales_;
+};
+
+CacheRows keys_of(const KvCache& cache, int64_t layer) {
+  return {cache, cache.keys, cache.key_scales, layer};
+}
+CacheRows values_of(const KvCache& cache, int64_t layer) {
+  return {cache, cache.values, cache.value_scales, layer};
 }
 
 /// One query head [head_dim] over the positions [begin, end) of `kv_head`.
 void attend(std::span<const float> q, const KvCache& cache, int64_t layer, int64_t kv_head, int64_t begin,
             int64_t end, std::span<float> out) {
-  const int64_t d = cache.head_dim, head = kv_head * cache.capacity * d;
-  Buffer& keys = *cache.keys[static_cast<size_t>(layer)];
-  Buffer& values = *cache.values[static_cast<size_t>(layer)];
-  std::vector<double> weights(static_cast<size_t>(end - begin));
+  const CacheRows keys = keys_of(cache, layer), values = values_of(cache, layer);
+  std::vector<double> weights, sums(q.size());
   for (int64_t p = begin; p < end; ++p) {
-    double score = 0;
-    for (int64_t i = 0; i < d; ++i) score += double{q[i]} * load(cache, keys, head + p * d + i);
-    weights[static_cast<size_t>(p - begin)] = score / std::sqrt(static_cast<double>(d));
+    const std::vector<float> key = keys.load(kv_head * cache.capacity + p);
+    const double score = std::inner_product(q.begin(), q.end(), key.begin(), 0.0, std::plus<>(),
+                                            [](double a, double b) { return a * b; });
+    weights.push_back(score / std::sqrt(static_cast<double>(q.size())));
   }
   const double highest = *std::max_element(weights.begin(), weights.end());
   double total = 0;
   for (double& w : weights) total += w = std::exp(w - highest);
-  for (int64_t i = 0; i < d; ++i) {
-    double sum = 0;
-    for (int64_t p = begin; p < end; ++p) {
-      sum += weights[static_cast<size_t>(p - begin)] / total * load(cache, values, head + p * d + i);
-    }
-    out[static_cast<size_t>(i)] = static_cast<float>(sum);
+  for (int64_t p = begin; p < end; ++p) {
+    const std::vector<float> value = values.load(kv_head * cache.capacity + p);
+    const double weight = weights[static_cast<size_t>(p - begin)] / total;
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += weight * value[i];
   }
+  std::transform(sums.begin(), sums.end(), out.begin(), [](double sum) { return static_cast<float>(sum); });
 }
 
 class ReferenceBackend : public Backend {
@@ -246,15 +284,14 @@ class ReferenceBackend : public Backend {
   }
 
   void append(KvCache& cache, int64_t layer, const float* k, const float* v, int64_t m) override {
-    const int64_t d = cache.head_dim;
+    const CacheRows keys = keys_of(cache, layer), values = values_of(cache, layer);
+    const auto d = static_cast<size_t>(cache.head_dim);
     for (int64_t t = 0; t < m; ++t) {
       for (int64_t h = 0; h < cache.n_kv_heads; ++h) {
-        const int64_t from = (t * cache.n_kv_heads + h) * d;
-        const int64_t to = (h * cache.capacity + cache.length + t) * d;
-        for (int64_t i = 0; i < d; ++i) {
-          store(cache, *cache.keys[static_cast<size_t>(layer)], to + i, k[from + i]);
-          store(cache, *cache.values[static_cast<size_t>(layer)], to + i, v[from + i]);
-        }
+        const size_t from = static_cast<size_t>(t * cache.n_kv_heads + h) * d;
+        const int64_t to = h * cache.capacity + cache.length + t;
+        keys.store(to, {k + from, d});
+        values.store(to, {v + from, d});
       }
     }
   }
