@@ -1,65 +1,92 @@
 #!/usr/bin/env python3
 """Fits the constants of kernels/cuda/cost_model.cc to timings of `gemm_bench tune`:
 fit_cost_model.py LAYOUT=FILE ... [--seconds 60]. Minimises the loss by the model's choice against the best measured
-configuration, and the error of its estimates, by random search."""
+configuration, and the error of its estimates near it, by random search."""
 import argparse
 import json
-import math
-import random
 import time
 
+import numpy as np
+
 BLOCK_BYTES = {"int4": 4096, "g128": 4224, "g64": 4352, "g32": 4608, "int8": 8192}
-NAMES = ["kLaunch", "kDeviceBandwidth", "kSmBandwidth", "kSmRate", "kExchangeRate", "kTile", "kStage", "kSend"]
-START = [3.0, 4.2e6, 55e3, 6.5e6, 60e3, 1.0, 0.1, 1.0]
-SMS, CLUSTER_SYNC = 132, 0.5
-
-
-def ceil_div(a, b):
-    return -(-a // b)
-
-
-def estimate(constants, layout, problem, config):
-    """The formula of estimate_microseconds()."""
-    launch, device_rate, sm_rate_bytes, sm_rate, exchange_rate, tile, stage, send = constants
-    (k, n, m), (rows, tokens, split) = problem, config
-    blocks_per_sm = 2 if rows == 128 and tokens <= 64 else 1
-    tiles = ceil_div(m, tokens) * ceil_div(n, rows)
-    rounds = ceil_div(tiles, SMS * blocks_per_sm // split)
-    sharing = min(max(tiles * split / SMS, 1.0), blocks_per_sm)
-    stages = ceil_div(k, 128) / split
-    weight_bytes = BLOCK_BYTES[layout] / 8192
-    inbound = stages * 128 * (rows * weight_bytes + tokens)
-    products = stages * 128 * rows * tokens
-    exchange = 4 * rows * tokens / exchange_rate
-    finish = tile + exchange / split + (send * (split - 1) / split * exchange + CLUSTER_SYNC if split > 1 else 0)
-    block = stages * stage + max(inbound / sm_rate_bytes, products / sm_rate) * sharing + finish
-    return launch + math.hypot(n * k * weight_bytes / device_rate, rounds * block)
+SMS = 132
+STREAM = {"launch": 3, "device_bandwidth": 4.6e6, "l2_bandwidth": 1e7, "rate": 5e8, "end": 1, "exchange": 0.5,
+          "four_warps": 0.1, "expansion": 0.5}
+TILES = {"launch": 4, "device_bandwidth": 4.6e6, "sm_bandwidth": 8e4, "sm_rate": 9e6, "stage": 0.08, "tile": 0.8,
+         "exchange_rate": 5e4, "send": 2, "exchange": 0.4, "expansion": 0.05}
 
 
 def load(arguments):
-    timings = {}
+    """One array a column of the timings."""
+    rows = []
     for argument in arguments:
         layout, path = argument.split("=", 1)
-        for line in open(path):
-            row = json.loads(line)
-            problem = timings.setdefault((layout, (row["k"], row["n"], row["m"])), [])
-            problem.append(((row["rows"], row["tokens"], row["split"]), row["us"]))
-    return timings
+        rows += [{**json.loads(line), "layout": layout} for line in open(path)]
+    t = {name: np.array([row[name] for row in rows], float)
+         for name in ("k", "n", "m", "rows", "tokens", "split", "warps", "us")}
+    t["bytes"] = np.array([BLOCK_BYTES[row["layout"]] / 8192 for row in rows])
+    t["grouped"] = np.array([row["layout"].startswith("g") for row in rows])
+    _, t["problem"] = np.unique([f"{r['layout']} {r['k']} {r['n']} {r['m']}" for r in rows], return_inverse=True)
+    t["token_tiles"] = np.ceil(t["m"] / t["tokens"])
+    t["tile_tokens"] = np.ceil(t["m"] / t["token_tiles"])
+    t["per_sm"] = stream_blocks_per_sm(t)
+    return t
 
 
-def judge(constants, timings):
-    """(loss to minimise, mean log regret, worst ratio)"""
-    regret = error = 0.0
-    worst = 1.0
-    for (layout, problem), configs in timings.items():
-        estimates = [(estimate(constants, layout, problem, config), us) for config, us in configs]
-        best = min(us for _, us in estimates)
-        ratio = min(estimates, key=lambda e: e[0])[1] / best
-        near = [abs(math.log(guess / us)) for guess, us in estimates if us < 1.5 * best]
-        regret += math.log(ratio)
-        error += sum(near) / len(near)
-        worst = max(worst, ratio)
-    return (3 * regret + 0.3 * error) / len(timings), regret / len(timings), worst
+def stream_blocks_per_sm(t):
+    """plan_stream()"""
+    blocks = np.ceil(t["n"] / t["rows"]) * t["split"] * t["token_tiles"]
+    per_sm = np.clip(np.ceil(blocks / SMS), 1, 16 // t["warps"])
+    stage = t["rows"] * 128 * t["bytes"] + t["tokens"] * 128 + 8
+    sums = (t["warps"] + 1) * t["rows"] * t["tokens"] * 4 + t["tokens"] * 8 + 8
+    for _ in range(4):
+        shared = np.minimum(227 * 1024, 228 * 1024 / per_sm - 1024)
+        per_sm -= (shared - sums < 2 * stage * t["warps"]) & (per_sm > 1)
+    return per_sm
+
+
+def estimate_stream(c, t):
+    blocks = np.ceil(t["n"] / t["rows"]) * t["split"] * t["token_tiles"]
+    slots = SMS * t["per_sm"]
+    rounds = np.ceil(blocks / slots)
+    heaviest = np.where(rounds > 1, rounds * slots, np.ceil(blocks / SMS) * SMS)
+    uneven = (heaviest / blocks) ** 0.75
+    work = blocks * t["k"] / t["split"]
+    device = t["n"] * t["k"] * t["bytes"] / c["device_bandwidth"]
+    inbound = work * (t["rows"] * t["bytes"] + t["tile_tokens"]) / c["l2_bandwidth"] * uneven
+    products = work * t["rows"] * t["tokens"] / c["rate"] * (1 + c["expansion"] * t["grouped"]) * uneven
+    return (c["launch"] + np.cbrt(device ** 3 + inbound ** 3 + products ** 3) + rounds * c["end"] +
+            c["exchange"] * (t["split"] > 1) + c["four_warps"] * (t["warps"] == 4))
+
+
+def estimate_tiles(c, t):
+    per_sm = np.where((t["rows"] == 128) & (t["tokens"] <= 64), 2, 1)
+    tiles = t["token_tiles"] * np.ceil(t["n"] / t["rows"])
+    sms = np.where(t["split"] <= 2, SMS, np.where(t["split"] == 4, 120, 112))
+    rounds = np.ceil(tiles / np.floor(sms * per_sm / t["split"]))
+    sharing = np.clip(tiles * t["split"] / SMS, 1, per_sm)
+    inbound = 128 * (t["rows"] * t["bytes"] + t["tile_tokens"])
+    products = 128 * t["rows"] * t["tokens"]
+    stage = (np.maximum(inbound / c["sm_bandwidth"], products / c["sm_rate"]) * sharing + c["stage"] +
+             c["expansion"] * t["grouped"] * t["rows"] / 128)
+    exchange = 4 * t["rows"] * t["tokens"] / c["exchange_rate"]
+    finish = c["tile"] + exchange / t["split"] + np.where(
+        t["split"] > 1, c["send"] * (t["split"] - 1) / t["split"] * exchange + c["exchange"], 0)
+    stream = t["n"] * t["k"] * t["bytes"] / c["device_bandwidth"]
+    return c["launch"] + np.hypot(stream, rounds * (np.ceil(t["k"] / 128) / t["split"] * stage + finish))
+
+
+def judge(values, t, best):
+    """(loss to minimise, mean log regret, worst log regret)"""
+    stream, tiles = values[:len(STREAM)], values[len(STREAM):]
+    estimates = np.where(t["rows"] <= 64, estimate_stream(dict(zip(STREAM, stream)), t),
+                         estimate_tiles(dict(zip(TILES, tiles)), t))
+    order = np.lexsort((estimates, t["problem"]))
+    chosen = t["us"][order][np.r_[True, np.diff(t["problem"][order]) > 0]]
+    regret = np.log(chosen / best)
+    near = t["us"] < 1.3 * best[t["problem"]]
+    error = np.abs(np.log(estimates / t["us"]))[near].mean()
+    return 3 * regret.mean() + np.sqrt((regret ** 2).mean()) + 0.4 * error, regret.mean(), regret.max()
 
 
 def main():
@@ -67,18 +94,22 @@ def main():
     parser.add_argument("timings", nargs="+")
     parser.add_argument("--seconds", type=float, default=60)
     options = parser.parse_args()
-    timings = load(options.timings)
-    random.seed(1)
-    constants, best = START, judge(START, timings)
+    t = load(options.timings)
+    best = np.full(t["problem"].max() + 1, np.inf)
+    np.minimum.at(best, t["problem"], t["us"])
+    rng = np.random.default_rng(1)
+    values = np.array([*STREAM.values(), *TILES.values()], float)
+    score = judge(values, t, best)
     end = time.monotonic() + options.seconds
     while time.monotonic() < end:
-        trial = [c * math.exp(random.gauss(0, 0.15)) if random.random() < 0.4 else c for c in constants]
-        score = judge(trial, timings)
-        if score < best:
-            constants, best = trial, score
-    for name, value in zip(NAMES, constants):
-        print(f"{name} = {value:.5g}")
-    print(f"choices are {math.expm1(best[1]):.1%} slower than the best on average, {best[2] - 1:.0%} at worst")
+        changed = rng.random(len(values)) < rng.choice([0.1, 0.3])
+        trial = values * np.exp(rng.normal(0, rng.choice([0.03, 0.12, 0.3]), len(values)) * changed)
+        trial_score = judge(trial, t, best)
+        if trial_score < score:
+            values, score = trial, trial_score
+    for name, value in zip([*STREAM, *TILES], values):
+        print(f"{name} = {value:.4g}")
+    print(f"choices are {np.expm1(score[1]):.1%} slower than the best on average, {np.expm1(score[2]):.0%} at worst")
 
 
 if __name__ == "__main__":

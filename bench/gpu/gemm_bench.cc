@@ -1,5 +1,6 @@
 // Times the CUDA GEMM beside cuBLAS FP16 and cuBLASLt INT8 in one process: CUDA graphs over weight copies
-// that exceed L2, median of replays. One JSON object a line on standard output.
+// that exceed L2, median of replays; a pause before each timing of 512 tokens or more. One JSON object a line
+// on standard output.
 //   gemm_bench compare [M ...]    ours as dispatched (plain and with overlapping launches) and the baselines
 //   gemm_bench tune LAYOUT [M ...]  every configuration of int4, int8, g128, g64 or g32; input of
 //   fit_cost_model.py
@@ -7,10 +8,12 @@
 #include <cublas_v2.h>
 #include <cuda_fp16.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
 #include <string>
+#include <thread>
 
 #include "bench/gpu/device.h"
 #include "tessera/base/error.h"
@@ -99,6 +102,11 @@ struct Point {
   int64_t m;
 };
 
+/// Lets the power limit forget the kernel timed before.
+void rest(const Point& at) {
+  if (at.m >= 512) std::this_thread::sleep_for(std::chrono::milliseconds(30));
+}
+
 double time_ours(Arena& arena, const Point& at, WeightLayout layout, const GemmConfig& config, bool overlap) {
   const int64_t bytes = cuda::packed_bytes(layout, at.shape.n, at.shape.k);
   GemmProblem p;
@@ -109,6 +117,7 @@ double time_ours(Arena& arena, const Point& at, WeightLayout layout, const GemmC
   p.token_scale = arena.scales.data();
   p.out = arena.out.data();
   p.out_stride = at.shape.n;
+  rest(at);
   return graph_microseconds(calls_for(bytes), replays_for(at.m), [&](int i, cudaStream_t stream) {
     p.weights.blocks = rotated(arena.bytes, bytes, i);
     cuda::gemm(p, stream, {config, overlap});
@@ -120,6 +129,7 @@ double time_fp16(Arena& arena, const Point& at) {
   const int n = static_cast<int>(at.shape.n), k = static_cast<int>(at.shape.k), m = static_cast<int>(at.m);
   const int64_t bytes = at.shape.n * at.shape.k * 2;
   const float one = 1, zero = 0;
+  rest(at);
   return graph_microseconds(calls_for(bytes), replays_for(at.m), [&](int i, cudaStream_t stream) {
     check_blas(cublasSetStream(arena.blas, stream), "cublasSetStream");
     check_blas(cublasSetWorkspace(arena.blas, arena.workspace.data(), arena.workspace.size()),
@@ -159,6 +169,7 @@ double time_int8(Arena& arena, const Point& at) {
   const int32_t one = 1, zero = 0;
   double best = 0;
   for (int algorithm = 0; algorithm < count; ++algorithm) {
+    rest(at);
     const double us =
         graph_microseconds(calls_for(bytes), replays_for(at.m), [&](int i, cudaStream_t stream) {
           check_blas(cublasLtMatmul(arena.blas_lt, product, &one, rotated(arena.bytes, bytes, i), weights,
@@ -182,9 +193,10 @@ std::string name_of(WeightLayout layout) {
 
 void print(const Point& at, const std::string& kernel, double us, const GemmConfig& config = {}) {
   fmt::print(
-      R"({{"model": "{}", "k": {}, "n": {}, "m": {}, "kernel": "{}", "us": {:.3f}, "rows": {}, "tokens": {}, "split": {}}})"
+      R"({{"model": "{}", "k": {}, "n": {}, "m": {}, "kernel": "{}", "us": {:.3f}, "rows": {}, "tokens": {}, "split": {}, "warps": {}}})"
       "\n",
-      at.shape.model, at.shape.k, at.shape.n, at.m, kernel, us, config.rows, config.tokens, config.split);
+      at.shape.model, at.shape.k, at.shape.n, at.m, kernel, us, config.rows, config.tokens, config.split,
+      config.warps);
   std::fflush(stdout);
 }
 

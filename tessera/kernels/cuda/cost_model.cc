@@ -10,30 +10,125 @@
 namespace tessera::cuda {
 namespace {
 
-// Fitted by bench/gpu/fit_cost_model.py to 3,000 timings of int4, g128 and int8 weights on an H200; times in
-// us, rates an SM and us. Its choices are 4 % slower than the best measured ones on average, 70 % at worst.
-constexpr double kSms = 132;
-constexpr double kLaunch = 4.40;  // launch, first latency, drain
-constexpr double kDeviceBandwidth =
-    2.174e6;  // bytes of weights a us; combined with the blocks' own time as a root of squares
-constexpr double kSmBandwidth = 92.6e3;   // bytes from L2
-constexpr double kSmRate = 7.295e6;       // multiply-adds
-constexpr double kStage = 0.0898;         // a stage's barriers and issue
-constexpr double kTile = 1.300;           // an output tile's start and end
-constexpr double kExchangeRate = 34.1e3;  // bytes of accumulators through shared memory
-constexpr double kSend = 2.619;           // the same bytes sent to another block cost this times as much
-constexpr double kClusterSync = 0.5;
+// Fitted by bench/gpu/fit_cost_model.py to 10,000 timings of int4, g128 and int8 weights on an H200, 18
+// values of M; times in us, rates a us. The model's choices are 1.4 % slower than the best measured ones on
+// average, 19 % at worst.
+
+/// The kernel for few tokens.
+struct StreamConstants {
+  double launch = 2.767;              // launch, first latency, drain
+  double device_bandwidth = 4.806e6;  // bytes of weights
+  double l2_bandwidth = 1.219e7;      // bytes of weights and codes into all SMs
+  double rate = 5.483e8;              // multiply-adds of all SMs
+  double end = 0.9233;                // sums and outputs of a round of tiles
+  double exchange = 0.4419;           // of a cluster
+  double four_warps = 0.093;          // fewer warps, fewer bytes in flight
+  double expansion = 0.7259;          // what group parameters add to the products
+};
+
+/// The kernel on wgmma.
+struct TileConstants {
+  double launch = 4.491;
+  double device_bandwidth = 4.927e6;
+  double sm_bandwidth = 8.149e4;   // bytes from L2 into an SM
+  double sm_rate = 9.990e6;        // multiply-adds of an SM
+  double stage = 0.08099;          // a stage's barriers and issue
+  double tile = 0.7771;            // an output tile's start and end
+  double exchange_rate = 5.307e4;  // bytes of accumulators through shared memory
+  double send = 2.146;             // the same bytes sent to another block cost this times as much
+  double exchange = 0.3602;
+  double expansion = 0.06223;  // of a stage of 128 outputs, when weights are in groups
+};
+
+double weight_bytes(WeightLayout layout) {
+  return static_cast<double>(block_bytes(layout)) / (kBlockRows * kBlockInputs);
+}
+
+double estimate_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k) {
+  constexpr StreamConstants c;
+  const int64_t token_tiles = ceil_div(m, config.tokens);
+  const int64_t blocks = ceil_div(n, config.rows) * config.split * token_tiles;
+  const int64_t slots = int64_t{kSms} * plan_stream(layout, config, m, n).per_sm;
+  const int64_t rounds = ceil_div(blocks, slots);
+  const auto work = static_cast<double>(blocks) * static_cast<double>(k) / config.split;
+  const int64_t heaviest = rounds > 1 ? rounds * slots : ceil_div(blocks, kSms) * kSms;
+  // SMs with less work leave bandwidth to the others: imbalance counts with the exponent 3/4.
+  const double ratio = static_cast<double>(heaviest) / static_cast<double>(blocks);
+  const double uneven = std::sqrt(ratio * std::sqrt(ratio));
+  const double device =
+      static_cast<double>(n) * static_cast<double>(k) * weight_bytes(layout) / c.device_bandwidth;
+  const double inbound =
+      work * (config.rows * weight_bytes(layout) + tile_tokens(m, config.tokens)) / c.l2_bandwidth * uneven;
+  const double products =
+      work * config.rows * config.tokens / c.rate * (layout.group_size > 0 ? 1 + c.expansion : 1) * uneven;
+  const double bounds =
+      std::cbrt(device * device * device + inbound * inbound * inbound + products * products * products);
+  return c.launch + bounds + static_cast<double>(rounds) * c.end + (config.split > 1 ? c.exchange : 0) +
+         (config.warps == 4 ? c.four_warps : 0);
+}
+
+/// Clusters of `split` blocks that the device holds: its SMs come in groups of 16 or 18.
+int64_t resident_clusters(int split, int blocks_per_sm) {
+  return (split <= 2 ? kSms : split == 4 ? 120 : 112) * blocks_per_sm / split;
+}
+
+double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k) {
+  constexpr TileConstants c;
+  const int blocks_per_sm = config.rows == 128 && config.tokens <= 64 ? 2 : 1;
+  const int64_t tiles = ceil_div(m, config.tokens) * ceil_div(n, config.rows);
+  const auto rounds = static_cast<double>(ceil_div(tiles, resident_clusters(config.split, blocks_per_sm)));
+  // Blocks that share an SM share its rates.
+  const double sharing =
+      std::clamp(static_cast<double>(tiles * config.split) / kSms, 1.0, double(blocks_per_sm));
+  const double stages = static_cast<double>(ceil_div(k, kBlockInputs)) / config.split;
+  const double inbound = kBlockInputs * (config.rows * weight_bytes(layout) + tile_tokens(m, config.tokens));
+  const double products = static_cast<double>(kBlockInputs) * config.rows * config.tokens;
+  const double stage = std::max(inbound / c.sm_bandwidth, products / c.sm_rate) * sharing + c.stage +
+                       (layout.group_size > 0 ? c.expansion * config.rows / 128 : 0);
+  const double exchange = 4.0 * config.rows * config.tokens / c.exchange_rate;
+  const double others = static_cast<double>(config.split - 1) / config.split;
+  const double finish =
+      c.tile + exchange / config.split + (config.split > 1 ? c.send * others * exchange + c.exchange : 0);
+  const double stream =
+      static_cast<double>(n) * static_cast<double>(k) * weight_bytes(layout) / c.device_bandwidth;
+  return c.launch + std::hypot(stream, rounds * (stages * stage + finish));
+}
 
 }  // namespace
 
+int StreamPlan::clusters(int64_t token_tiles) const {
+  return static_cast<int>(std::max<int64_t>(int64_t{kSms} * per_sm / (split * token_tiles), 1));
+}
+
+StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n) {
+  // Two stages keep 32 KB or more of weights in flight on an SM; with more, codes wait behind weights.
+  constexpr int kWarpsPerSm = 16, kStages = 2, kReservedPerBlock = 1024;
+  StreamPlan plan{config.split, config.warps};
+  const int stage = config.rows / kStripRows * strip_bytes(layout) + config.tokens * kBlockInputs + 8;
+  const int sums = (config.warps + 1) * config.rows * config.tokens * 4 + config.tokens * 8 + 8;
+  const int64_t blocks = ceil_div(n, config.rows) * config.split * ceil_div(m, config.tokens);
+  plan.per_sm = static_cast<int>(std::clamp<int64_t>(ceil_div(blocks, kSms), 1, kWarpsPerSm / config.warps));
+  for (;; --plan.per_sm) {
+    const int shared = std::min(kSharedPerBlock, kSharedPerSm / plan.per_sm - kReservedPerBlock);
+    plan.stages = std::min(kStages, (shared - sums) / (stage * config.warps));
+    if (plan.stages == kStages || plan.per_sm == 1) return plan;
+  }
+}
+
 const std::vector<GemmConfig>& all_configs() {
   static const std::vector<GemmConfig> configs = [] {
-    const std::pair<int, int> tiles[] = {{128, 8},   {128, 16}, {128, 32}, {128, 64},
-                                         {128, 128}, {256, 64}, {256, 128}};
+    const std::pair<int, int> tiles[] = {{128, 32}, {128, 64},  {128, 96}, {128, 128}, {192, 64},
+                                         {192, 96}, {192, 128}, {256, 64}, {256, 128}};
     std::vector<GemmConfig> all;
     for (auto [rows, tokens] : tiles) {
       for (int split : {1, 2, 4, 8}) {
-        if (split <= 4 || tokens >= 64) all.push_back({rows, tokens, split});
+        if (split <= 4 || tokens >= 64) all.push_back({rows, tokens, split, rows == 192 ? 12 : 8});
+      }
+    }
+    const std::pair<int, int> stream_tiles[] = {{32, 8}, {32, 16}, {32, 32}, {64, 8}, {64, 16}};
+    for (auto [rows, tokens] : stream_tiles) {
+      for (int split : {1, 2}) {
+        for (int warps : {4, 8}) all.push_back({rows, tokens, split, warps});
       }
     }
     return all;
@@ -47,33 +142,15 @@ bool runs(const GemmConfig& config, int64_t k) {
 }
 
 double estimate_microseconds(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k) {
-  const int blocks_per_sm = config.rows == 128 && config.tokens <= 64 ? 2 : 1;
-  const int64_t tiles = ceil_div(m, config.tokens) * ceil_div(n, config.rows);
-  const auto clusters = static_cast<int64_t>(kSms * blocks_per_sm) / config.split;
-  const auto rounds = static_cast<double>(ceil_div(tiles, clusters));
-  // Blocks that share an SM share its rates.
-  const double sharing =
-      std::clamp(static_cast<double>(tiles * config.split) / kSms, 1.0, double(blocks_per_sm));
-  const double stages = static_cast<double>(ceil_div(k, kBlockInputs)) / config.split;
-  const double weight_bytes = static_cast<double>(block_bytes(layout)) / (kBlockRows * kBlockInputs);
-  const double inbound = stages * kBlockInputs * (config.rows * weight_bytes + config.tokens);
-  const double products = stages * kBlockInputs * config.rows * config.tokens;
-  const double exchange = 4.0 * config.rows * config.tokens / kExchangeRate;
-  const double others = static_cast<double>(config.split - 1) / config.split;
-  const double finish =
-      kTile + exchange / config.split + (config.split > 1 ? kSend * others * exchange + kClusterSync : 0);
-  const double block =
-      stages * kStage + std::max(inbound / kSmBandwidth, products / kSmRate) * sharing + finish;
-  const double stream = static_cast<double>(n) * static_cast<double>(k) * weight_bytes / kDeviceBandwidth;
-  return kLaunch + std::hypot(stream, rounds * block);
+  return config.streams() ? estimate_stream(layout, config, m, n, k)
+                          : estimate_tiles(layout, config, m, n, k);
 }
 
 GemmConfig choose_config(WeightLayout layout, int64_t m, int64_t n, int64_t k) {
   GemmConfig best;
   double least = std::numeric_limits<double>::infinity();
   for (const GemmConfig& config : all_configs()) {
-    const bool too_wide = config.tokens > 8 && config.tokens / 2 >= m;
-    if (too_wide || !runs(config, k)) continue;
+    if (!runs(config, k)) continue;
     const double time = estimate_microseconds(layout, config, m, n, k);
     if (time < least) {
       least = time;

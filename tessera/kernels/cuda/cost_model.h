@@ -9,6 +9,19 @@
 
 namespace tessera::cuda {
 
+constexpr int kSms = 132, kSharedPerSm = 228 * 1024, kSharedPerBlock = 227 * 1024;
+
+/// A launch of the kernel for few tokens.
+struct StreamPlan {
+  int split = 1, warps = 8;
+  int stages = 1;  ///< of each warp's ring, a block of 128 inputs each
+  int per_sm = 1;  ///< blocks of threads that an SM holds at once
+  /// Clusters along N that are resident with their fellows for other tokens.
+  int clusters(int64_t token_tiles) const;
+};
+/// As many blocks an SM as there are, while their shared memory holds two stages.
+StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n);
+
 /// Every tile size with every split.
 const std::vector<GemmConfig>& all_configs();
 /// True when `config` is one of them and every block of a cluster has some of the k inputs.

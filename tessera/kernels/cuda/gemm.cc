@@ -78,12 +78,14 @@ auto tensor_map_encoder() {
   return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
 }
 
-/// Boxes of 128 inputs x `tokens` rows in the 128-byte swizzle; elements beyond M or K read as 0.
+/// Boxes of 128 inputs x the rows of a tile of at most `tokens` in the 128-byte swizzle; elements beyond M or
+/// K read as 0.
 CUtensorMap map_codes(const GemmProblem& p, int tokens) {
   static const auto encode = tensor_map_encoder();
   const cuuint64_t extent[2] = {static_cast<cuuint64_t>(p.weights.k), static_cast<cuuint64_t>(p.m)};
   const cuuint64_t stride[1] = {static_cast<cuuint64_t>(p.codes_stride)};
-  const cuuint32_t box[2] = {kBlockInputs, static_cast<cuuint32_t>(tokens)}, step[2] = {1, 1};
+  const auto rows = static_cast<cuuint32_t>(tile_tokens(p.m, tokens));
+  const cuuint32_t box[2] = {kBlockInputs, rows}, step[2] = {1, 1};
   CUtensorMap map;
   const CUresult status = encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<int8_t*>(p.codes), extent,
                                  stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
@@ -129,8 +131,8 @@ void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& 
   const PackedWeights& w = problem.weights;
   const GemmConfig config = options.config ? *options.config : choose_config(w.layout, problem.m, w.n, w.k);
   if (!runs(config, w.k)) {
-    throw Error("integer GEMM: no kernel for {} outputs x {} tokens a block, K = {} split {} ways",
-                config.rows, config.tokens, w.k, config.split);
+    throw Error("integer GEMM: no kernel for {} outputs x {} tokens a block, {} warps, K = {} split {} ways",
+                config.rows, config.tokens, config.warps, w.k, config.split);
   }
   launcher_of(w.layout)(problem, map_codes(problem, config.tokens), config, options.overlap_previous, stream);
 }

@@ -16,14 +16,15 @@ void pack_codes(const QuantizedLinear& linear, WeightLayout layout, int64_t row_
   const int64_t inputs = std::min<int64_t>(kBlockInputs, linear.k - input_block * kBlockInputs);
   const auto* codes = reinterpret_cast<const uint8_t*>(linear.qweight.data());
   for (int row = 0; row < rows; ++row) {
+    uint8_t* strip = block + row / kStripRows * strip_bytes(layout);
     for (int input = 0; input < inputs; ++input) {
       const int64_t index = (row_block * kBlockRows + row) * linear.k + input_block * kBlockInputs + input;
-      const CodePosition at = code_position(layout.bits, row, input);
+      const CodePosition at = code_position(layout.bits, row % kStripRows, input);
       if (layout.bits == 8) {
-        block[at.byte] = codes[index];
+        strip[at.byte] = codes[index];
       } else {
         const int nibble = unpack_nibble(codes[index / 2], index);
-        block[at.byte] = static_cast<uint8_t>(block[at.byte] | nibble << (at.high_nibble ? 4 : 0));
+        strip[at.byte] = static_cast<uint8_t>(strip[at.byte] | nibble << (at.high_nibble ? 4 : 0));
       }
     }
   }
@@ -39,7 +40,8 @@ void pack_groups(const QuantizedLinear& linear, WeightLayout layout, int64_t row
       const int64_t n = row_block * kBlockRows + row;
       if (n >= linear.n || input >= linear.k) continue;
       const auto index = static_cast<size_t>(n * linear.groups() + input / linear.group_size);
-      uint8_t* parameters = block + group_offset(group, row / 16, row % 8) + (row % 16 / 8) * 2;
+      uint8_t* strip = block + row / kStripRows * strip_bytes(layout);
+      uint8_t* parameters = strip + group_offset(group, row % 8) + row % kStripRows / 8 * 2;
       parameters[0] = static_cast<uint8_t>(scale[index]);
       parameters[1] = zero.empty() ? 8 : zero[index];
     }

@@ -1,15 +1,17 @@
 // Order of weight codes in device memory: one constexpr index map, shared by packer, kernel and test.
 //
-// A block holds 64 outputs x 128 inputs, in the order in which the threads of a warpgroup read them as
-// operand A of wgmma (see sm90a/wgmma.cuh): warp w, lane 4 g + t owns rows 16 w + g and 16 w + g + 8. Blocks
-// follow one another along K, then along N; both are padded with zero codes.
+// A block holds 64 outputs x 128 inputs as four strips of 16 outputs, in the order in which a warp reads them
+// as operand A of mma.m16n8k32, which is also what a warp of a warpgroup reads for wgmma (see
+// sm90a/wgmma.cuh): lane 4 g + t owns rows g and g + 8 of its strip. Blocks follow one another along K, then
+// along N; both are padded with zero codes.
 //
-//   4 bits: [half of 64 inputs][warp][lane][4 words]; word 2 s + h holds inputs 32 s + 16 h + 4 t .. + 3 of
-//   its
-//           half, one a byte: row g in the low nibbles, row g + 8 in the high ones. So one 16-byte load gives
-//           the operands of two wgmma, and one mask (or one multiply-add and one xor) expands four codes.
-//   8 bits: [step of 32 inputs][warp][lane][4 words] in operand order.
-//   groups: after the codes, [group of the 128 inputs][warp][g]: one 32-bit word, the parameters of row g in
+//   4 bits: [half of 64 inputs][lane][4 words]; word 2 s + h holds inputs 32 s + 16 h + 4 t .. + 3 of its
+//   half,
+//           one a byte: row g in the low nibbles, row g + 8 in the high ones. So one 16-byte load gives the
+//           operands of two products, and one mask (or one multiply-add and one xor) expands four codes.
+//   8 bits: [step of 32 inputs][lane][4 words] in operand order.
+//   groups: after the codes of the strip, [group of the 128 inputs][g]: one 32-bit word, the parameters of
+//   row g in
 //           the low half and of row g + 8 in the high half; parameters are group_scale | group_zero << 8.
 #pragma once
 
@@ -25,43 +27,52 @@ struct QuantizedLinear;
 
 namespace tessera::cuda {
 
-constexpr int kBlockRows = 64, kBlockInputs = 128;
+constexpr int kStripRows = 16, kBlockRows = 64, kBlockInputs = 128;
 
-/// Bytes of the codes in a block, and of the whole block.
-constexpr int code_bytes(int bits) {
-  return kBlockRows * kBlockInputs * bits / 8;
+/// Bytes of the codes of a strip, of a whole strip and of a block.
+constexpr int strip_code_bytes(int bits) {
+  return kStripRows * kBlockInputs * bits / 8;
+}
+constexpr int strip_bytes(WeightLayout layout) {
+  const int groups = layout.group_size > 0 ? kBlockInputs / layout.group_size : 0;
+  return strip_code_bytes(layout.bits) + groups * kStripRows * 2;
 }
 constexpr int block_bytes(WeightLayout layout) {
-  const int groups = layout.group_size > 0 ? kBlockInputs / layout.group_size : 0;
-  return code_bytes(layout.bits) + groups * kBlockRows * 2;
+  return kBlockRows / kStripRows * strip_bytes(layout);
 }
 
-/// Offset of the 16 bytes that a lane of `warp` reads at once; `part` is a half (4 bits) or a step (8 bits).
-constexpr int fragment_offset(int part, int warp, int lane) {
-  return ((part * 4 + warp) * 32 + lane) * 16;
+/// Offset in a strip of the 16 bytes that a lane reads at once; `part` is a half (4 bits) or a step (8 bits).
+constexpr int fragment_offset(int part, int lane) {
+  return (part * 32 + lane) * 16;
 }
 
-/// Offset of the parameter word of rows 16 warp + g and + 8 for the group `group` of the block.
-constexpr int group_offset(int group, int warp, int g) {
-  return code_bytes(4) + ((group * 4 + warp) * 8 + g) * 4;
+/// Offset in a strip of the parameter word of rows g and g + 8 for the group `group` of the block.
+constexpr int group_offset(int group, int g) {
+  return strip_code_bytes(4) + (group * 8 + g) * 4;
 }
 
-/// Where code (row, input) of a block lies.
+/// Where code (row, input) of a strip lies.
 struct CodePosition {
   int byte = 0;
   bool high_nibble = false;
 };
 
 constexpr CodePosition code_position(int bits, int row, int input) {
-  const int warp = row / 16, g = row % 8, lower_rows = row % 16 / 8;
+  const int g = row % 8, lower_rows = row / 8;
   const int step = input / 32, half_step = input % 32 / 16, t = input % 16 / 4, byte = input % 4;
   const int lane = 4 * g + t;
-  if (bits == 8) return {fragment_offset(step, warp, lane) + 4 * (2 * half_step + lower_rows) + byte, false};
-  return {fragment_offset(step / 2, warp, lane) + 4 * (2 * (step % 2) + half_step) + byte, lower_rows == 1};
+  if (bits == 8) return {fragment_offset(step, lane) + 4 * (2 * half_step + lower_rows) + byte, false};
+  return {fragment_offset(step / 2, lane) + 4 * (2 * (step % 2) + half_step) + byte, lower_rows == 1};
 }
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
+}
+
+/// Tokens of a tile when m are cut evenly into as few tiles of at most `most` as possible. Even, because the
+/// copy engine fills rows that do not exist more slowly than it copies others.
+constexpr int tile_tokens(int64_t m, int most) {
+  return static_cast<int>(ceil_div(m, ceil_div(m, most)));
 }
 
 /// Offset of the block that holds outputs 64 row_block .. and inputs 128 input_block .. of a layer with k

@@ -15,25 +15,23 @@ namespace {
 TEST(PackedWeights, EveryCodeHasItsOwnPlace) {
   for (int bits : {4, 8}) {
     std::set<int> places;
-    for (int row = 0; row < kBlockRows; ++row) {
+    for (int row = 0; row < kStripRows; ++row) {
       for (int input = 0; input < kBlockInputs; ++input) {
         const CodePosition at = code_position(bits, row, input);
-        ASSERT_LT(at.byte, code_bytes(bits));
+        ASSERT_LT(at.byte, strip_code_bytes(bits));
         places.insert(2 * at.byte + at.high_nibble);
       }
     }
-    EXPECT_EQ(places.size(), static_cast<size_t>(kBlockRows * kBlockInputs));
+    EXPECT_EQ(places.size(), static_cast<size_t>(kStripRows * kBlockInputs));
   }
 }
 
 TEST(PackedWeights, LanesReadTheRowsAndInputsOfTheirFragment) {
-  // Lane 4 g + t of warp w: word 2 s + h of half p holds inputs 64 p + 32 s + 16 h + 4 t .. + 3 of rows 16 w
-  // + g (+ 8).
-  const int warp = 2, g = 5, t = 3, half = 1, step = 1, half_step = 0, byte = 2;
-  const int word = fragment_offset(half, warp, 4 * g + t) + 4 * (2 * step + half_step);
+  // Lane 4 g + t: word 2 s + h of half p holds inputs 64 p + 32 s + 16 h + 4 t .. + 3 of rows g (+ 8).
+  const int g = 5, t = 3, half = 1, step = 1, half_step = 0, byte = 2;
+  const int word = fragment_offset(half, 4 * g + t) + 4 * (2 * step + half_step);
   const int input = 64 * half + 32 * step + 16 * half_step + 4 * t + byte;
-  const CodePosition low = code_position(4, 16 * warp + g, input),
-                     high = code_position(4, 16 * warp + g + 8, input);
+  const CodePosition low = code_position(4, g, input), high = code_position(4, g + 8, input);
   EXPECT_EQ(low.byte, word + byte);
   EXPECT_FALSE(low.high_nibble);
   EXPECT_EQ(high.byte, word + byte);
@@ -62,12 +60,14 @@ TEST(PackedWeights, PacksGroupedCodesWithRemainders) {
   ASSERT_EQ(packed.size(), static_cast<size_t>(packed_bytes(layout, linear.n, linear.k)));
   for (int64_t n = 0; n < linear.n; ++n) {
     for (int64_t k = 0; k < linear.k; ++k) {
-      const uint8_t* block = packed.data() + block_offset(layout, linear.k, n / kBlockRows, k / kBlockInputs);
-      const int row = static_cast<int>(n % kBlockRows), input = static_cast<int>(k % kBlockInputs);
+      const int row = static_cast<int>(n % kStripRows), input = static_cast<int>(k % kBlockInputs);
+      const uint8_t* strip = packed.data() +
+                             block_offset(layout, linear.k, n / kBlockRows, k / kBlockInputs) +
+                             n % kBlockRows / kStripRows * strip_bytes(layout);
       const CodePosition at = code_position(4, row, input);
-      EXPECT_EQ(at.high_nibble ? block[at.byte] >> 4 : block[at.byte] & 15,
+      EXPECT_EQ(at.high_nibble ? strip[at.byte] >> 4 : strip[at.byte] & 15,
                 codes[static_cast<size_t>(n * linear.k + k)]);
-      const uint8_t* parameters = block + group_offset(input / 64, row / 16, row % 8) + row % 16 / 8 * 2;
+      const uint8_t* parameters = strip + group_offset(input / 64, row % 8) + row / 8 * 2;
       const auto group = static_cast<size_t>(n * linear.groups() + k / 64);
       EXPECT_EQ(parameters[0], scale[group]);
       EXPECT_EQ(parameters[1], zero[group]);

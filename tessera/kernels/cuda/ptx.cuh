@@ -81,6 +81,39 @@ __device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
+// --- products of a warp ----------------------------------------------------------------------------------
+
+/// Loads four 8x8 matrices of 16-bit elements (rows of 16 bytes); lane l holds the address of row l % 8 of
+/// matrix l / 8 and receives word l % 4 of row l / 4 of each.
+__device__ __forceinline__ void load_matrices(uint32_t (&words)[4], uint32_t row_address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(row_address)
+               : "memory");
+}
+
+/// Stores two 8x8 matrices of 16-bit elements transposed: of each, lane 4 g + t holds elements (g, 2 t) and
+/// (g, 2 t + 1) of a pair; lanes 0..7 and 8..15 hold the addresses at which column l % 8 of the first and
+/// second is stored.
+__device__ __forceinline__ void store_matrices_transposed(uint32_t column_address, uint32_t first,
+                                                          uint32_t second) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(column_address),
+               "r"(first), "r"(second)
+               : "memory");
+}
+
+/// D[16, 8] s32 += A[16, 32] s8 x B[32, 8] s8. Fragments of lane 4 g + t: a[0], a[1] rows g and g + 8, inputs
+/// 4 t .. 4 t + 3; a[2], a[3] the same rows, inputs + 16; b0, b1 the same inputs of column g; d[0], d[1] row
+/// g, columns 2 t and + 1; d[2], d[3] row g + 8.
+__device__ __forceinline__ void mma(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, "
+      "%1, "
+      "%2, %3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 // --- clusters ------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ uint32_t cluster_rank() {
@@ -95,9 +128,34 @@ __device__ __forceinline__ uint32_t cluster_size() {
   return size;
 }
 
+__device__ __forceinline__ uint32_t cluster_index() {
+  uint32_t index;
+  asm("mov.u32 %0, %%clusterid.x;" : "=r"(index));
+  return index;
+}
+
+__device__ __forceinline__ uint32_t cluster_count() {
+  uint32_t count;
+  asm("mov.u32 %0, %%nclusterid.x;" : "=r"(count));
+  return count;
+}
+
 /// Waits for all threads of the cluster. Orders no ordinary writes: see fence_mbarrier_init.
 __device__ __forceinline__ void cluster_sync() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+/// The two halves of a barrier of all threads of the cluster. What they did before arriving is seen after
+/// waiting.
+__device__ __forceinline__ void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+/// The same when only the initialisation of mbarriers is to be seen.
+__device__ __forceinline__ void cluster_arrive_relaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void cluster_wait() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
 /// The cluster address of the same shared-memory location in block `rank`.

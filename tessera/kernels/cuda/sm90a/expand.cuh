@@ -1,8 +1,8 @@
-// Weight codes in shared memory -> int8 operands of wgmma in registers, one struct a weight layout.
+// Weight codes in shared memory -> int8 operands of mma or wgmma in registers, one struct a weight layout.
 //
-// Each has: kLayout; Raw, what a lane keeps of 64 inputs of one 64-row block before expansion; load(), and
-// expand() into the operands of two consecutive wgmma (32 inputs each; `never` is 0); kShift, by which
-// accumulators are too large (as a power of two).
+// Each has: kLayout; Raw, what a lane keeps of 64 inputs of a strip before expansion; load(), and expand()
+// into the operands of two consecutive products (32 inputs each; `never` is 0); kShift, by which accumulators
+// are too large (as a power of two).
 #pragma once
 
 #include <cstdint>
@@ -19,9 +19,9 @@ struct Int8Weights {
   struct Raw {
     uint4 step[2];
   };
-  static __device__ __forceinline__ Raw load(const uint8_t* block, int half, int warp, int lane) {
-    return {*reinterpret_cast<const uint4*>(block + fragment_offset(2 * half, warp, lane)),
-            *reinterpret_cast<const uint4*>(block + fragment_offset(2 * half + 1, warp, lane))};
+  static __device__ __forceinline__ Raw load(const uint8_t* strip, int half, int lane) {
+    return {*reinterpret_cast<const uint4*>(strip + fragment_offset(2 * half, lane)),
+            *reinterpret_cast<const uint4*>(strip + fragment_offset(2 * half + 1, lane))};
   }
   static __device__ __forceinline__ void expand(const Raw& raw, int never, uint32_t (&a)[2][4]) {
 #pragma unroll
@@ -42,8 +42,8 @@ struct Int4Weights {
   struct Raw {
     uint4 codes;
   };
-  static __device__ __forceinline__ Raw load(const uint8_t* block, int half, int warp, int lane) {
-    return {*reinterpret_cast<const uint4*>(block + fragment_offset(half, warp, lane))};
+  static __device__ __forceinline__ Raw load(const uint8_t* strip, int half, int lane) {
+    return {*reinterpret_cast<const uint4*>(strip + fragment_offset(half, lane))};
   }
   static __device__ __forceinline__ void expand(const Raw& raw, int /*never*/, uint32_t (&a)[2][4]) {
     const uint32_t words[4] = {raw.codes.x, raw.codes.y, raw.codes.z, raw.codes.w};
@@ -67,13 +67,13 @@ struct GroupedWeights {
     uint4 codes;
     uint32_t parameters[kGroups];
   };
-  static __device__ __forceinline__ Raw load(const uint8_t* block, int half, int warp, int lane) {
+  static __device__ __forceinline__ Raw load(const uint8_t* strip, int half, int lane) {
     Raw raw;
-    raw.codes = *reinterpret_cast<const uint4*>(block + fragment_offset(half, warp, lane));
+    raw.codes = *reinterpret_cast<const uint4*>(strip + fragment_offset(half, lane));
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) {
       const int group = (64 * half + 32 * i) / kGroupSize;
-      raw.parameters[i] = *reinterpret_cast<const uint32_t*>(block + group_offset(group, warp, lane / 4));
+      raw.parameters[i] = *reinterpret_cast<const uint32_t*>(strip + group_offset(group, lane / 4));
     }
     return raw;
   }

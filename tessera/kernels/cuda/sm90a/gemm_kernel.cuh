@@ -1,8 +1,8 @@
 // Integer GEMM for sm_90a: wgmma m64nNk32 s8 with the weights as the register operand.
 //   acc[N, M] s32 = W[N, K] (8 bits, or 4 bits expanded in registers) x codes[M, K]^T s8;  epilogue as gemm.h
-// Tile    128 or 256 outputs x 8..128 tokens x 128 inputs a stage; two consumer warpgroups of 64 or 128
-// outputs
-//         each, one producer. Any M, N; K a multiple of 16.
+// Tile    128, 192 or 256 outputs x 32..128 tokens x 128 inputs a stage; two or three consumer warpgroups of
+// 64 or 128
+//         outputs each, one producer. Any M, N; K a multiple of 16.
 // Traffic a stage: tokens x 128 bytes of codes by tensor copy (128-byte swizzle, out-of-range zeros), rows x
 // 64
 //         bytes of weights (4 bits; groups + 2 bytes a group and row) by bulk copies of whole blocks.
@@ -10,11 +10,9 @@
 // Budget  accumulators: (rows / 128) (tokens / 2) registers a thread, 16 a 64-row block for operands; shared
 // memory:
 //         the ring of stages and 512 bytes a token for the exchange of accumulators.
-// Hiding  a consumer issues a stage's products as it expands, and reads the next stage while they run; the
-// other
-//         warpgroup fills what remains.
-// Split   the blocks of a cluster take a run of K each. They send their int32 sums to the block that owns a
-// group of
+// Hiding  while a stage's products run, a consumer expands half of the next; the other warpgroups fill what
+// remains. Split   the blocks of a cluster take a run of K each. They send their int32 sums to the block that
+// owns a group of
 //         8 tokens, in fragment order through the cluster window; the owner adds them to its registers: exact
 //         in any order, no global workspace, no atomics, no fences.
 // Bound   by weight bandwidth up to about 100 tokens, then by L2 traffic (M <= 256), then by the tensor
@@ -78,11 +76,11 @@ __device__ __forceinline__ TileIndex tile_at(const GemmParams& p, int index) {
 template <class Weights, class T>
 __device__ __forceinline__ void fetch_weights(const GemmParams& p, const SharedMemory<T>& shared, int stage,
                                               TileIndex tile, int k) {
-  constexpr int kTileBlocks = kConsumerGroups * T::kRowBlocks;
+  constexpr int kTileBlocks = T::kConsumerGroups * T::kRowBlocks;
   const auto* blocks = static_cast<const uint8_t*>(p.problem.weights.blocks);
   const int first = tile.row * kTileBlocks;
   const int count = min(kTileBlocks, static_cast<int>(ceil_div(p.problem.weights.n, kBlockRows)) - first);
-  ptx::mbarrier_arrive_expect(shared.full(stage), T::kCodeBytes + count * T::kBlockBytes);
+  ptx::mbarrier_arrive_expect(shared.full(stage), p.tile_tokens * kBlockInputs + count * T::kBlockBytes);
   const uint32_t to = ptx::shared_address(shared.stage(stage)) + T::kCodeBytes;
   for (int i = 0; i < count; ++i) {
     const int64_t block = static_cast<int64_t>(first + i) * p.input_blocks + k;
@@ -92,25 +90,29 @@ __device__ __forceinline__ void fetch_weights(const GemmParams& p, const SharedM
 }
 
 template <class T>
-__device__ __forceinline__ void fetch_codes(const CUtensorMap* map, const SharedMemory<T>& shared, int stage,
-                                            TileIndex tile, int k) {
-  ptx::tensor_copy(ptx::shared_address(shared.stage(stage)), map, k * kBlockInputs, tile.token * T::kTokens,
-                   shared.full(stage), ptx::kEvictLast);
+__device__ __forceinline__ void fetch_codes(const CUtensorMap* map, const GemmParams& p,
+                                            const SharedMemory<T>& shared, int stage, TileIndex tile, int k) {
+  ptx::tensor_copy(ptx::shared_address(shared.stage(stage)), map, k * kBlockInputs,
+                   tile.token * p.tile_tokens, shared.full(stage), ptx::kEvictLast);
 }
 
-/// Fills the ring for the first time, a lane a stage: weights at once, codes when the kernels that produce
-/// them are done. Returns the number of stages filled.
+/// Fills the ring for the first time: weights at once, codes when the kernels that produce them are done (or
+/// first, when they are: what is asked for later arrives later). Returns the number of stages filled. By one
+/// thread, stage by stage, so that the first is complete before the last is asked for.
 template <class Weights, class T>
 __device__ __forceinline__ int fill_ring(const CUtensorMap* map, const GemmParams& p,
-                                         const SharedMemory<T>& shared, const WorkRange& work, int lane) {
+                                         const SharedMemory<T>& shared, const WorkRange& work) {
   const TileIndex tile = tile_at(p, work.first);
   const int count = min(T::kStages, work.k_end - work.k_begin);
-  if (lane < count) {
-    fetch_weights<Weights>(p, shared, lane, tile, work.k_begin + lane);
-    ptx::wait_for_predecessors();
-    fetch_codes(map, shared, lane, tile, work.k_begin + lane);
+#pragma unroll 1
+  for (int i = 0; i < count; ++i) {
+    if (!p.overlapped) fetch_codes(map, p, shared, i, tile, work.k_begin + i);
+    fetch_weights<Weights>(p, shared, i, tile, work.k_begin + i);
   }
-  __syncwarp();
+  if (!p.overlapped) return count;
+  ptx::wait_for_predecessors();
+#pragma unroll 1
+  for (int i = 0; i < count; ++i) fetch_codes(map, p, shared, i, tile, work.k_begin + i);
   return count;
 }
 
@@ -127,7 +129,7 @@ __device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams
     for (; k < work.k_end; ++k, ring.advance()) {
       ptx::mbarrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
       fetch_weights<Weights>(p, shared, ring.stage, tile, k);
-      fetch_codes(map, shared, ring.stage, tile, k);
+      fetch_codes(map, p, shared, ring.stage, tile, k);
     }
   }
 }
@@ -137,85 +139,86 @@ __device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams
 template <class T>
 using Accumulators = int[T::kRowBlocks][T::kChains][T::kTokens / 2];
 
-/// What a lane keeps of a stage's weights before expansion: halves of 64 inputs by 64-row blocks.
-template <class Weights, class T>
-struct RawStage {
-  typename Weights::Raw part[2][T::kRowBlocks];
-
-  __device__ __forceinline__ void load(const SharedMemory<T>& shared, int stage, const Consumer& me) {
-    const uint8_t* blocks = shared.stage(stage) + T::kCodeBytes + me.group * T::kRowBlocks * T::kBlockBytes;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-#pragma unroll
-      for (int j = 0; j < T::kRowBlocks; ++j) {
-        part[half][j] = Weights::load(blocks + j * T::kBlockBytes, half, me.warp, me.lane);
-      }
-    }
-  }
-};
-
-/// Registers that wgmma in flight read.
+/// A lane's operands of 64 inputs: two products for each 64-row block.
 template <class T>
-using Fragments = uint32_t[2][T::kRowBlocks][2][4];
+using Fragments = uint32_t[T::kRowBlocks][2][4];
 
-/// Expands a stage's weights and issues its products, so that each expansion hides behind the products
-/// before.
+/// Reads and expands one half of a stage's weights.
 template <class Weights, class T>
-__device__ __forceinline__ void issue_stage(const RawStage<Weights, T>& raw, uint32_t codes_address,
-                                            bool accumulate, int never, Fragments<T>& fragment,
-                                            Accumulators<T>& acc) {
-  const uint64_t codes = tile_descriptor(codes_address);
+__device__ __forceinline__ void load_half(const SharedMemory<T>& shared, int stage, int half,
+                                          const Consumer& me, int never, Fragments<T>& fragment) {
+  const uint8_t* strips = shared.stage(stage) + T::kCodeBytes + me.group * T::kRowBlocks * T::kBlockBytes +
+                          me.warp * T::kBlockBytes / 4;
+#pragma unroll
+  for (int j = 0; j < T::kRowBlocks; ++j) {
+    Weights::expand(Weights::load(strips + j * T::kBlockBytes, half, me.lane), never, fragment[j]);
+    pin_registers(fragment[j]);
+  }
+}
+
+/// Issues the products of one half of a stage.
+template <class T>
+__device__ __forceinline__ void issue_half(const Fragments<T>& fragment, uint64_t codes, int half,
+                                           bool accumulate, Accumulators<T>& acc) {
   constexpr int kStep = 32 >> 4;  // columns in units of the descriptor
+  wgmma_fence();
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
+  for (int j = 0; j < T::kRowBlocks; ++j) {
 #pragma unroll
-    for (int j = 0; j < T::kRowBlocks; ++j) {
-      uint32_t(&a)[2][4] = fragment[half][j];
-      Weights::expand(raw.part[half][j], never, a);
-      pin_registers(a);
-      wgmma_fence();
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int step = 2 * half + i;
-        wgmma<T::kTokens>(acc[j][step % T::kChains], a[i], codes + step * kStep,
-                          step >= T::kChains || accumulate);
-      }
-      wgmma_commit();
+    for (int i = 0; i < 2; ++i) {
+      const int step = 2 * half + i;
+      wgmma<T::kTokens>(acc[j][step % T::kChains], fragment[j][i], codes + step * kStep,
+                        step >= T::kChains || accumulate);
     }
   }
+  wgmma_commit();
 }
 
-/// Waits for the products in flight.
 template <class T>
-__device__ __forceinline__ void finish_stage(const Fragments<T>& fragment, int never) {
-  wgmma_wait<0>();
+__device__ __forceinline__ void keep_fragments(const Fragments<T>& fragment, int never) {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-#pragma unroll
-    for (int j = 0; j < T::kRowBlocks; ++j) keep_registers(fragment[half][j], never);
-  }
+  for (int j = 0; j < T::kRowBlocks; ++j) keep_registers(fragment[j], never);
 }
 
-/// Adds up one output tile's run of K. The next stage is read while the products of this one run.
+/// Issues the products of stage k, whose first half is expanded in `first`. While they run, the second half
+/// and the first half of the next stage (into `next`) are read and expanded: what is not hidden is the wait
+/// for the last product and the issue of the next.
+template <class Weights, class T>
+__device__ __forceinline__ void run_stage(const SharedMemory<T>& shared, const WorkRange& work,
+                                          const Consumer& me, int never, int k, RingCursor<T::kStages>& ring,
+                                          const Fragments<T>& first, Fragments<T>& next,
+                                          Accumulators<T>& acc) {
+  Fragments<T> second;
+  const int stage = ring.stage;
+  const uint64_t codes = tile_descriptor(ptx::shared_address(shared.stage(stage)));
+  issue_half<T>(first, codes, 0, k > work.k_begin, acc);
+  load_half<Weights>(shared, stage, 1, me, never, second);
+  issue_half<T>(second, codes, 1, true, acc);
+  ring.advance();
+  if (k + 1 < work.k_end) {
+    ptx::mbarrier_wait(shared.full(ring.stage), ring.parity);
+    load_half<Weights>(shared, ring.stage, 0, me, never, next);
+  }
+  wgmma_wait<0>();
+  keep_fragments<T>(first, never);
+  keep_fragments<T>(second, never);
+  if (me.lane == 0) ptx::mbarrier_arrive(shared.empty(stage));
+}
+
+/// Adds up one output tile's run of K. Two sets of operands take turns, so that none is copied while products
+/// read it (see keep_registers).
 template <class Weights, class T>
 __device__ __forceinline__ void accumulate_tile(const SharedMemory<T>& shared, const WorkRange& work,
                                                 const Consumer& me, int never, RingCursor<T::kStages>& ring,
                                                 Accumulators<T>& acc) {
-  RawStage<Weights, T> raw;
+  Fragments<T> even, odd;
   ptx::mbarrier_wait(shared.full(ring.stage), ring.parity);
-  raw.load(shared, ring.stage, me);
+  load_half<Weights>(shared, ring.stage, 0, me, never, even);
 #pragma unroll 1
-  for (int k = work.k_begin; k < work.k_end; ++k) {
-    Fragments<T> fragment;
-    const int stage = ring.stage;
-    issue_stage(raw, ptx::shared_address(shared.stage(stage)), k > work.k_begin, never, fragment, acc);
-    ring.advance();
-    if (k + 1 < work.k_end) {
-      ptx::mbarrier_wait(shared.full(ring.stage), ring.parity);
-      raw.load(shared, ring.stage, me);
-    }
-    finish_stage<T>(fragment, never);
-    if (me.lane == 0) ptx::mbarrier_arrive(shared.empty(stage));
+  for (int k = work.k_begin; k < work.k_end; k += 2) {
+    run_stage<Weights, T>(shared, work, me, never, k, ring, even, odd, acc);
+    if (k + 1 == work.k_end) break;
+    run_stage<Weights, T>(shared, work, me, never, k + 1, ring, odd, even, acc);
   }
 #pragma unroll
   for (int j = 0; j < T::kRowBlocks; ++j) {
@@ -236,24 +239,33 @@ __device__ __forceinline__ void consume(const GemmParams& p, const SharedMemory<
   for (int index = work.first; index < work.end; index += work.step) {
     const TileIndex tile = tile_at(p, index);
     const int64_t first_row = static_cast<int64_t>(tile.row) * T::kRows;
-    const int64_t first_token = static_cast<int64_t>(tile.token) * T::kTokens;
+    const int64_t first_token = static_cast<int64_t>(tile.token) * p.tile_tokens;
+    const int64_t end_token = min(first_token + p.tile_tokens, p.problem.m);
     prefetch_columns<T>(p.problem.weights, first_row, me);
     const TokenFactors factors = load_factors<T>(p.problem, first_token, me);
+    const bool packs = packs_outputs(p.problem);
     Accumulators<T> acc;
     accumulate_tile<Weights, T>(shared, work, me, p.never, ring, acc);
     ptx::group_sync(1 + me.group);  // everybody has finished the tile before
     store_factors(shared, me, factors);
 #pragma unroll
     for (int j = 0; j < T::kRowBlocks; ++j, ++round) {
+      const int64_t row = first_row + (me.group * T::kRowBlocks + j) * kBlockRows;
       if (own.split > 1) {
         send_sums(shared, own, me, round, acc[j][0]);
         receive_sums(shared, own, me, round, acc[j][0]);
       }
       if (j > 0) ptx::group_sync(1 + me.group);  // everybody has read the slots
+      if (packs) {
+        const RowConstants constants(p.problem.weights, row, me);
+        pack_outputs<Weights::kShift>(p.problem, shared, own, me, constants, acc[j][0]);
+        ptx::group_sync(1 + me.group);
+        store_packed(p.problem, shared, own, me, row, first_token, end_token);
+        continue;
+      }
       transpose(shared, own, me, acc[j][0]);
       ptx::group_sync(1 + me.group);
-      const int64_t row = first_row + (me.group * T::kRowBlocks + j) * kBlockRows;
-      finish_share<Weights::kShift>(p.problem, shared, own, me, row, first_token);
+      finish_share<Weights::kShift>(p.problem, shared, own, me, row, first_token, end_token);
     }
   }
   // Shared memory must outlive what the cluster sends.
@@ -267,9 +279,9 @@ __device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, con
   constexpr int kWarps = 4;
   if (lane < T::kStages) {
     ptx::mbarrier_init(shared.full(lane), 1);
-    ptx::mbarrier_init(shared.empty(lane), kConsumerGroups * kWarps);
+    ptx::mbarrier_init(shared.empty(lane), T::kConsumerGroups * kWarps);
   }
-  if (lane < kConsumerGroups) {
+  if (lane < T::kConsumerGroups) {
     ptx::mbarrier_init(shared.received(lane), 1);
     ptx::mbarrier_init(shared.read(lane), kWarps * max(own.receivers(), 1));
   }
@@ -278,7 +290,8 @@ __device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, con
 }
 
 template <class Weights, int kRows, int kTokens>
-__global__ void __launch_bounds__(kThreads, (Tile<Weights, kRows, kTokens>::kBlocksPerSm))
+__global__ void __launch_bounds__((Tile<Weights, kRows, kTokens>::kThreads),
+                                  (Tile<Weights, kRows, kTokens>::kBlocksPerSm))
     gemm_kernel(const __grid_constant__ CUtensorMap codes, const __grid_constant__ GemmParams params) {
   using T = Tile<Weights, kRows, kTokens>;
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
@@ -288,19 +301,22 @@ __global__ void __launch_bounds__(kThreads, (Tile<Weights, kRows, kTokens>::kBlo
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const WorkRange work = work_range(params);
 
-  const bool producer = warp == 4 * kConsumerGroups;
+  constexpr int kProducerWarp = 4 * T::kConsumerGroups;
+  const bool producer = warp == kProducerWarp;
 
   int filled = 0;
   if (producer) {
     if (lane == 0) ptx::prefetch_tensor_map(&codes);
     init_barriers(shared, Ownership<T>(work.split, work.rank), lane);
-    filled = fill_ring<Weights>(&codes, params, shared, work, lane);
+    if (lane == 0) filled = fill_ring<Weights>(&codes, params, shared, work);
+    __syncwarp();
   }
   __syncthreads();
   ptx::launch_dependents();
-  if (work.split > 1) ptx::cluster_sync();
-  if (warp >= 4 * kConsumerGroups) {
+  if (work.split > 1) ptx::cluster_arrive_relaxed();  // consumers wait before they send
+  if (warp >= kProducerWarp) {
     ptx::release_registers<T::kProducerRegisters>();
+    if (work.split > 1) ptx::cluster_wait();
     if (producer && lane == 0) produce<Weights>(&codes, params, shared, work, filled);
   } else {
     ptx::claim_registers<T::kConsumerRegisters>();

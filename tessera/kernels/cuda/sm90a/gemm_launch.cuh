@@ -1,4 +1,4 @@
-// Launch of gemm_kernel for every tile size of one weight layout. Each layout has its own .cu file, so that
+// Launch of the kernels for every tile size of one weight layout. Each layout has its own .cu file, so that
 // they compile side by side.
 #pragma once
 
@@ -8,6 +8,7 @@
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/sm90a/gemm_kernel.cuh"
 #include "tessera/kernels/cuda/sm90a/launchers.h"
+#include "tessera/kernels/cuda/sm90a/stream_launch.cuh"
 
 namespace tessera::cuda {
 
@@ -31,6 +32,8 @@ void launch_tile(const GemmProblem& problem, const CUtensorMap& codes, int split
   params.problem = problem;
   params.input_blocks = static_cast<int>(ceil_div(problem.weights.k, kBlockInputs));
   params.token_tiles = static_cast<int>(ceil_div(problem.m, kTokens));
+  params.overlapped = overlap_previous;
+  params.tile_tokens = tile_tokens(problem.m, kTokens);
   params.row_tiles = static_cast<int>(ceil_div(problem.weights.n, kRows));
 
   cudaLaunchAttribute attributes[2];
@@ -39,7 +42,7 @@ void launch_tile(const GemmProblem& problem, const CUtensorMap& codes, int split
   attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.blockDim = kThreads;
+  config.blockDim = T::kThreads;
   config.gridDim = static_cast<unsigned>(split);
   config.dynamicSmemBytes = T::kSharedBytes;
   config.stream = stream;
@@ -59,20 +62,25 @@ void launch_tile(const GemmProblem& problem, const CUtensorMap& codes, int split
 template <class Weights>
 void launch_layout(const GemmProblem& problem, const CUtensorMap& codes, const GemmConfig& config,
                    bool overlap_previous, cudaStream_t stream) {
+  if (config.streams()) return launch_stream<Weights>(problem, codes, config, overlap_previous, stream);
   const auto launch = [&]<int kRows, int kTokens>() {
     launch_tile<Weights, kRows, kTokens>(problem, codes, config.split, overlap_previous, stream);
   };
   switch (config.rows * 1000 + config.tokens) {
-    case 128'008:
-      return launch.template operator()<128, 8>();
-    case 128'016:
-      return launch.template operator()<128, 16>();
     case 128'032:
       return launch.template operator()<128, 32>();
     case 128'064:
       return launch.template operator()<128, 64>();
+    case 128'096:
+      return launch.template operator()<128, 96>();
     case 128'128:
       return launch.template operator()<128, 128>();
+    case 192'064:
+      return launch.template operator()<192, 64>();
+    case 192'096:
+      return launch.template operator()<192, 96>();
+    case 192'128:
+      return launch.template operator()<192, 128>();
     case 256'064:
       return launch.template operator()<256, 64>();
     case 256'128:

@@ -3,54 +3,57 @@
 
 #include <algorithm>
 
+#include "tessera/kernels/cuda/cost_model.h"
 #include "tessera/kernels/cuda/packed_weights.h"
 #include "tessera/kernels/cuda/ptx.cuh"
 
 namespace tessera::cuda {
 
-constexpr int kConsumerGroups = 2;
-constexpr int kThreads = (kConsumerGroups + 1) * 128;
 constexpr int kMaxStages = 12;
 /// Runs of four outputs in 64; a thread of a warpgroup finishes one run of each of its tokens.
 constexpr int kRuns = kBlockRows / 4;
 constexpr int kSlotTokens = 8, kSlotBytes = kSlotTokens * kBlockRows * 4;
-constexpr int kSharedPerBlock = 227 * 1024, kSharedPerTwoBlocks = 113 * 1024;
+constexpr int kSharedPerTwoBlocks = 113 * 1024;
 
 /// What a launch tells the kernel.
 struct GemmParams {
   GemmProblem problem;
   int input_blocks = 0;  ///< along K
   int token_tiles = 0, row_tiles = 0;
-  int never = 0;  ///< 0, see keep_registers
+  int tile_tokens = 0;      ///< tokens of a tile but the last
+  int never = 0;            ///< 0, see keep_registers
+  bool overlapped = false;  ///< kernels before this one may still run
 };
 
 /// Shared memory and launch bounds of one tile size.
 template <class Weights, int kRows_, int kTokens_>
 struct Tile {
   static constexpr int kRows = kRows_, kTokens = kTokens_;
+  static constexpr int kConsumerGroups = kRows == 192 ? 3 : 2;
+  static constexpr int kThreads = (kConsumerGroups + 1) * 128;
   static constexpr int kRowBlocks = kRows / (kConsumerGroups * kBlockRows);  ///< 64-row blocks a warpgroup
   /// Independent sums of each output: products of few tokens are too short to wait for one another.
-  static constexpr int kChains = kTokens <= 16 ? 4 : kTokens <= 32 ? 2 : 1;
+  static constexpr int kChains = kTokens <= 32 ? 2 : 1;
   static constexpr int kBlockBytes = block_bytes(Weights::kLayout);
   static constexpr int kCodeBytes = kTokens * kBlockInputs;
   static constexpr int kStageBytes =
       static_cast<int>(ceil_div(kCodeBytes + kConsumerGroups * kRowBlocks * kBlockBytes, 1024)) * 1024;
   /// Room of a warpgroup to receive and to transpose accumulators, in slots of 8 tokens x 64 outputs.
-  static constexpr int kSlots = std::max(kTokens / 8, 4);
+  static constexpr int kSlots = kTokens < 64 ? 4 : ceil_div(kTokens, 64) * 8;
   static constexpr int kExchangeBytes = kSlots * kSlotBytes;
   static constexpr int kFactorBytes = kTokens * 8;  ///< a warpgroup: scales and zero points of the tokens
   static constexpr int kFixedBytes =
-      kConsumerGroups * (kExchangeBytes + kFactorBytes) + (2 * kMaxStages + 4) * 8;
+      kConsumerGroups * (kExchangeBytes + kFactorBytes) + 2 * (kMaxStages + kConsumerGroups) * 8;
   /// Small tiles run two blocks an SM, so that one's start and end hide behind the other's stream.
-  static constexpr int kBlocksPerSm = kRowBlocks == 1 && kTokens <= 64 ? 2 : 1;
+  static constexpr int kBlocksPerSm = kRows == 128 && kTokens <= 64 ? 2 : 1;
   static constexpr int kStages = std::min(
       kMaxStages, ((kBlocksPerSm == 2 ? kSharedPerTwoBlocks : kSharedPerBlock) - kFixedBytes) / kStageBytes);
   static constexpr int kSharedBytes = kFixedBytes + kStages * kStageBytes;
 
   /// Registers a thread at launch, and after the warpgroups have traded them within the block.
-  static constexpr int kLaunchRegisters = kBlocksPerSm == 2 ? 80 : 168;
+  static constexpr int kLaunchRegisters = kBlocksPerSm == 2 ? 80 : kConsumerGroups == 3 ? 128 : 168;
   static constexpr int kProducerRegisters = 40;
-  static constexpr int kConsumerRegisters = kBlocksPerSm == 2 ? 96 : 232;
+  static constexpr int kConsumerRegisters = kBlocksPerSm == 2 ? 96 : kConsumerGroups == 3 ? 152 : 232;
 
   static_assert(kProducerRegisters + kConsumerGroups * kConsumerRegisters <=
                     (kConsumerGroups + 1) * kLaunchRegisters,
@@ -66,7 +69,7 @@ struct SharedMemory {
   uint8_t* base;
 
   __device__ uint8_t* stage(int i) const {
-    return base + kConsumerGroups * T::kExchangeBytes + i * T::kStageBytes;
+    return base + T::kConsumerGroups * T::kExchangeBytes + i * T::kStageBytes;
   }
   __device__ uint8_t* slot(int group, int i) const {
     return base + group * T::kExchangeBytes + i * kSlotBytes;
@@ -79,13 +82,13 @@ struct SharedMemory {
     return reinterpret_cast<int*>(token_scale(group) + T::kTokens);
   }
   __device__ uint32_t barrier(int i) const {
-    return ptx::shared_address(after_stages()) + kConsumerGroups * T::kFactorBytes + 8 * i;
+    return ptx::shared_address(after_stages()) + T::kConsumerGroups * T::kFactorBytes + 8 * i;
   }
   __device__ uint32_t full(int stage) const { return barrier(stage); }
   __device__ uint32_t empty(int stage) const { return barrier(kMaxStages + stage); }
   /// The cluster's sums for a warpgroup have come in / what it sent has been read everywhere.
   __device__ uint32_t received(int group) const { return barrier(2 * kMaxStages + group); }
-  __device__ uint32_t read(int group) const { return barrier(2 * kMaxStages + 2 + group); }
+  __device__ uint32_t read(int group) const { return barrier(2 * kMaxStages + T::kConsumerGroups + group); }
 };
 
 /// Where a consumer thread stands.

@@ -1,0 +1,360 @@
+// Integer GEMM for few tokens on sm_90: every warp streams its own run of K.
+//   acc[N, M] s32 = W[N, K] (8 bits, or 4 bits expanded in registers) x codes[M, K]^T s8;  epilogue as gemm.h
+// Tile    16..64 outputs x 8..32 tokens a block of threads. Its warps take the 128-input blocks of K in turn, each
+//         with a ring of its own that it fills by bulk copies: no warp waits for another before the sums.
+// Traffic a block of inputs: rows x 64 bytes of weights (4 bits) in one copy, 128 bytes of codes a token.
+// Split   the blocks of a cluster share K further; they send their int32 sums to the block that owns an output.
+// Bound   by weight bandwidth: what matters is bytes in flight (64 KB or more an SM) and a short start and end.
+//         mma.sync is half as fast as wgmma but has a quarter of its latency.
+#pragma once
+
+#include "tessera/kernels/cuda/ptx.cuh"
+#include "tessera/kernels/cuda/sm90a/expand.cuh"
+#include "tessera/kernels/cuda/sm90a/scaling.cuh"
+
+namespace tessera::cuda {
+
+/// What a launch tells the kernel. The grid is (row tiles or fewer) x split by token tiles.
+struct StreamParams {
+  GemmProblem problem;
+  int input_blocks = 0;           ///< along K
+  int input_blocks_per_rank = 0;  ///< of a cluster
+  int row_tiles = 0;
+  int tile_tokens = 0;      ///< tokens of a tile but the last, at most T::kTokens
+  int stages = 0;           ///< of each warp's ring
+  bool overlapped = false;  ///< kernels before this one may still run
+};
+
+/// Sizes of the parts of shared memory.
+template <class Weights, int kStrips_, int kTokens_>
+struct StreamTile {
+  static constexpr int kStrips = kStrips_, kTokens = kTokens_, kRows = kStrips * kStripRows;
+  static constexpr int kWeightBytes = kStrips * strip_bytes(Weights::kLayout);
+  static constexpr int kCodeBytes = kTokens * kBlockInputs;
+  static constexpr int kSumBytes = kRows * kTokens * 4;
+  static constexpr int kMaxThreads = 256, kMinBlocks = 2;
+  /// Runs of four outputs of one token, which one thread finishes.
+  static constexpr int kRunsPerToken = kRows / 4, kRuns = kTokens * kRunsPerToken;
+
+  static constexpr int shared_bytes(int warps, int stages) {
+    return warps * stages * (kCodeBytes + kWeightBytes + 8) + (warps + 1) * kSumBytes + kTokens * 8 + 8;
+  }
+};
+
+template <class T>
+struct StreamShared {
+  uint8_t* base;
+  int warps, stages;
+
+  __device__ __forceinline__ uint8_t* codes(int warp, int i) const {
+    return base + (warp * stages + i) * T::kCodeBytes;
+  }
+  __device__ __forceinline__ uint8_t* weights(int warp, int i) const {
+    return codes(warps, 0) + (warp * stages + i) * T::kWeightBytes;
+  }
+  /// Sums of one warp, see sum_index.
+  __device__ __forceinline__ int* sums(int warp) const {
+    return reinterpret_cast<int*>(weights(warps, 0) + warp * T::kSumBytes);
+  }
+  /// What the blocks of the cluster send: [sender][owned runs] of four sums.
+  __device__ __forceinline__ int4* inbox() const { return reinterpret_cast<int4*>(sums(warps)); }
+  __device__ __forceinline__ TokenFactors* factors() const {
+    return reinterpret_cast<TokenFactors*>(sums(warps + 1));
+  }
+  __device__ __forceinline__ uint32_t received() const {
+    return ptx::shared_address(factors() + T::kTokens);
+  }
+  __device__ __forceinline__ uint32_t full(int warp, int i) const {
+    return received() + 8 + (warp * stages + i) * 8;
+  }
+};
+
+/// This block's place and run of K in its cluster, and the tiles of the cluster.
+struct StreamWork {
+  int split, rank, warp, warps;
+  int first, step, tiles;
+  int k_begin, k_end;
+};
+
+/// A warp's walk over (tile, block of inputs).
+struct StreamCursor {
+  int tile, k;
+
+  __device__ __forceinline__ explicit StreamCursor(const StreamWork& work)
+      : tile(work.k_begin + work.warp < work.k_end ? work.first : work.tiles), k(work.k_begin + work.warp) {}
+  __device__ __forceinline__ void advance(const StreamWork& work) {
+    k += work.warps;
+    if (k < work.k_end) return;
+    k = work.k_begin + work.warp;
+    tile += work.step;
+  }
+};
+
+/// Position in a warp's ring.
+struct StreamStage {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void advance(int stages) {
+    if (++stage == stages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+/// Word of (token, row) in a warp's sums: rows are swizzled so that the fragments' stores meet few bank conflicts
+/// and aligned runs of four outputs stay together.
+template <class T>
+__device__ __forceinline__ int sum_index(int token, int row) {
+  return token * T::kRows + (row ^ (token % 8 / 2 * 8 % T::kRows));
+}
+
+// --- copies --------------------------------------------------------------------------------------------
+
+/// Announces a stage and fetches its weights.
+template <class T>
+__device__ __forceinline__ void stream_weights(const StreamParams& p, const StreamShared<T>& shared, int warp,
+                                               int stage, StreamCursor at) {
+  constexpr int kTilesPerBlock = kBlockRows / T::kRows;
+  const int64_t block = static_cast<int64_t>(at.tile / kTilesPerBlock) * p.input_blocks + at.k;
+  const uint32_t full = shared.full(warp, stage);
+  ptx::mbarrier_arrive_expect(full, T::kWeightBytes + p.tile_tokens * kBlockInputs);
+  ptx::bulk_copy(ptx::shared_address(shared.weights(warp, stage)),
+                 static_cast<const uint8_t*>(p.problem.weights.blocks) +
+                     (block * kTilesPerBlock + at.tile % kTilesPerBlock) * T::kWeightBytes,
+                 T::kWeightBytes, full, gridDim.y == 1 ? ptx::kEvictFirst : ptx::kEvictLast);
+}
+
+/// Fetches a stage's codes. Rows beyond the tile's tokens stay what they are: they reach only sums that nobody stores.
+template <class T>
+__device__ __forceinline__ void stream_codes(const CUtensorMap* map, const StreamParams& p,
+                                             const StreamShared<T>& shared, int warp, int stage,
+                                             StreamCursor at) {
+  ptx::tensor_copy(ptx::shared_address(shared.codes(warp, stage)), map, at.k * kBlockInputs,
+                   static_cast<int>(blockIdx.y) * p.tile_tokens, shared.full(warp, stage), ptx::kEvictLast);
+}
+
+// --- products ------------------------------------------------------------------------------------------
+
+/// Adds the products of one block of inputs.
+template <class Weights, class T>
+__device__ __forceinline__ void multiply_block(const uint8_t* strips, uint32_t codes, int lane,
+                                               int (&acc)[T::kStrips][T::kTokens / 8][4]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    uint32_t b[T::kTokens / 8][4];
+    const uint32_t chunk = ((4 * half + lane / 8) ^ lane % 8) * 16;  // the 128-byte swizzle
+#pragma unroll
+    for (int i = 0; i < T::kTokens / 8; ++i) {
+      ptx::load_matrices(b[i], codes + (8 * i + lane % 8) * kBlockInputs + chunk);
+    }
+#pragma unroll
+    for (int j = 0; j < T::kStrips; ++j) {
+      uint32_t a[2][4];
+      Weights::expand(Weights::load(strips + j * strip_bytes(Weights::kLayout), half, lane), 0, a);
+#pragma unroll
+      for (int step = 0; step < 2; ++step) {
+#pragma unroll
+        for (int i = 0; i < T::kTokens / 8; ++i) {
+          ptx::mma(acc[j][i], a[step], b[i][2 * step], b[i][2 * step + 1]);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void store_sums(int* sums, int lane,
+                                           const int (&acc)[T::kStrips][T::kTokens / 8][4]) {
+  const int row = lane / 4, token = 2 * (lane % 4);
+#pragma unroll
+  for (int j = 0; j < T::kStrips; ++j) {
+#pragma unroll
+    for (int i = 0; i < T::kTokens / 8; ++i) {
+#pragma unroll
+      for (int d = 0; d < 4; ++d) {
+        sums[sum_index<T>(8 * i + token + d % 2, 16 * j + row + d / 2 * 8)] = acc[j][i][d];
+      }
+    }
+  }
+}
+
+// --- end of a tile -------------------------------------------------------------------------------------
+
+__device__ __forceinline__ void add(int4& sum, int4 term) {
+  sum.x += term.x;
+  sum.y += term.y;
+  sum.z += term.z;
+  sum.w += term.w;
+}
+
+template <class T>
+__device__ __forceinline__ int4 sum_of_warps(const StreamShared<T>& shared, int run) {
+  const int at = sum_index<T>(run / T::kRunsPerToken, run % T::kRunsPerToken * 4);
+  int4 sum = *reinterpret_cast<const int4*>(shared.sums(0) + at);
+#pragma unroll 4
+  for (int warp = 1; warp < shared.warps; ++warp) {
+    add(sum, *reinterpret_cast<const int4*>(shared.sums(warp) + at));
+  }
+  return sum;
+}
+
+/// Block r of the cluster owns the runs r, r + split, ...; everybody sends it theirs.
+template <class T>
+__device__ __forceinline__ void exchange_sums(const StreamShared<T>& shared, const StreamWork& work,
+                                              int runs, uint32_t parity) {
+  const int capacity = T::kRuns / work.split;
+  if (threadIdx.x == 0) {
+    const int owned = (runs - work.rank + work.split - 1) / work.split;
+    ptx::mbarrier_arrive_expect(shared.received(), work.split * owned * 16);
+  }
+  for (int run = static_cast<int>(threadIdx.x); run < runs; run += static_cast<int>(blockDim.x)) {
+    const int4 sum = sum_of_warps(shared, run);
+    const int owner = run % work.split, slot = work.rank * capacity + run / work.split;
+    ptx::store_remote(ptx::map_shared(ptx::shared_address(shared.inbox() + slot), owner), sum.x, sum.y, sum.z,
+                      sum.w, ptx::map_shared(shared.received(), owner));
+  }
+  ptx::mbarrier_wait(shared.received(), parity);
+}
+
+template <class Weights, class T>
+__device__ __forceinline__ void finish_tile(const StreamParams& p, const StreamShared<T>& shared,
+                                            const StreamWork& work, const ColumnRun& columns, uint32_t parity) {
+  const int64_t first_token = static_cast<int64_t>(blockIdx.y) * p.tile_tokens;
+  const int runs = static_cast<int>(min(p.problem.m - first_token, static_cast<int64_t>(p.tile_tokens))) *
+                   T::kRunsPerToken;
+  if (work.split > 1) exchange_sums(shared, work, runs, parity);
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i * work.split + work.rank < runs;
+       i += static_cast<int>(blockDim.x)) {
+    const int run = i * work.split + work.rank;
+    int4 sum;
+    if (work.split == 1) {
+      sum = sum_of_warps(shared, run);
+    } else {
+      const int capacity = T::kRuns / work.split;
+      sum = shared.inbox()[i];
+      for (int peer = 1; peer < work.split; ++peer) add(sum, shared.inbox()[peer * capacity + i]);
+    }
+    const int token = run / T::kRunsPerToken;
+    finish_run<Weights::kShift>(p.problem, columns, sum, shared.factors()[token], first_token + token);
+  }
+}
+
+// --- kernel --------------------------------------------------------------------------------------------
+
+/// Constants of the four outputs that this thread finishes of every token.
+template <class T>
+__device__ __forceinline__ ColumnRun columns_of(const StreamParams& p, const StreamWork& work, int tile) {
+  const int run = (static_cast<int>(threadIdx.x) * work.split + work.rank) % T::kRunsPerToken;
+  return ColumnRun(p.problem, static_cast<int64_t>(tile) * T::kRows + 4 * run);
+}
+
+/// By one lane: starts the first copies; codes wait for their producers, weights do not. Returns where the copies go
+/// on. Codes go first when they can: what is asked for later arrives behind all the weights.
+template <class T>
+__device__ __forceinline__ StreamCursor fill_ring(const CUtensorMap* codes, const StreamParams& p,
+                                                  const StreamShared<T>& shared, const StreamWork& work) {
+#pragma unroll 1
+  for (int i = 0; i < p.stages; ++i) ptx::mbarrier_init(shared.full(work.warp, i), 1);
+  ptx::fence_mbarrier_init();
+  StreamCursor at(work);
+#pragma unroll 1
+  for (int i = 0; i < p.stages && at.tile < work.tiles; ++i, at.advance(work)) {
+    if (!p.overlapped) stream_codes(codes, p, shared, work.warp, i, at);
+    stream_weights(p, shared, work.warp, i, at);
+  }
+  if (!p.overlapped) return at;
+  ptx::wait_for_predecessors();
+  StreamCursor again(work);
+#pragma unroll 1
+  for (int i = 0; i < p.stages && again.tile < work.tiles; ++i, again.advance(work)) {
+    stream_codes(codes, p, shared, work.warp, i, again);
+  }
+  return at;
+}
+
+/// Multiplies this warp's blocks of inputs of one tile, and fetches others in their place.
+template <class Weights, class T>
+__device__ __forceinline__ void accumulate_run(const CUtensorMap* codes, const StreamParams& p,
+                                               const StreamShared<T>& shared, const StreamWork& work, int lane,
+                                               StreamStage& ring, StreamCursor& fetch,
+                                               int (&acc)[T::kStrips][T::kTokens / 8][4]) {
+  const int warp = work.warp;
+#pragma unroll 1
+  for (int k = work.k_begin + warp; k < work.k_end; k += work.warps) {
+    ptx::mbarrier_wait(shared.full(warp, ring.stage), ring.parity);
+    multiply_block<Weights, T>(shared.weights(warp, ring.stage),
+                               ptx::shared_address(shared.codes(warp, ring.stage)), lane, acc);
+    __syncwarp();
+    if (lane == 0 && fetch.tile < work.tiles) {
+      stream_weights(p, shared, warp, ring.stage, fetch);
+      stream_codes(codes, p, shared, warp, ring.stage, fetch);
+      fetch.advance(work);
+    }
+    ring.advance(p.stages);
+  }
+}
+
+/// The tiles of a cluster. `columns` are the constants of the first, `factors` those of this thread's token.
+template <class Weights, class T>
+__device__ __forceinline__ void stream_tiles(const CUtensorMap* codes, const StreamParams& p,
+                                             const StreamShared<T>& shared, const StreamWork& work, int lane,
+                                             StreamCursor fetch, ColumnRun columns, TokenFactors factors) {
+  StreamStage ring;
+  uint32_t round = 0;
+#pragma unroll 1
+  for (int tile = work.first; tile < work.tiles; tile += work.step, ++round) {
+    int acc[T::kStrips][T::kTokens / 8][4] = {};
+    accumulate_run<Weights, T>(codes, p, shared, work, lane, ring, fetch, acc);
+    if (round > 0) {
+      columns = columns_of<T>(p, work, tile);
+      if (work.split > 1) ptx::cluster_arrive();
+      __syncthreads();  // the sums before have been read
+    } else if (threadIdx.x < T::kTokens) {
+      shared.factors()[threadIdx.x] = factors;
+    }
+    store_sums<T>(shared.sums(work.warp), lane, acc);
+    if (work.split > 1) ptx::cluster_wait();  // everybody has started, or read the inbox
+    __syncthreads();
+    finish_tile<Weights, T>(p, shared, work, columns, round & 1);
+  }
+}
+
+template <class Weights, int kStrips, int kTokens>
+__global__ void __launch_bounds__((StreamTile<Weights, kStrips, kTokens>::kMaxThreads),
+                                  (StreamTile<Weights, kStrips, kTokens>::kMinBlocks))
+    stream_kernel(const __grid_constant__ CUtensorMap codes, const __grid_constant__ StreamParams p) {
+  using T = StreamTile<Weights, kStrips, kTokens>;
+  extern __shared__ __align__(1024) uint8_t shared_bytes[];
+  const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int split = static_cast<int>(ptx::cluster_size()), rank = static_cast<int>(ptx::cluster_rank());
+  const StreamWork work{split,
+                        rank,
+                        warp,
+                        static_cast<int>(blockDim.x) / 32,
+                        static_cast<int>(ptx::cluster_index()),
+                        static_cast<int>(ptx::cluster_count()),
+                        p.row_tiles,
+                        rank * p.input_blocks_per_rank,
+                        min((rank + 1) * p.input_blocks_per_rank, p.input_blocks)};
+  const StreamShared<T> shared{shared_bytes, work.warps, p.stages};
+  const ColumnRun columns = columns_of<T>(p, work, work.first);
+  StreamCursor fetch(work);
+  if (lane == 0) fetch = fill_ring(&codes, p, shared, work);
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(shared.received(), 1);
+    ptx::fence_mbarrier_init();
+  }
+  __syncwarp();
+  ptx::launch_dependents();
+  if (split > 1) ptx::cluster_arrive_relaxed();
+  ptx::wait_for_predecessors();
+  const int64_t token = static_cast<int64_t>(blockIdx.y) * p.tile_tokens + threadIdx.x;
+  TokenFactors factors;
+  if (threadIdx.x < kTokens && token < p.problem.m) factors = load_token(p.problem, token);
+  stream_tiles<Weights>(&codes, p, shared, work, lane, fetch, columns, factors);
+}
+
+}  // namespace tessera::cuda

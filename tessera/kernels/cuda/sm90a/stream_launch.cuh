@@ -1,0 +1,71 @@
+// Launch of stream_kernel for every tile size of one weight layout.
+#pragma once
+
+#include <algorithm>
+
+#include "tessera/kernels/cuda/check.h"
+#include "tessera/kernels/cuda/cost_model.h"
+#include "tessera/kernels/cuda/sm90a/stream_kernel.cuh"
+
+namespace tessera::cuda {
+
+template <class Weights, int kStrips, int kTokens>
+void launch_stream_tile(const GemmProblem& problem, const CUtensorMap& codes, const StreamPlan& plan,
+                        bool overlap_previous, cudaStream_t stream) {
+  using T = StreamTile<Weights, kStrips, kTokens>;
+  const auto kernel = stream_kernel<Weights, kStrips, kTokens>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedPerBlock),
+        "cudaFuncSetAttribute");
+  StreamParams params;
+  params.problem = problem;
+  params.input_blocks = static_cast<int>(ceil_div(problem.weights.k, kBlockInputs));
+  params.input_blocks_per_rank = static_cast<int>(ceil_div(params.input_blocks, plan.split));
+  params.row_tiles = static_cast<int>(ceil_div(problem.weights.n, T::kRows));
+  params.tile_tokens = tile_tokens(problem.m, kTokens);
+  params.stages = plan.stages;
+  params.overlapped = overlap_previous;
+
+  cudaLaunchAttribute attributes[2];
+  cudaLaunchConfig_t config{};
+  config.blockDim = static_cast<unsigned>(plan.warps * 32);
+  const int64_t token_tiles = ceil_div(problem.m, kTokens);
+  config.gridDim = {static_cast<unsigned>(std::min(plan.clusters(token_tiles), params.row_tiles) * plan.split),
+                    static_cast<unsigned>(token_tiles), 1};
+  config.dynamicSmemBytes = static_cast<size_t>(T::shared_bytes(plan.warps, plan.stages));
+  config.stream = stream;
+  config.attrs = attributes;
+  if (plan.split > 1) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+    attributes[config.numAttrs++].val.clusterDim = {static_cast<unsigned>(plan.split), 1, 1};
+  }
+  if (overlap_previous) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  check(cudaLaunchKernelEx(&config, kernel, codes, params), "launch of the sm_90 integer GEMM for few tokens");
+}
+
+template <class Weights>
+void launch_stream(const GemmProblem& problem, const CUtensorMap& codes, const GemmConfig& config,
+                   bool overlap_previous, cudaStream_t stream) {
+  const StreamPlan plan = plan_stream(Weights::kLayout, config, problem.m, problem.weights.n);
+  const auto launch = [&]<int kStrips, int kTokens>() {
+    launch_stream_tile<Weights, kStrips, kTokens>(problem, codes, plan, overlap_previous, stream);
+  };
+  switch (config.rows * 1000 + config.tokens) {
+    case 32'008:
+      return launch.template operator()<2, 8>();
+    case 32'016:
+      return launch.template operator()<2, 16>();
+    case 32'032:
+      return launch.template operator()<2, 32>();
+    case 64'008:
+      return launch.template operator()<4, 8>();
+    case 64'016:
+      return launch.template operator()<4, 16>();
+    default:
+      check(cudaErrorInvalidValue, "choice of a GEMM tile");
+  }
+}
+
+}  // namespace tessera::cuda
