@@ -49,11 +49,17 @@ json result_json(const GemmResult& r) {
           {"speedup_over_f32", r.speedup}};
 }
 
-void run_gemm(const std::vector<std::string>& shapes, double seconds, const GlobalOptions& global) {
-  GemmBenchOptions options{
-      .isa = detect_cpu_isa(), .shapes = {}, .formats = all_gemm_formats(), .seconds = seconds};
-  for (const std::string& shape : shapes) options.shapes.push_back(parse_shape(shape));
-  if (shapes.empty()) options.shapes = default_gemm_shapes();
+struct GemmOptions {
+  std::vector<std::string> shapes, formats;
+  double seconds = 0.3;
+};
+
+void run_gemm(const GemmOptions& o, const GlobalOptions& global) {
+  GemmBenchOptions options{.isa = detect_cpu_isa(), .shapes = {}, .formats = {}, .seconds = o.seconds};
+  for (const std::string& shape : o.shapes) options.shapes.push_back(parse_shape(shape));
+  for (const std::string& format : o.formats) options.formats.push_back(gemm_format_from_name(format));
+  if (o.shapes.empty()) options.shapes = default_gemm_shapes();
+  if (o.formats.empty()) options.formats = all_gemm_formats();
   const MachineLimits limits = measure_machine_limits(options.isa);
   const auto total = static_cast<int64_t>(options.shapes.size() * options.formats.size());
   TerminalReporter reporter(global.quiet);
@@ -119,18 +125,16 @@ void add_bench(CLI::App& app, const GlobalOptions& global) {
 
   CLI::App* gemm =
       bench->add_subcommand("gemm", "Integer layers beside the float path and the limits of this machine");
-  struct GemmOptions {
-    std::vector<std::string> shapes;
-    double seconds = 0.3;
-  };
   auto g = std::make_shared<GemmOptions>();
   gemm->footer("Example:\n  tessera bench gemm --shape 128x4096x4096");
   gemm->add_option("--shape", g->shapes,
                    "MxNxK: tokens, outputs, inputs (may be repeated; default: a list of layers)");
+  gemm->add_option("--format", g->formats,
+                   "One of the formats of the table, such as w4a8 (may be repeated; default: all)");
   gemm->add_option("--seconds", g->seconds, "Time for each measurement")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  gemm->callback([g, &global] { run_gemm(g->shapes, g->seconds, global); });
+  gemm->callback([g, &global] { run_gemm(*g, global); });
 
   CLI::App* model = bench->add_subcommand("model", "Prefill and decode tokens a second of model folders");
   auto dirs = std::make_shared<std::vector<std::string>>();

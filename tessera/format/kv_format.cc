@@ -44,7 +44,9 @@ KvScale quantize_kv(std::span<const float> x, KvFormat format, std::span<uint8_t
 
 void dequantize_kv(std::span<const uint8_t> row, KvFormat format, KvScale scale, std::span<float> x) {
   for (size_t i = 0; i < x.size(); ++i) {
-    const int u = format == KvFormat::kInt8 ? row[i] : i < row.size() ? row[i] & 15 : row[i - row.size()] >> 4;
+    const int u = format == KvFormat::kInt8 ? row[i]
+                  : i < row.size()          ? row[i] & 15
+                                            : row[i - row.size()] >> 4;
     x[i] = scale.scale * (static_cast<float>(u) - scale.zero);
   }
 }

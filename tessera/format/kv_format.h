@@ -35,8 +35,8 @@ std::string_view name_of(KvFormat format);
 /// 16, 8 or 4 bits. Throws Error for others, naming `where`.
 KvFormat kv_format_of_bits(int bits, std::string_view where);
 
-/// One head of one token, x [head_dim], into row [kv_row_bytes]. kInt8: byte i is code i; kInt4: the low nibble
-/// of byte i is code i, the high one code i + head_dim / 2. A row that is not finite gets scale NaN.
+/// One head of one token, x [head_dim], into row [kv_row_bytes]. kInt8: byte i is code i; kInt4: the low
+/// nibble of byte i is code i, the high one code i + head_dim / 2. A row that is not finite gets scale NaN.
 KvScale quantize_kv(std::span<const float> x, KvFormat format, std::span<uint8_t> row);
 /// The inverse: x[i] = scale * (float(u[i]) - zero), in this order.
 void dequantize_kv(std::span<const uint8_t> row, KvFormat format, KvScale scale, std::span<float> x);

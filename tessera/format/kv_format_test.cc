@@ -43,7 +43,8 @@ TEST(KvFormat, ErrorsStayWithinHalfAStep) {
         const std::vector<float> x = random_floats(d, seed);
         const RoundTrip r = round_trip(x, format);
         const auto [lo, hi] = std::minmax_element(x.begin(), x.end());
-        const float step = (std::max(*hi, 0.0f) - std::min(*lo, 0.0f)) / static_cast<float>((1 << kv_bits(format)) - 1);
+        const float step =
+            (std::max(*hi, 0.0f) - std::min(*lo, 0.0f)) / static_cast<float>((1 << kv_bits(format)) - 1);
         EXPECT_FLOAT_EQ(r.scale.scale, step);
         EXPECT_GE(r.scale.zero, 0);
         EXPECT_LT(r.scale.zero, 1 << kv_bits(format));

@@ -2,9 +2,9 @@
 #include "tessera/kernels/gemm_bench.h"
 
 #include <cblas.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <random>
 
@@ -15,19 +15,80 @@
 namespace tessera {
 namespace {
 
+/// The integer layers that are measured.
+struct LayerForm {
+  WeightFormat weight = WeightFormat::kInt4;
+  int64_t group_size = 0;
+  bool zeros = false;
+  ActivationFormat activation = {};
+  int64_t inputs_per_outlier = 0;  ///< 0: no outliers
+};
+
 struct FormatEntry {
   GemmFormat format;
   std::string_view name;
+  LayerForm layer = {};  ///< of the formats that are no floats
 };
-constexpr std::array<FormatEntry, 6> kFormats{{{GemmFormat::kOpenBlas, "openblas"},
-                                               {GemmFormat::kF32, "f32"},
-                                               {GemmFormat::kBf16, "bf16"},
-                                               {GemmFormat::kW8A8, "w8a8"},
-                                               {GemmFormat::kW4A8, "w4a8"},
-                                               {GemmFormat::kW4A8Group128, "w4a8-g128"}}};
+
+constexpr WeightFormat kGrouped = WeightFormat::kUint4Grouped;
+constexpr FormatEntry kFormats[] = {
+    {GemmFormat::kOpenBlas, "openblas"},
+    {GemmFormat::kF32, "f32"},
+    {GemmFormat::kBf16, "bf16"},
+    {GemmFormat::kW8A8, "w8a8", {.weight = WeightFormat::kInt8}},
+    {GemmFormat::kW4A8, "w4a8"},
+    {GemmFormat::kW4A8Group128, "w4a8-g128", {kGrouped, 128}},
+    {GemmFormat::kW4A8Group128Zeros, "w4a8-g128-zeros", {kGrouped, 128, true}},
+    {GemmFormat::kW4A4Outliers,
+     "w4a4-outliers",
+     {.activation = {.bits = 4, .symmetric = false}, .inputs_per_outlier = 16}},
+    {GemmFormat::kW4A16, "w4a16", {.activation = {.bits = 16}}},
+    {GemmFormat::kW4A16Group128Zeros, "w4a16-g128-zeros", {kGrouped, 128, true, {.bits = 16}}}};
+
+const FormatEntry& entry_of(GemmFormat format) {
+  return *std::ranges::find(kFormats, format, &FormatEntry::format);
+}
 
 bool is_float(GemmFormat format) {
   return format == GemmFormat::kOpenBlas || format == GemmFormat::kF32 || format == GemmFormat::kBf16;
+}
+
+/// A layer of random codes. Throws Error when its groups do not fit k_in.
+QuantizedLinear random_layer(const LayerForm& form, int64_t n, int64_t k_in) {
+  std::minstd_rand rng(2);
+  const auto random = [&](int count) { return static_cast<int>(rng() >> 8) % count; };
+  QuantizedLinear l;
+  const int64_t outliers = form.inputs_per_outlier > 0 ? k_in / form.inputs_per_outlier : 0;
+  l.n = n;
+  l.k = k_in - outliers;
+  l.weight_format = form.weight;
+  l.activation = form.activation;
+  l.scale = Tensor::from<float>(std::vector<float>(static_cast<size_t>(n), 0.01f), {n});
+  const bool bytes = form.weight == WeightFormat::kInt8;
+  l.qweight = Tensor(bytes ? DType::kI8 : DType::kU8, {n, bytes ? l.k : l.k / 2});
+  for (int64_t i = 0; i < l.qweight.size(); ++i) l.qweight.data()[i] = static_cast<std::byte>(random(256));
+  if (form.group_size > 0) {
+    if (l.k % form.group_size != 0) {
+      throw Error("bench gemm: K = {} is no multiple of the group size {}", l.k, form.group_size);
+    }
+    l.group_size = form.group_size;
+    l.group_scale = Tensor(DType::kI8, {n, l.groups()});
+    for (int8_t& s : l.group_scale.as<int8_t>()) s = static_cast<int8_t>(1 + random(8));
+    if (form.zeros) l.group_zero = Tensor(DType::kU8, {n, l.groups()});
+    for (uint8_t& z : l.group_zero.as<uint8_t>()) z = static_cast<uint8_t>(random(16));
+  }
+  if (l.has_zero_point()) l.row_sum = Tensor(DType::kI32, {n});  // as if the rows summed to zero
+  if (outliers > 0) {
+    l.outlier_index = Tensor(DType::kI32, {outliers});
+    for (int64_t f = 0; f < outliers; ++f) {
+      l.outlier_index.as<int32_t>()[static_cast<size_t>(f)] =
+          static_cast<int32_t>(f * form.inputs_per_outlier);
+    }
+    l.outlier_weight = Tensor(DType::kF16, {n, outliers});
+    for (Half& w : l.outlier_weight.as<Half>()) w = to_half(static_cast<float>(random(2001)) * 1e-3f - 1);
+  }
+  l.validate("bench gemm");
+  return l;
 }
 
 /// Several copies of one layer; run() takes the next.
@@ -92,27 +153,11 @@ class BackendCandidate : public Candidate {
   }
 
   void load_integer(GemmFormat format, int64_t n, int64_t k) {
-    std::minstd_rand rng(2);
-    QuantizedLinear l;
-    l.n = n;
-    l.k = k;
-    const bool bytes = format == GemmFormat::kW8A8;
-    l.weight_format = bytes ? WeightFormat::kInt8 : WeightFormat::kInt4;
-    l.qweight = Tensor(bytes ? DType::kI8 : DType::kU8, {n, bytes ? k : k / 2});
-    for (int64_t i = 0; i < l.qweight.size(); ++i) {
-      const int code = static_cast<int>(rng() >> 8 & 255);
-      l.qweight.data()[i] = static_cast<std::byte>(bytes && code == 128 ? 0 : code);
+    const QuantizedLinear layer = random_layer(entry_of(format).layer, n, k);
+    bytes_ = static_cast<double>(layer.bytes());
+    for (int64_t i = 0; i < copies_for(bytes_, rotation_bytes_); ++i) {
+      layers_.push_back(backend_->load(layer));
     }
-    l.scale = Tensor::from<float>(std::vector<float>(static_cast<size_t>(n), 0.01f), {n});
-    if (format == GemmFormat::kW4A8Group128) {
-      if (k % 128 != 0) throw Error("bench gemm: K = {} is no multiple of the group size 128", k);
-      l.weight_format = WeightFormat::kUint4Grouped;
-      l.group_size = 128;
-      l.group_scale = Tensor(DType::kI8, {n, k / 128});
-      for (int8_t& s : l.group_scale.as<int8_t>()) s = static_cast<int8_t>(1 + rng() % 15);
-    }
-    bytes_ = static_cast<double>(l.bytes());
-    for (int64_t i = 0; i < copies_for(bytes_, rotation_bytes_); ++i) layers_.push_back(backend_->load(l));
   }
 
   std::unique_ptr<Backend> backend_;
@@ -181,7 +226,7 @@ GemmResult measure(Candidate& candidate, GemmFormat format, const GemmShape& sha
   r.bandwidth = r.weight_bytes / r.minimum;
   const double ops = 2.0 * static_cast<double>(shape.m) * static_cast<double>(shape.n * shape.k);
   r.ops = ops / r.minimum;
-  const double peak = is_float(format) ? limits.float_ops : limits.integer_ops;
+  const double peak = r.kernel.activation_bits >= 16 ? limits.float_ops : limits.integer_ops;
   const double compute = peak > 0 ? ops / peak : 0;
   r.roofline_share = std::max(compute, r.weight_bytes / limits.read_bandwidth) / r.minimum;
   return r;
@@ -197,10 +242,16 @@ std::unique_ptr<Candidate> make_candidate(const GemmBenchOptions& options, GemmF
 }  // namespace
 
 std::string_view name_of(GemmFormat format) {
+  return entry_of(format).name;
+}
+
+GemmFormat gemm_format_from_name(std::string_view name) {
+  std::vector<std::string_view> known;
   for (const FormatEntry& e : kFormats) {
-    if (e.format == format) return e.name;
+    if (e.name == name) return e.format;
+    known.push_back(e.name);
   }
-  return "";
+  throw Error("there is no format '{}'; {} exist", name, fmt::join(known, ", "));
 }
 
 std::vector<GemmFormat> all_gemm_formats() {

@@ -14,17 +14,24 @@ struct GemmShape {
   int64_t m = 0, n = 0, k = 0;
 };
 
-/// What the weights are stored in. The first two are baselines.
+/// What the weights are stored in and the input becomes. The first three are float baselines.
 enum class GemmFormat : uint8_t {
   kOpenBlas,  ///< F32 weights through OpenBLAS, whose kernels OPENBLAS_CORETYPE chooses at program start
   kF32,       ///< F32 weights, the project's own float path
   kBf16,      ///< BF16 weights, the same path
   kW8A8,
   kW4A8,
-  kW4A8Group128
+  kW4A8Group128,
+  kW4A8Group128Zeros,  ///< with zero points (DGQ)
+  kW4A4Outliers,       ///< asymmetric activations, K / 16 outlier columns (QUIK)
+  kW4A16,              ///< float activations
+  kW4A16Group128Zeros  ///< the same in groups with zero points (GPTQ, AWQ)
 };
-/// "openblas", "f32", "bf16", "w8a8", "w4a8", "w4a8-g128"
+/// "openblas", "f32", "bf16", "w8a8", "w4a8", "w4a8-g128", "w4a8-g128-zeros", "w4a4-outliers", "w4a16",
+/// "w4a16-g128-zeros"
 std::string_view name_of(GemmFormat format);
+/// Throws Error listing the names.
+GemmFormat gemm_format_from_name(std::string_view name);
 /// All formats, baselines first.
 std::vector<GemmFormat> all_gemm_formats();
 
