@@ -17,7 +17,7 @@ struct TextOptions {
   std::string protocol = "gptq";
   int64_t window = 0;
   int64_t max_windows = 0;
-  KvOption kv;
+  KvOption kv = {};
 
   void add_to(CLI::App& command);
 };

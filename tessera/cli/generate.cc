@@ -14,7 +14,7 @@ using nlohmann::json;
 struct Options {
   std::string dir, prompt;
   GenerateOptions generate;
-  KvOption kv;
+  KvOption kv = {};
 };
 
 json result_json(const Options& o, const Generation& g) {
