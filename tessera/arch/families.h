@@ -9,5 +9,10 @@ namespace tessera {
 ModelSpec llama_spec(const ModelConfig& config);
 /// OPT with norms in front. Throws Error for opt-350m, whose norms stand behind the sums.
 ModelSpec opt_spec(const ModelConfig& config);
+/// Qwen2 and Qwen3. Throws Error when only some of the layers have a sliding window.
+ModelSpec qwen_spec(const ModelConfig& config);
+/// Falcon with rotary positions. Throws Error for falcon-rw, which uses ALiBi.
+ModelSpec falcon_spec(const ModelConfig& config);
+ModelSpec bloom_spec(const ModelConfig& config);
 
 }  // namespace tessera

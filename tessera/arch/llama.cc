@@ -21,6 +21,7 @@ ModelSpec llama_spec(const ModelConfig& config) {
     throw Error("{}: hidden_act '{}' is not supported for {} (silu is)", config.file(), act, s.family);
   }
 
+  s.base_prefix = "model.";
   s.embedding = "model.embed_tokens.weight";
   s.final_norm = "model.norm";
   s.tied_embeddings = config.get<bool>("tie_word_embeddings", false);

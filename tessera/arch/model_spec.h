@@ -14,27 +14,38 @@
 namespace tessera {
 
 enum class NormKind : uint8_t { kRms, kLayer };
-enum class Activation : uint8_t { kSilu, kRelu, kGelu };
-enum class Positions : uint8_t { kRope, kLearned };
+enum class Activation : uint8_t { kSilu, kRelu, kGelu, kGeluTanh };
+enum class Positions : uint8_t { kRope, kLearned, kAlibi };
 
 /// The linear layers of a decoder block. kGate exists only in gated MLPs.
 enum LinearId : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown, kLinearCount };
-/// The norms of a decoder block.
-enum NormId : uint8_t { kAttentionNorm, kMlpNorm, kNormCount };
+/// The norms of a decoder block: of the residual stream in front of attention and MLP, and of every head of q
+/// and k in front of the rotation (Qwen3).
+enum NormId : uint8_t { kAttentionNorm, kMlpNorm, kQueryNorm, kKeyNorm, kNormCount };
+
+/// Rows of a linear that the checkpoint stores as one with others: runs of `run` rows, `stride` rows apart.
+struct FusedRows {
+  std::string name;  ///< of the shared linear, inside the block; empty: the linear has tensors of its own
+  int64_t rows = 0;  ///< of the shared linear
+  int64_t first = 0, run = 0, stride = 0;
+};
 
 /// y[N] = x[K] W[N, K]^T + bias.
 struct LinearSpec {
   std::string name;  ///< inside the block, such as "self_attn.q_proj"
   int64_t n = 0, k = 0;
   bool bias = false;
+  FusedRows fused = {};  ///< in float checkpoints; quantized ones hold every linear by itself
 
   bool exists() const { return n > 0; }
+  /// Rows of the tensor that holds this linear in a float checkpoint.
+  int64_t source_rows() const { return fused.name.empty() ? n : fused.rows; }
 };
 
 /// One activation inside a block together with the linears that read it. Smoothing, outlier selection and
 /// channel reassembly act on sites; the name is what reports and recipes call it.
 struct Site {
-  const char* name = "";          ///< "qkv", "o", "gate_up", "down"
+  const char* name = "";          ///< "qkv", "o", "gate_up" or "up", "down"; "qkv_up" in parallel blocks
   std::vector<LinearId> readers;  ///< share the input, and so its channels
   /// Where a channel scale of the input folds into: a norm's gain (and bias), or the output rows of a linear.
   enum class Producer : uint8_t { kNorm, kLinear } producer = Producer::kNorm;
@@ -52,13 +63,18 @@ struct ModelSpec {
   NormKind norm = NormKind::kRms;
   float norm_eps = 1e-5f;
   Activation activation = Activation::kSilu;
+  bool parallel = false;  ///< attention and MLP read the same residual stream; both outputs are added to it
   Positions positions = Positions::kRope;
   RopeConfig rope;
+  std::vector<float> alibi_slopes;  ///< kAlibi: [n_heads]; a score gets slope * (key - query position)
 
-  // Tensor names. A norm is NAME.weight (and NAME.bias for kLayer), a linear NAME.weight (and NAME.bias).
+  // Tensor names. A norm is NAME.weight (and NAME.bias for kLayer), a linear NAME.weight (and NAME.bias). An
+  // empty name: the family has no such tensor.
+  std::string base_prefix;         ///< that checkpoints of the bare decoder lack, such as "transformer."
   std::string embedding;           ///< [vocab_size, hidden_size]
   std::string position_embedding;  ///< kLearned: [max_positions + position_offset, hidden_size]
   int64_t position_offset = 0;     ///< row of position 0 (OPT: 2)
+  std::string embedding_norm;      ///< applied to the embeddings (BLOOM)
   std::string final_norm;
   std::string lm_head;  ///< [vocab_size, hidden_size]; the embedding when tied
   bool tied_embeddings = false;
@@ -73,17 +89,27 @@ struct ModelSpec {
   std::string block(int64_t layer) const { return block_prefix + std::to_string(layer) + "."; }
   /// Full name without ".weight", such as "model.layers.3.mlp.up_proj".
   std::string linear_name(int64_t layer, LinearId id) const { return block(layer) + linears[id].name; }
+  /// The same for the linear of the float checkpoint that holds it.
+  std::string source_name(int64_t layer, LinearId id) const {
+    const LinearSpec& linear = linears[id];
+    return block(layer) + (linear.fused.name.empty() ? linear.name : linear.fused.name);
+  }
   std::string norm_name(int64_t layer, NormId id) const { return block(layer) + norms[id]; }
+  bool has(NormId id) const { return !norms[id].empty(); }
+  int64_t norm_width(NormId id) const { return id == kQueryNorm || id == kKeyNorm ? head_dim : hidden_size; }
   /// Bias [vocab_size] of lm_head. A float checkpoint of no family has it; a rotated one does where the final
   /// norm has a bias.
   std::string lm_head_bias() const { return lm_head.substr(0, lm_head.rfind(".weight")) + ".bias"; }
   /// The linears that exist, in order of execution.
   std::vector<LinearId> existing_linears() const;
+  std::vector<NormId> existing_norms() const;
 };
 
 /// The spec of a model folder. Throws Error for an unknown architecture (listing the known ones) or an
 /// inconsistent config.json.
 ModelSpec make_model_spec(const ModelConfig& config);
+/// The same with the names that `checkpoint` uses: without base_prefix where it holds the bare decoder.
+ModelSpec make_model_spec(const ModelConfig& config, const Checkpoint& checkpoint);
 
 /// Architectures that make_model_spec knows, such as "LlamaForCausalLM".
 std::vector<std::string> known_architectures();

@@ -24,6 +24,11 @@ json opt_config() {
       "word_embed_proj_dim": 64, "do_layer_norm_before": true})");
 }
 
+/// The config.json of a model in tests/golden, whose tensors Transformers wrote.
+ModelConfig tiny_config(const char* model) {
+  return ModelConfig::load(std::filesystem::path(TESSERA_SOURCE_DIR) / "tests" / "golden" / model);
+}
+
 ModelSpec spec_of(const json& config) {
   return make_model_spec(ModelConfig(config, "config.json"));
 }
@@ -40,8 +45,9 @@ TEST(ModelSpec, Llama) {
 }
 
 TEST(ModelSpec, EveryLinearIsReadByOneSite) {
-  for (const json& config : {llama_config(), opt_config()}) {
-    const ModelSpec s = spec_of(config);
+  for (const char* model :
+       {"mistral", "opt", "qwen2", "qwen3", "falcon-7b", "falcon-40b", "falcon-sequential", "bloom"}) {
+    const ModelSpec s = make_model_spec(tiny_config(model));
     for (LinearId id : s.existing_linears()) {
       int readers = 0;
       for (const Site& site : s.sites) readers += static_cast<int>(std::ranges::count(site.readers, id));
@@ -82,6 +88,56 @@ TEST(ModelSpec, Opt) {
   plain["activation_function"] = "gelu";
   EXPECT_FALSE(spec_of(plain).linears[kDown].bias);
   EXPECT_EQ(spec_of(plain).activation, Activation::kGelu);
+}
+
+TEST(ModelSpec, Qwen) {
+  const ModelSpec two = make_model_spec(tiny_config("qwen2"));
+  EXPECT_TRUE(two.linears[kQ].bias && two.linears[kK].bias && two.linears[kV].bias);
+  EXPECT_FALSE(two.linears[kO].bias || two.linears[kUp].bias || two.has(kQueryNorm));
+  const ModelSpec three = make_model_spec(tiny_config("qwen3"));
+  EXPECT_FALSE(three.linears[kQ].bias);
+  EXPECT_EQ(three.norm_name(1, kKeyNorm), "model.layers.1.self_attn.k_norm");
+  EXPECT_EQ(three.norm_width(kKeyNorm), 12);
+  json windowed = tiny_config("qwen2").values();
+  windowed.update({{"use_sliding_window", true}, {"sliding_window", 8}, {"max_window_layers", 0}});
+  EXPECT_EQ(spec_of(windowed).sliding_window, 8);
+  windowed["max_window_layers"] = 2;
+  EXPECT_EQ(spec_of(windowed).sliding_window, 0) << "every layer sees everything";
+  windowed["max_window_layers"] = 1;
+  EXPECT_THROW(spec_of(windowed), Error);
+}
+
+TEST(ModelSpec, Falcon) {
+  const ModelSpec one_norm = make_model_spec(tiny_config("falcon-7b"));
+  EXPECT_TRUE(one_norm.parallel);
+  EXPECT_EQ(one_norm.n_kv_heads, 1);
+  EXPECT_FALSE(one_norm.has(kMlpNorm));
+  EXPECT_EQ(one_norm.sites[0].readers.size(), 4u);
+  const ModelSpec two_norms = make_model_spec(tiny_config("falcon-40b"));
+  EXPECT_EQ(two_norms.n_kv_heads, 2);
+  EXPECT_EQ(two_norms.norm_name(0, kMlpNorm), "transformer.h.0.ln_mlp");
+  EXPECT_EQ(two_norms.linears[kK].fused.rows, (4 + 2 * 2) * 8);
+  json old_names = tiny_config("falcon-7b").values();
+  for (const auto& [now, then] :
+       {std::pair{"num_hidden_layers", "n_layer"}, {"num_attention_heads", "n_head"}}) {
+    old_names[then] = old_names[now];
+    old_names.erase(now);
+  }
+  old_names["architectures"] = {"RWForCausalLM"};
+  EXPECT_EQ(spec_of(old_names).n_heads, 4);
+  json alibi = tiny_config("falcon-7b").values();
+  alibi["alibi"] = true;
+  EXPECT_THROW(spec_of(alibi), Error);
+}
+
+TEST(ModelSpec, Bloom) {
+  const ModelSpec s = make_model_spec(tiny_config("bloom"));
+  EXPECT_EQ(s.positions, Positions::kAlibi);
+  const std::vector<float> slopes = {0.0625f, 0.00390625f, 0.25f};  // of two heads, then the first of four
+  EXPECT_EQ(s.alibi_slopes, slopes);
+  json four = tiny_config("bloom").values();
+  four["n_head"] = 4;
+  EXPECT_EQ(spec_of(four).alibi_slopes, (std::vector<float>{0.25f, 0.0625f, 0.015625f, 0.00390625f}));
 }
 
 /// The one line that opt-350m, or another variant, ends in.
@@ -142,6 +198,24 @@ TEST(CheckTensors, BundledModelFits) {
   ModelSpec wider = s;
   wider.linears[kUp].n += 1;
   EXPECT_THROW(check_tensors(wider, checkpoint), Error);
+}
+
+/// BLOOM is published without the prefix "transformer.".
+TEST(CheckTensors, TheBareDecoderFits) {
+  const ModelConfig config = tiny_config("bloom");
+  const std::filesystem::path whole = std::filesystem::path(config.file()).parent_path(),
+                              bare = std::filesystem::path(testing::TempDir()) / "bare_decoder";
+  const Checkpoint checkpoint(whole);
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, view] : checkpoint.tensors())
+    tensors.push_back({name.substr(name.find('.') + 1), view});
+  std::filesystem::create_directories(bare);
+  write_safetensors(bare / "model.safetensors", tensors);
+  const Checkpoint stripped(bare);
+  EXPECT_THROW(check_tensors(make_model_spec(config), stripped), Error);
+  EXPECT_NO_THROW(check_tensors(make_model_spec(config, stripped), stripped));
+  EXPECT_NO_THROW(check_tensors(make_model_spec(config, checkpoint), checkpoint));
+  std::filesystem::remove_all(bare);
 }
 
 TEST(CheckTensors, ShardedModelFits) {

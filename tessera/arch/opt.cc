@@ -50,6 +50,7 @@ ModelSpec opt_spec(const ModelConfig& config) {
   s.positions = Positions::kLearned;
   s.position_offset = 2;
 
+  s.base_prefix = "model.";
   s.embedding = "model.decoder.embed_tokens.weight";
   s.position_embedding = "model.decoder.embed_positions.weight";
   s.final_norm = "model.decoder.final_layer_norm";

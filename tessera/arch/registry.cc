@@ -12,8 +12,10 @@ struct Family {
   ModelSpec (*make)(const ModelConfig&);
 };
 
-constexpr Family kFamilies[] = {
-    {"LlamaForCausalLM", llama_spec}, {"MistralForCausalLM", llama_spec}, {"OPTForCausalLM", opt_spec}};
+constexpr Family kFamilies[] = {{"LlamaForCausalLM", llama_spec}, {"MistralForCausalLM", llama_spec},
+                                {"OPTForCausalLM", opt_spec},     {"Qwen2ForCausalLM", qwen_spec},
+                                {"Qwen3ForCausalLM", qwen_spec},  {"FalconForCausalLM", falcon_spec},
+                                {"RWForCausalLM", falcon_spec},   {"BloomForCausalLM", bloom_spec}};
 
 void check_consistency(const ModelSpec& s, const std::string& file) {
   if (s.n_kv_heads < 1 || s.n_heads % s.n_kv_heads != 0) {
@@ -30,6 +32,14 @@ std::vector<LinearId> ModelSpec::existing_linears() const {
   std::vector<LinearId> ids;
   for (int id = 0; id < kLinearCount; ++id) {
     if (linears[static_cast<size_t>(id)].exists()) ids.push_back(static_cast<LinearId>(id));
+  }
+  return ids;
+}
+
+std::vector<NormId> ModelSpec::existing_norms() const {
+  std::vector<NormId> ids;
+  for (uint8_t id = 0; id < kNormCount; ++id) {
+    if (has(NormId{id})) ids.push_back(NormId{id});
   }
   return ids;
 }
@@ -52,6 +62,19 @@ ModelSpec make_model_spec(const ModelConfig& config) {
               fmt::join(known_architectures(), ", "));
 }
 
+ModelSpec make_model_spec(const ModelConfig& config, const Checkpoint& checkpoint) {
+  ModelSpec s = make_model_spec(config);
+  const auto bare = [&](const std::string& name) {
+    return name.starts_with(s.base_prefix) ? name.substr(s.base_prefix.size()) : name;
+  };
+  if (checkpoint.contains(s.embedding) || !checkpoint.contains(bare(s.embedding))) return s;
+  for (std::string* name :
+       {&s.embedding, &s.position_embedding, &s.embedding_norm, &s.final_norm, &s.lm_head, &s.block_prefix}) {
+    *name = bare(*name);
+  }
+  return s;
+}
+
 void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
   checkpoint.at(s.embedding, {s.vocab_size, s.hidden_size});
   checkpoint.at(s.lm_head, {s.vocab_size, s.hidden_size});
@@ -59,18 +82,20 @@ void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
   if (s.positions == Positions::kLearned) {
     checkpoint.at(s.position_embedding, {s.max_positions + s.position_offset, s.hidden_size});
   }
-  const auto check_norm = [&](const std::string& name) {
-    checkpoint.at(name + ".weight", {s.hidden_size});
-    if (s.norm == NormKind::kLayer) checkpoint.at(name + ".bias", {s.hidden_size});
+  const auto check_norm = [&](const std::string& name, int64_t width) {
+    checkpoint.at(name + ".weight", {width});
+    if (s.norm == NormKind::kLayer) checkpoint.at(name + ".bias", {width});
   };
-  check_norm(s.final_norm);
+  if (!s.embedding_norm.empty()) check_norm(s.embedding_norm, s.hidden_size);
+  check_norm(s.final_norm, s.hidden_size);
   for (int64_t layer = 0; layer < s.n_layers; ++layer) {
-    for (int id = 0; id < kNormCount; ++id) check_norm(s.norm_name(layer, static_cast<NormId>(id)));
+    for (NormId id : s.existing_norms()) check_norm(s.norm_name(layer, id), s.norm_width(id));
     for (LinearId id : s.existing_linears()) {
-      const std::string name = s.linear_name(layer, id);
-      if (is_quantized(checkpoint, name)) continue;  // load_quantized_linear checks it
-      checkpoint.at(name + ".weight", {s.linears[id].n, s.linears[id].k});
-      if (s.linears[id].bias) checkpoint.at(name + ".bias", {s.linears[id].n});
+      if (is_quantized(checkpoint, s.linear_name(layer, id))) continue;  // load_quantized_linear checks it
+      const LinearSpec& linear = s.linears[id];
+      const std::string name = s.source_name(layer, id);
+      checkpoint.at(name + ".weight", {linear.source_rows(), linear.k});
+      if (linear.bias) checkpoint.at(name + ".bias", {linear.source_rows()});
     }
   }
 }

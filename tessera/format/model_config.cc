@@ -60,6 +60,13 @@ int64_t ModelConfig::extent(const char* key) const {
   return value;
 }
 
+const char* ModelConfig::present(std::initializer_list<const char*> keys) const {
+  for (const char* key : keys) {
+    if (has(key)) return key;
+  }
+  return *keys.begin();
+}
+
 RopeConfig ModelConfig::rope() const {
   json scaling = json::object();
   for (const char* key : {"rope_scaling", "rope_parameters"}) {

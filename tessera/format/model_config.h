@@ -48,6 +48,8 @@ class ModelConfig {
   }
   /// A positive integer that must be there.
   int64_t extent(const char* key) const;
+  /// The first of several names of one value that is there; the first of all when none is.
+  const char* present(std::initializer_list<const char*> keys) const;
 
   /// Reads both dialects: rope_theta + rope_scaling (Transformers up to 4) and rope_parameters (from 5 on).
   /// Throws Error for a scaling type other than default, linear, llama3.

@@ -76,6 +76,13 @@ struct RopeTable {
   std::unique_ptr<Buffer> cos, sin;
 };
 
+/// What a family adds to causal attention.
+struct AttentionRule {
+  int64_t window = 0;                   ///< > 0: a token sees the last `window` positions alone
+  const float* alibi_slopes = nullptr;  ///< [n_heads], device memory: a score, scaled by 1 / sqrt(head_dim),
+                                        ///< gets slope * (key position - query position)
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -103,6 +110,8 @@ class Backend {
   /// Norm of x [m, width], prepared for `reader`.
   virtual void norm(const float* x, int64_t m, const NormWeights& weights, const Linear& reader,
                     LinearInput& out) = 0;
+  /// The norm of each of `rows` rows of `width` floats, in place: heads of q and k, embeddings.
+  virtual void normalize(float* x, int64_t rows, int64_t width, const NormWeights& weights) = 0;
   /// x [m, k_in] prepared for `reader`.
   virtual void prepare(const float* x, int64_t m, const Linear& reader, LinearInput& out) = 0;
   /// activation(gate) * up, or activation(up) when gate is null, both [m, k_in], prepared for `reader`.
@@ -118,9 +127,9 @@ class Backend {
   /// Stores k, v [m, n_kv_heads * head_dim] of `layer` at positions cache.length .. cache.length + m - 1.
   virtual void append(KvCache& cache, int64_t layer, const float* k, const float* v, int64_t m) = 0;
   /// Causal attention of m new tokens (already appended; the first stands at position cache.length) over
-  /// everything before, or over the last `window` positions when window > 0. q, out [m, n_heads * head_dim].
+  /// everything before, as `rule` says. q, out [m, n_heads * head_dim].
   virtual void attention(const float* q, const KvCache& cache, int64_t layer, int64_t m, int64_t n_heads,
-                         int64_t window, float* out) = 0;
+                         const AttentionRule& rule, float* out) = 0;
   /// y[i] += x[i].
   virtual void add(const float* x, int64_t count, float* y) = 0;
 };

@@ -6,7 +6,8 @@
 
 namespace tessera {
 
-enum class GluActivation : uint8_t { kSilu, kRelu, kGelu };
+/// kGelu: x Phi(x); kGeluTanh: its approximation 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
+enum class GluActivation : uint8_t { kSilu, kRelu, kGelu, kGeluTanh };
 
 /// Instruction sets of the CPU backend, from the slowest.
 enum class CpuIsa : uint8_t { kGeneric, kAvx2, kAvx512Vnni };

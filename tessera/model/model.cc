@@ -18,6 +18,8 @@ GluActivation to_glu(Activation activation) {
       return GluActivation::kRelu;
     case Activation::kGelu:
       return GluActivation::kGelu;
+    case Activation::kGeluTanh:
+      return GluActivation::kGeluTanh;
   }
   return GluActivation::kSilu;
 }
@@ -26,14 +28,13 @@ GluActivation to_glu(Activation activation) {
 
 std::unique_ptr<Model> Model::load(const std::filesystem::path& dir, Backend& backend) {
   const ModelConfig config = ModelConfig::load(dir);
-  return std::unique_ptr<Model>(
-      new Model(dir, make_model_spec(config), read_quantization_config(config), backend));
+  return std::unique_ptr<Model>(new Model(dir, config, read_quantization_config(config), backend));
 }
 
-Model::Model(const std::filesystem::path& dir, ModelSpec spec,
+Model::Model(const std::filesystem::path& dir, const ModelConfig& config,
              const std::optional<QuantizationConfig>& quantization, Backend& backend)
-    : spec_(std::move(spec)),
-      checkpoint_(dir),
+    : checkpoint_(dir),
+      spec_(make_model_spec(config, checkpoint_)),
       backend_(backend),
       weights_(load_weights(spec_, checkpoint_, quantization, backend)),
       kv_format_(quantization ? quantization->kv_format : KvFormat::kF16) {
@@ -131,8 +132,7 @@ void Model::run(std::span<const int32_t> ids, std::span<const Segment> segments)
   embed(ids, segments);
   show_hidden(0, segments);
   for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
-    attention_half(layer, m, segments);
-    mlp_half(weights_.blocks[static_cast<size_t>(layer)], m);
+    run_block(layer, m, segments);
     show_hidden(layer + 1, segments);
   }
   for (const Segment& segment : segments) segment.cache->length += segment.m;
@@ -140,7 +140,9 @@ void Model::run(std::span<const int32_t> ids, std::span<const Segment> segments)
 
 void Model::embed(std::span<const int32_t> ids, std::span<const Segment> segments) {
   float* hidden = scratch_.hidden->floats();
+  const auto m = static_cast<int64_t>(ids.size());
   backend_.embed(*weights_.embedding, ids, hidden);
+  if (weights_.embedding_norm) backend_.normalize(hidden, m, spec_.hidden_size, *weights_.embedding_norm);
   if (!weights_.position_embedding) return;
   std::vector<int32_t> positions;
   for (const Segment& segment : segments) {
@@ -149,7 +151,21 @@ void Model::embed(std::span<const int32_t> ids, std::span<const Segment> segment
     }
   }
   backend_.embed(*weights_.position_embedding, positions, scratch_.positions->floats());
-  backend_.add(scratch_.positions->floats(), static_cast<int64_t>(ids.size()) * spec_.hidden_size, hidden);
+  backend_.add(scratch_.positions->floats(), m * spec_.hidden_size, hidden);
+}
+
+void Model::run_block(int64_t layer, int64_t m, std::span<const Segment> segments) {
+  const BlockWeights& block = weights_.blocks[static_cast<size_t>(layer)];
+  float* hidden = scratch_.hidden->floats();
+  project_attention(block, m);
+  if (spec_.parallel) project_mlp(block, m);
+  attend(layer, segments);
+  backend_.prepare(scratch_.attention->floats(), m, *block.linears[kO], *scratch_.input);
+  backend_.linear(*block.linears[kO], *scratch_.input, m, hidden, true);
+  if (!spec_.parallel) project_mlp(block, m);
+  backend_.glu(spec_.gated() ? scratch_.gate->floats() : nullptr, scratch_.up->floats(), m,
+               to_glu(spec_.activation), *block.linears[kDown], *scratch_.input);
+  backend_.linear(*block.linears[kDown], *scratch_.input, m, hidden, true);
 }
 
 void Model::project(const BlockWeights& block, NormId norm, int64_t m,
@@ -164,42 +180,41 @@ void Model::project(const BlockWeights& block, NormId norm, int64_t m,
   }
 }
 
-void Model::attention_half(int64_t layer, int64_t m, std::span<const Segment> segments) {
-  const BlockWeights& block = weights_.blocks[static_cast<size_t>(layer)];
-  const auto& linears = block.linears;
-  float *hidden = scratch_.hidden->floats(), *q = scratch_.q->floats(), *k = scratch_.k->floats(),
-        *v = scratch_.v->floats(), *attention = scratch_.attention->floats();
-
-  project(block, kAttentionNorm, m, {{kQ, q}, {kK, k}, {kV, v}});
-  int64_t row = 0;
-  for (const auto& [rows, cache] : segments) {
-    float *q_rows = q + row * spec_.q_size(), *k_rows = k + row * spec_.kv_size(),
-          *v_rows = v + row * spec_.kv_size();
-    if (spec_.positions == Positions::kRope) {
-      backend_.rope(q_rows, k_rows, rows, cache->length, spec_.n_heads, spec_.n_kv_heads, spec_.head_dim,
-                    rope_);
-    }
-    backend_.append(*cache, layer, k_rows, v_rows, rows);
-    backend_.attention(q_rows, *cache, layer, rows, spec_.n_heads, spec_.sliding_window,
-                       attention + row * spec_.q_size());
-    row += rows;
-  }
-  backend_.prepare(attention, m, *linears[kO], *scratch_.input);
-  backend_.linear(*linears[kO], *scratch_.input, m, hidden, true);
+void Model::project_attention(const BlockWeights& block, int64_t m) {
+  float *q = scratch_.q->floats(), *k = scratch_.k->floats();
+  project(block, kAttentionNorm, m, {{kQ, q}, {kK, k}, {kV, scratch_.v->floats()}});
+  if (!spec_.has(kQueryNorm)) return;
+  backend_.normalize(q, m * spec_.n_heads, spec_.head_dim, block.norms[kQueryNorm]);
+  backend_.normalize(k, m * spec_.n_kv_heads, spec_.head_dim, block.norms[kKeyNorm]);
 }
 
-void Model::mlp_half(const BlockWeights& block, int64_t m) {
-  const auto& linears = block.linears;
-  float *hidden = scratch_.hidden->floats(), *up = scratch_.up->floats(),
-        *gate = spec_.gated() ? scratch_.gate->floats() : nullptr;
-
-  if (gate) {
-    project(block, kMlpNorm, m, {{kGate, gate}, {kUp, up}});
+/// Without a norm of its own the MLP reads what q, k and v have read just before.
+void Model::project_mlp(const BlockWeights& block, int64_t m) {
+  const NormId norm = spec_.has(kMlpNorm) ? kMlpNorm : kAttentionNorm;
+  float* up = scratch_.up->floats();
+  if (spec_.gated()) {
+    project(block, norm, m, {{kGate, scratch_.gate->floats()}, {kUp, up}});
   } else {
-    project(block, kMlpNorm, m, {{kUp, up}});
+    project(block, norm, m, {{kUp, up}});
   }
-  backend_.glu(gate, up, m, to_glu(spec_.activation), *linears[kDown], *scratch_.input);
-  backend_.linear(*linears[kDown], *scratch_.input, m, hidden, true);
+}
+
+void Model::attend(int64_t layer, std::span<const Segment> segments) {
+  const AttentionRule rule{.window = spec_.sliding_window,
+                           .alibi_slopes = weights_.alibi_slopes ? weights_.alibi_slopes->floats() : nullptr};
+  float *q = scratch_.q->floats(), *k = scratch_.k->floats(), *v = scratch_.v->floats(),
+        *attention = scratch_.attention->floats();
+  for (const auto& [rows, cache] : segments) {
+    if (spec_.positions == Positions::kRope) {
+      backend_.rope(q, k, rows, cache->length, spec_.n_heads, spec_.n_kv_heads, spec_.head_dim, rope_);
+    }
+    backend_.append(*cache, layer, k, v, rows);
+    backend_.attention(q, *cache, layer, rows, spec_.n_heads, rule, attention);
+    q += rows * spec_.q_size();
+    k += rows * spec_.kv_size();
+    v += rows * spec_.kv_size();
+    attention += rows * spec_.q_size();
+  }
 }
 
 std::span<const float> Model::logits(int64_t first, int64_t rows) {

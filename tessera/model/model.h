@@ -70,7 +70,7 @@ class Model {
     std::unique_ptr<LinearInput> input;
   };
 
-  Model(const std::filesystem::path& dir, ModelSpec spec,
+  Model(const std::filesystem::path& dir, const ModelConfig& config,
         const std::optional<QuantizationConfig>& quantization, Backend& backend);
   void allocate_scratch();
   void check_ids(std::span<const int32_t> ids) const;
@@ -85,14 +85,17 @@ class Model {
   /// the site's readers.
   void project(const BlockWeights& block, NormId norm, int64_t m,
                std::initializer_list<std::pair<LinearId, float*>> readers);
-  void attention_half(int64_t layer, int64_t m, std::span<const Segment> segments);
-  void mlp_half(const BlockWeights& block, int64_t m);
+  void run_block(int64_t layer, int64_t m, std::span<const Segment> segments);
+  void project_attention(const BlockWeights& block, int64_t m);
+  void project_mlp(const BlockWeights& block, int64_t m);
+  /// scratch_.attention of scratch_.q, .k and .v, which join the caches.
+  void attend(int64_t layer, std::span<const Segment> segments);
   void show_hidden(int64_t layer, std::span<const Segment> segments);
   /// Logits [rows, vocab_size] of rows first .. first + rows - 1 of the residual stream; rows <= logit_rows_.
   std::span<const float> logits(int64_t first, int64_t rows);
 
-  ModelSpec spec_;
   Checkpoint checkpoint_;
+  ModelSpec spec_;
   Backend& backend_;
   ModelWeights weights_;
   KvFormat kv_format_;

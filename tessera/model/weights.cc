@@ -20,6 +20,8 @@ class WeightLoader {
     if (spec_.positions == Positions::kLearned) {
       weights_.position_embedding = backend_.load(checkpoint_.at(spec_.position_embedding), {});
     }
+    if (!spec_.embedding_norm.empty()) weights_.embedding_norm = norm(spec_.embedding_norm);
+    if (spec_.positions == Positions::kAlibi) weights_.alibi_slopes = to_device(spec_.alibi_slopes);
     for (int64_t layer = 0; layer < spec_.n_layers; ++layer) weights_.blocks.push_back(block(layer));
     weights_.final_norm = norm(spec_.final_norm);
     load_lm_head();
@@ -44,21 +46,23 @@ class WeightLoader {
 
   BlockWeights block(int64_t layer) {
     BlockWeights block;
-    for (uint8_t id = 0; id < kNormCount; ++id) block.norms[id] = norm(spec_.norm_name(layer, NormId{id}));
+    for (NormId id : spec_.existing_norms()) block.norms[id] = norm(spec_.norm_name(layer, id));
     for (const Site& site : spec_.sites) load_site(layer, site, block);
     return block;
   }
 
-  /// A float vector of the checkpoint, on the device.
-  std::unique_ptr<Buffer> device_vector(const std::string& name) {
-    const std::vector<float> values = finite_vector(name);
+  std::unique_ptr<Buffer> to_device(const std::vector<float>& values) {
     auto buffer = backend_.allocate(values.size() * sizeof(float));
     backend_.upload(*buffer, std::as_bytes(std::span(values)));
     return buffer;
   }
 
   std::vector<float> finite_vector(const std::string& name) {
-    std::vector<float> values = to_floats(checkpoint_.at(name));
+    return finite_vector(checkpoint_.at(name), name);
+  }
+
+  std::vector<float> finite_vector(const TensorView& tensor, const std::string& name) {
+    std::vector<float> values = to_floats(tensor);
     if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
       throw Error("{}: {} holds a value that is not finite; the checkpoint is damaged",
                   checkpoint_.dir().string(), name);
@@ -70,8 +74,8 @@ class WeightLoader {
     NormWeights weights;
     weights.layer_norm = spec_.norm == NormKind::kLayer;
     weights.eps = spec_.norm_eps;
-    weights.gain = device_vector(name + ".weight");
-    if (weights.layer_norm) weights.bias = device_vector(name + ".bias");
+    weights.gain = to_device(finite_vector(name + ".weight"));
+    if (weights.layer_norm) weights.bias = to_device(finite_vector(name + ".bias"));
     return weights;
   }
 
@@ -97,7 +101,7 @@ class WeightLoader {
         weights_.max_input_width = std::max(weights_.max_input_width, linear->k);
         record(name, *block.linears[id], linear->bytes());
       } else {
-        block.linears[id] = float_linear(name, spec_.linears[id]);
+        block.linears[id] = float_linear(layer, id);
       }
       const bool shared = before && linear ? same_input(*before, *linear) : !before && !linear;
       block.own_input[id] = first || !shared;
@@ -106,11 +110,18 @@ class WeightLoader {
     }
   }
 
-  std::unique_ptr<Linear> float_linear(const std::string& name, const LinearSpec& shape) {
-    const TensorView& weight = checkpoint_.at(name + ".weight");
-    const std::vector<float> bias = shape.bias ? finite_vector(name + ".bias") : std::vector<float>();
-    auto linear = backend_.load(weight, bias);
-    record(name, *linear, weight.bytes() + (shape.bias ? checkpoint_.at(name + ".bias").bytes() : 0));
+  std::unique_ptr<Linear> float_linear(int64_t layer, LinearId id) {
+    LinearTensor weight = linear_weight(checkpoint_, spec_, layer, id);
+    size_t bytes = weight.view().bytes();
+    std::vector<float> bias;
+    if (spec_.linears[id].bias) {
+      const LinearTensor stored = linear_bias(checkpoint_, spec_, layer, id);
+      bias = finite_vector(stored.view(), spec_.source_name(layer, id) + ".bias");
+      bytes += stored.view().bytes();
+    }
+    auto linear = backend_.load(weight.view(), bias);
+    record(spec_.linear_name(layer, id), *linear, bytes);
+    if (weight.is_gathered()) weights_.gathered.push_back(std::move(weight));
     return linear;
   }
 

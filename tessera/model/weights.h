@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tessera/arch/model_spec.h"
+#include "tessera/arch/linear_tensors.h"
 #include "tessera/kernels/backend.h"
 #include "tessera/model/quantization_config.h"
 
@@ -22,7 +22,7 @@ struct LinearInfo {
 };
 
 struct BlockWeights {
-  std::array<NormWeights, kNormCount> norms;
+  std::array<NormWeights, kNormCount> norms;                  ///< empty where the spec has none
   std::array<std::unique_ptr<Linear>, kLinearCount> linears;  ///< null where the spec has none
   /// False for a linear that can read the input prepared for the reader before it in its site.
   std::array<bool, kLinearCount> own_input = {};
@@ -32,10 +32,13 @@ struct ModelWeights {
   std::unique_ptr<Linear> embedding;           ///< [vocab_size, hidden_size]
   std::unique_ptr<Linear> position_embedding;  ///< null with rotary positions
   std::unique_ptr<Linear> untied_lm_head;      ///< null when the embedding serves
+  std::optional<NormWeights> embedding_norm;
+  std::unique_ptr<Buffer> alibi_slopes;  ///< [n_heads]; null without ALiBi
   NormWeights final_norm;
   std::vector<BlockWeights> blocks;
-  std::vector<LinearInfo> linears;  ///< in order of execution, lm_head last
-  int64_t max_input_width = 0;      ///< widest input of a linear, before or behind its map
+  std::vector<LinearInfo> linears;     ///< in order of execution, lm_head last
+  int64_t max_input_width = 0;         ///< widest input of a linear, before or behind its map
+  std::vector<LinearTensor> gathered;  ///< float weights that no tensor of the checkpoint holds in one piece
 
   const Linear& lm_head() const { return untied_lm_head ? *untied_lm_head : *embedding; }
 };

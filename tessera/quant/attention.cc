@@ -42,13 +42,19 @@ RopeTable rope_table(const ModelSpec& spec, int64_t tokens, const at::Device& de
   return {cos.to(device), sin.to(device)};
 }
 
-/// x [B, T, heads * d] -> [B, heads, T, d], rotated where the family rotates.
-at::Tensor split_heads(const ModelSpec& spec, const at::Tensor& x, const RopeTable* rope) {
+/// x [B, T, heads * d] -> [B, heads, T, d].
+at::Tensor split_heads(const ModelSpec& spec, const at::Tensor& x) {
   const int64_t d = spec.head_dim;
-  const at::Tensor heads = x.view({x.size(0), x.size(1), x.size(2) / d, d}).transpose(1, 2);
-  if (!rope) return heads;
-  const at::Tensor swapped = at::roll(heads, d / 2, -1);
-  return (heads * rope->cos).addcmul_(swapped, rope->sin);
+  return x.view({x.size(0), x.size(1), x.size(2) / d, d}).transpose(1, 2);
+}
+
+/// Heads [B, heads, T, d] of q or k, normalized and rotated where the family does so.
+at::Tensor place_heads(const ModelSpec& spec, const Block& block, NormId norm, const RopeTable& rope,
+                       at::Tensor heads) {
+  if (spec.has(norm)) heads = norm_forward(spec, block, norm, heads);
+  if (spec.positions != Positions::kRope) return heads;
+  const at::Tensor swapped = at::roll(heads, spec.head_dim / 2, -1);
+  return (heads * rope.cos).addcmul_(swapped, rope.sin);
 }
 
 /// 0 where query row may see key column, -inf elsewhere; [queries, keys] for queries that start at `first`.
@@ -61,6 +67,19 @@ at::Tensor causal_mask(int64_t first, int64_t queries, int64_t keys, int64_t win
   return at::zeros({queries, keys}, options).masked_fill_(hidden, -std::numeric_limits<float>::infinity());
 }
 
+/// What every head adds to the scores of a run of query rows: the mask and, with ALiBi, a slope of its own;
+/// [kv_heads or 1, shared * rows, keys].
+at::Tensor score_offsets(const ModelSpec& spec, int64_t first, int64_t rows, int64_t keys,
+                         const at::TensorOptions& options) {
+  const int64_t shared = spec.n_heads / spec.n_kv_heads;
+  const at::Tensor mask = causal_mask(first, rows, keys, spec.sliding_window, options);
+  if (spec.positions != Positions::kAlibi) return mask.repeat({shared, 1}).unsqueeze(0);
+  const at::Tensor slopes = at::tensor(spec.alibi_slopes).to(options).view({spec.n_heads, 1, 1});
+  const at::Tensor distance =
+      at::arange(keys, options) - at::arange(first, first + rows, options).unsqueeze(1);
+  return (slopes * distance + mask).view({spec.n_kv_heads, shared * rows, keys});
+}
+
 /// Keys that a run of query rows must not see at all are never multiplied. One window: q [heads, T, d], k and
 /// v [kv_heads, T, d] -> [heads, T, d].
 at::Tensor attend(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
@@ -70,9 +89,8 @@ at::Tensor attend(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& 
   for (int64_t first = 0; first < tokens; first += kQueryRows) {
     const int64_t rows = std::min(kQueryRows, tokens - first), keys = first + rows;
     const at::Tensor queries = q.narrow(1, first, rows).reshape({kv_heads, shared * rows, d});
-    const at::Tensor mask =
-        causal_mask(first, rows, keys, spec.sliding_window, q.options()).repeat({shared, 1});
-    const at::Tensor scores = at::baddbmm(mask, queries, k.narrow(1, 0, keys).transpose(1, 2), 1, scale);
+    const at::Tensor offsets = score_offsets(spec, first, rows, keys, q.options());
+    const at::Tensor scores = at::baddbmm(offsets, queries, k.narrow(1, 0, keys).transpose(1, 2), 1, scale);
     const at::Tensor weights = at::softmax(scores, -1);
     out.narrow(1, first, rows).copy_(at::bmm(weights, v.narrow(1, 0, keys)).view({q.size(0), rows, d}));
   }
@@ -81,16 +99,13 @@ at::Tensor attend(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& 
 
 }  // namespace
 
-at::Tensor attention_core(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& k,
+at::Tensor attention_core(const ModelSpec& spec, const Block& block, const at::Tensor& q, const at::Tensor& k,
                           const at::Tensor& v) {
-  RopeTable table;
-  const RopeTable* rope = nullptr;
-  if (spec.positions == Positions::kRope) {
-    table = rope_table(spec, q.size(1), q.device());
-    rope = &table;
-  }
-  const at::Tensor queries = split_heads(spec, q, rope), keys = split_heads(spec, k, rope),
-                   values = split_heads(spec, v, nullptr);
+  RopeTable rope;
+  if (spec.positions == Positions::kRope) rope = rope_table(spec, q.size(1), q.device());
+  const at::Tensor queries = place_heads(spec, block, kQueryNorm, rope, split_heads(spec, q)),
+                   keys = place_heads(spec, block, kKeyNorm, rope, split_heads(spec, k)),
+                   values = split_heads(spec, v);
   at::Tensor out = at::empty(q.sizes(), q.options());
   for (int64_t b = 0; b < q.size(0); ++b) {
     const at::Tensor attended = attend(spec, queries[b], keys[b], values[b].contiguous());

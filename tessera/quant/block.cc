@@ -1,20 +1,24 @@
 // Loading a block's parameters and running its steps.
 #include "tessera/quant/block.h"
 
+#include "tessera/arch/linear_tensors.h"
 #include "tessera/base/error.h"
 #include "tessera/quant/tensor_bridge.h"
 
 namespace tessera {
 namespace {
 
-at::Tensor load_finite(const Checkpoint& checkpoint, const std::string& name, const Shape& shape,
+at::Tensor require_finite(at::Tensor tensor, const Checkpoint& checkpoint, const std::string& name) {
+  if (at::isfinite(tensor).all().item<bool>()) return tensor;
+  throw Error("{}: {} holds a value that is not finite; repair or re-download the checkpoint",
+              checkpoint.dir().string(), name);
+}
+
+at::Tensor load_finite(const LinearTensor& tensor, const Checkpoint& checkpoint, const std::string& name,
                        const at::Device& device) {
-  at::Tensor tensor = to_float_tensor(checkpoint.at(name, shape), device);
-  if (!at::isfinite(tensor).all().item<bool>()) {
-    throw Error("{}: {} holds a value that is not finite; repair or re-download the checkpoint",
-                checkpoint.dir().string(), name);
-  }
-  return tensor;
+  const TensorView& view = tensor.view();
+  return require_finite(tensor.is_gathered() ? copy_as_float(view, device) : to_float_tensor(view, device),
+                        checkpoint, name);
 }
 
 at::Tensor activate(Activation activation, const at::Tensor& x) {
@@ -25,6 +29,8 @@ at::Tensor activate(Activation activation, const at::Tensor& x) {
       return at::relu(x);
     case Activation::kGelu:
       return at::gelu(x);
+    case Activation::kGeluTanh:
+      return at::gelu(x, "tanh");
   }
   return x;
 }
@@ -34,12 +40,14 @@ at::Tensor activate(Activation activation, const at::Tensor& x) {
 Block load_norms(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer,
                  const at::Device& device) {
   Block block;
-  for (NormId id : {kAttentionNorm, kMlpNorm}) {
+  for (NormId id : spec.existing_norms()) {
     const std::string name = spec.norm_name(layer, id);
-    block.gain[id] = load_finite(checkpoint, name + ".weight", {spec.hidden_size}, device);
-    if (spec.norm == NormKind::kLayer) {
-      block.norm_bias[id] = load_finite(checkpoint, name + ".bias", {spec.hidden_size}, device);
-    }
+    const auto load = [&](const std::string& tensor) {
+      return require_finite(to_float_tensor(checkpoint.at(tensor, {spec.norm_width(id)}), device), checkpoint,
+                            tensor);
+    };
+    block.gain[id] = load(name + ".weight");
+    if (spec.norm == NormKind::kLayer) block.norm_bias[id] = load(name + ".bias");
   }
   return block;
 }
@@ -48,10 +56,13 @@ Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t la
                  const at::Device& device) {
   Block block = load_norms(checkpoint, spec, layer, device);
   for (LinearId id : spec.existing_linears()) {
-    const LinearSpec& linear = spec.linears[id];
-    const std::string name = spec.linear_name(layer, id);
-    block.weight[id] = load_finite(checkpoint, name + ".weight", {linear.n, linear.k}, device);
-    if (linear.bias) block.bias[id] = load_finite(checkpoint, name + ".bias", {linear.n}, device);
+    const std::string name = spec.source_name(layer, id);
+    block.weight[id] =
+        load_finite(linear_weight(checkpoint, spec, layer, id), checkpoint, name + ".weight", device);
+    if (spec.linears[id].bias) {
+      block.bias[id] =
+          load_finite(linear_bias(checkpoint, spec, layer, id), checkpoint, name + ".bias", device);
+    }
   }
   return block;
 }
@@ -79,12 +90,17 @@ at::Tensor mlp_core(const ModelSpec& spec, const at::Tensor& gate, const at::Ten
 
 at::Tensor block_step(const ModelSpec& spec, const Block& block, const LinearFn& linear,
                       const at::Tensor& x) {
+  const auto mlp_of = [&](const at::Tensor& in) {
+    const at::Tensor gate = spec.gated() ? linear(kGate, in) : at::Tensor();
+    return mlp_core(spec, gate, linear(kUp, in));
+  };
   const at::Tensor attention_in = norm_forward(spec, block, kAttentionNorm, x);
   const at::Tensor q = linear(kQ, attention_in), k = linear(kK, attention_in), v = linear(kV, attention_in);
-  const at::Tensor middle = x + linear(kO, attention_core(spec, q, k, v));
-  const at::Tensor mlp_in = norm_forward(spec, block, kMlpNorm, middle);
-  const at::Tensor gate = spec.gated() ? linear(kGate, mlp_in) : at::Tensor();
-  return middle + linear(kDown, mlp_core(spec, gate, linear(kUp, mlp_in)));
+  at::Tensor mlp;
+  if (spec.parallel) mlp = mlp_of(spec.has(kMlpNorm) ? norm_forward(spec, block, kMlpNorm, x) : attention_in);
+  const at::Tensor middle = x + linear(kO, attention_core(spec, block, q, k, v));
+  if (!spec.parallel) mlp = mlp_of(norm_forward(spec, block, kMlpNorm, middle));
+  return middle + linear(kDown, mlp);
 }
 
 size_t forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
@@ -92,7 +108,8 @@ size_t forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
   // and its codes; the scores of a run of query rows before and after the softmax, and their mask.
   const int64_t columns = 6 * spec.hidden_size + 3 * spec.q_size() + 3 * spec.kv_size() +
                           (spec.gated() ? 4 : 3) * spec.intermediate_size;
-  const int64_t scores = (2 * spec.n_heads + 2) * std::min(kQueryRows, tokens) * tokens;
+  const int64_t masks = spec.positions == Positions::kAlibi ? 2 * spec.n_heads : 2;
+  const int64_t scores = (2 * spec.n_heads + masks) * std::min(kQueryRows, tokens) * tokens;
   return static_cast<size_t>(columns * windows * tokens + scores) * sizeof(float);
 }
 

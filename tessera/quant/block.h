@@ -12,12 +12,12 @@
 
 namespace tessera {
 
-/// Float32 parameters of one block, on the calibration device. Absent biases and linears are undefined
+/// Float32 parameters of one block, on the calibration device. Absent biases, linears and norms are undefined
 /// tensors.
 struct Block {
   std::array<at::Tensor, kLinearCount> weight;  ///< [N, K]
   std::array<at::Tensor, kLinearCount> bias;    ///< [N]
-  std::array<at::Tensor, kNormCount> gain;      ///< [hidden]
+  std::array<at::Tensor, kNormCount> gain;      ///< [norm_width]
   std::array<at::Tensor, kNormCount> norm_bias;
 };
 
@@ -37,11 +37,11 @@ LinearFn float_linears(const Block& block);
 /// The spec's kind of norm of x [..., width]; `bias` [width] is undefined for RMSNorm.
 at::Tensor normalize(const ModelSpec& spec, const at::Tensor& x, const at::Tensor& gain,
                      const at::Tensor& bias);
-/// Norm `id` of x [..., hidden].
+/// Norm `id` of x [..., norm_width].
 at::Tensor norm_forward(const ModelSpec& spec, const Block& block, NormId id, const at::Tensor& x);
-/// RoPE, grouped-query attention, causal mask, softmax: everything between q, k, v [B, T, heads * head_dim]
-/// and o_proj.
-at::Tensor attention_core(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& k,
+/// Norms of heads, RoPE or ALiBi, grouped-query attention, causal mask, softmax: everything between q, k, v
+/// [B, T, heads * head_dim] and o_proj. `block` gives the norms.
+at::Tensor attention_core(const ModelSpec& spec, const Block& block, const at::Tensor& q, const at::Tensor& k,
                           const at::Tensor& v);
 /// Query rows whose attention scores exist at once.
 constexpr int64_t kQueryRows = 256;

@@ -52,7 +52,9 @@ at::Tensor rotated(const ModelSpec& spec, const at::Tensor& x) {
 at::Tensor naive_attention(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& k,
                            const at::Tensor& v) {
   const int64_t tokens = q.size(0), d = spec.head_dim;
-  const at::Tensor queries = rotated(spec, q), keys = rotated(spec, k), values = v.to(at::kDouble);
+  const bool rope = spec.positions == Positions::kRope;
+  const at::Tensor queries = rope ? rotated(spec, q) : q.to(at::kDouble),
+                   keys = rope ? rotated(spec, k) : k.to(at::kDouble), values = v.to(at::kDouble);
   at::Tensor out = at::zeros_like(queries);
   for (int64_t head = 0; head < spec.n_heads; ++head) {
     const int64_t kv_head = head / (spec.n_heads / spec.n_kv_heads);
@@ -61,7 +63,10 @@ at::Tensor naive_attention(const ModelSpec& spec, const at::Tensor& q, const at:
       const auto part = [&](const at::Tensor& x) {
         return x.narrow(0, first, t + 1 - first).narrow(1, kv_head * d, d);
       };
-      const at::Tensor scores = at::mv(part(keys), queries[t].narrow(0, head * d, d)) / std::sqrt(double(d));
+      at::Tensor scores = at::mv(part(keys), queries[t].narrow(0, head * d, d)) / std::sqrt(double(d));
+      if (!spec.alibi_slopes.empty()) {
+        scores += spec.alibi_slopes[static_cast<size_t>(head)] * (at::arange(first, t + 1, at::kDouble) - t);
+      }
       out[t].narrow(0, head * d, d).copy_(at::mv(part(values).t(), at::softmax(scores, 0)));
     }
   }
@@ -71,6 +76,7 @@ at::Tensor naive_attention(const ModelSpec& spec, const at::Tensor& q, const at:
 struct AttentionCase {
   int64_t kv_heads, sliding_window;
   RopeConfig rope;
+  std::vector<float> alibi_slopes = {};
 };
 
 class Attention : public testing::TestWithParam<AttentionCase> {};
@@ -79,11 +85,13 @@ TEST_P(Attention, EqualsTheDefinition) {
   ModelSpec spec = test_spec({.kv_heads = GetParam().kv_heads});
   spec.sliding_window = GetParam().sliding_window;
   spec.rope = GetParam().rope;
+  spec.alibi_slopes = GetParam().alibi_slopes;
+  if (!spec.alibi_slopes.empty()) spec.positions = Positions::kAlibi;
   at::manual_seed(1);
   const int64_t tokens = 300;  // more than one run of query rows
   const at::Tensor q = at::randn({2, tokens, spec.q_size()}) * 2,
                    k = at::randn({2, tokens, spec.kv_size()}) * 2, v = at::randn({2, tokens, spec.kv_size()});
-  const at::Tensor out = attention_core(spec, q, k, v);
+  const at::Tensor out = attention_core(spec, {}, q, k, v);
   for (int64_t b = 0; b < 2; ++b) {
     EXPECT_LT(relative_error(out[b], naive_attention(spec, q[b], k[b], v[b])), 2e-5) << "window " << b;
   }
@@ -93,12 +101,13 @@ RopeConfig llama3_rope() {
   return {.type = RopeConfig::Type::kLlama3, .theta = 5e5, .factor = 8, .original_context = 128};
 }
 
-INSTANTIATE_TEST_SUITE_P(Variants, Attention,
-                         testing::Values(AttentionCase{4, 0, {}}, AttentionCase{2, 0, {}},
-                                         AttentionCase{1, 0, {}}, AttentionCase{4, 40, {}},
-                                         AttentionCase{
-                                             4, 0, {.type = RopeConfig::Type::kLinear, .factor = 4}},
-                                         AttentionCase{4, 0, llama3_rope()}));
+INSTANTIATE_TEST_SUITE_P(
+    Variants, Attention,
+    testing::Values(AttentionCase{4, 0, {}}, AttentionCase{2, 0, {}}, AttentionCase{1, 0, {}},
+                    AttentionCase{4, 40, {}},
+                    AttentionCase{4, 0, {.type = RopeConfig::Type::kLinear, .factor = 4}},
+                    AttentionCase{4, 0, llama3_rope()}, AttentionCase{4, 0, {}, {0.5f, 0.25f, 0.1f, 0.01f}},
+                    AttentionCase{2, 40, {}, {0.5f, 0.25f, 0.1f, 0.01f}}));
 
 TEST(Block, WindowsDoNotSeeEachOther) {
   const TestModel model = make_test_model({.kv_heads = 2, .biases = true});
@@ -124,7 +133,7 @@ TEST(Block, LoadRefusesWeightsThatAreNotFinite) {
       tensors.push_back({spec.linear_name(0, id) + ".weight", view_of(block.weight[id])});
       tensors.push_back({spec.linear_name(0, id) + ".bias", view_of(block.bias[id])});
     }
-    for (NormId id : {kAttentionNorm, kMlpNorm}) {
+    for (NormId id : spec.existing_norms()) {
       tensors.push_back({spec.norm_name(0, id) + ".weight", view_of(block.gain[id])});
     }
     write_safetensors(dir / "model.safetensors", tensors);

@@ -21,8 +21,8 @@ class FakeQuantModel {
  public:
   FakeQuantModel(const std::filesystem::path& dir, const std::string& device)
       : config_(ModelConfig::load(dir)),
-        spec_(make_model_spec(config_)),
         checkpoint_(dir),
+        spec_(make_model_spec(config_, checkpoint_)),
         device_(parse_device(device)) {
     check_tensors(spec_, checkpoint_);
     if (config_.has("quantization_config")) {
@@ -91,8 +91,8 @@ class FakeQuantModel {
   }
 
   ModelConfig config_;
-  ModelSpec spec_;
   Checkpoint checkpoint_;
+  ModelSpec spec_;
   at::Device device_;
   std::optional<Recipe> recipe_;  ///< absent in float checkpoints
 };

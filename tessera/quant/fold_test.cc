@@ -27,9 +27,10 @@ TEST_P(Fold, NormGainsLeaveTheLogits) {
   TestModel model = make_test_model(GetParam());
   const at::Tensor ids = test_ids(2, 24, model.spec), expected = test_logits(model, ids);
   for (Block& block : model.blocks) {
-    for (NormId id : {kAttentionNorm, kMlpNorm}) {
-      fold_norm_gain(model.spec, block, id);
-      EXPECT_TRUE(at::equal(block.gain[id], at::ones_like(block.gain[id])));
+    for (const Site& site : model.spec.sites) {
+      if (site.producer != Site::Producer::kNorm) continue;
+      fold_norm_gain(model.spec, block, site.norm);
+      EXPECT_TRUE(at::equal(block.gain[site.norm], at::ones_like(block.gain[site.norm])));
     }
   }
   EXPECT_LE(relative_error(test_logits(model, ids), expected), 1e-5);
@@ -38,6 +39,9 @@ TEST_P(Fold, NormGainsLeaveTheLogits) {
 INSTANTIATE_TEST_SUITE_P(Families, Fold,
                          testing::Values(TestModelOptions{}, TestModelOptions{.kv_heads = 2},
                                          TestModelOptions{.kv_heads = 1, .biases = true},
+                                         TestModelOptions{.kv_heads = 2, .head_norms = true},
+                                         TestModelOptions{.kv_heads = 1, .parallel = true},
+                                         TestModelOptions{.layer_norm = true, .parallel = true},
                                          TestModelOptions{.biases = true, .layer_norm = true}));
 
 TEST(Fold, KnowsWhereNonlinearitiesForbidIt) {

@@ -20,10 +20,11 @@ namespace tessera {
 struct OuterWeights {
   at::Tensor embedding;           ///< [vocab, hidden]
   at::Tensor position_embedding;  ///< [positions, hidden]; undefined unless the family learns positions
-  at::Tensor final_gain;          ///< [hidden]
-  at::Tensor final_bias;          ///< [hidden]; undefined for RMSNorm
-  at::Tensor lm_head;             ///< [vocab, hidden]; a copy of the embedding when the checkpoint ties them
-  at::Tensor lm_head_bias;        ///< [vocab]; undefined where there is none
+  at::Tensor embedding_gain, embedding_bias;  ///< [hidden]; undefined without a norm behind the embedding
+  at::Tensor final_gain;                      ///< [hidden]
+  at::Tensor final_bias;                      ///< [hidden]; undefined for RMSNorm
+  at::Tensor lm_head;       ///< [vocab, hidden]; a copy of the embedding when the checkpoint ties them
+  at::Tensor lm_head_bias;  ///< [vocab]; undefined where there is none
 };
 
 /// The state of one block while its passes run.

@@ -97,8 +97,8 @@ class Run {
   Reporter& reporter_;
   at::Device device_;
   ModelConfig config_;
-  ModelSpec spec_;
   Checkpoint checkpoint_;
+  ModelSpec spec_;
   std::array<LinearScheme, kLinearCount> schemes_;
   std::vector<std::unique_ptr<Pass>> passes_;
   CheckpointWriter writer_;
@@ -112,8 +112,8 @@ Run::Run(const QuantizeOptions& options, Reporter& reporter)
       reporter_(reporter),
       device_(parse_device(options.device)),
       config_(ModelConfig::load(options.model_dir)),
-      spec_(make_model_spec(config_)),
       checkpoint_(options.model_dir),
+      spec_(make_model_spec(config_, checkpoint_)),
       schemes_(options.recipe.schemes(spec_)),
       passes_(make_passes(options.recipe)),
       writer_(options.output_dir, options.model_dir, options.overwrite) {
@@ -201,7 +201,7 @@ void Run::start_streams() {
     for (const auto& pass : passes_) pass->run_on_outer(spec_, outer);
     json untied = config_.values();
     untied["tie_word_embeddings"] = false;
-    shard = outer_shard(make_model_spec({untied, config_.file()}), outer);
+    shard = outer_shard(make_model_spec({untied, config_.file()}, checkpoint_), outer);
   } else {
     shard = outer_shard(checkpoint_, spec_);
   }

@@ -1,6 +1,7 @@
 // Rotations folded into weights.
 #include "tessera/quant/rotation.h"
 
+#include "tessera/base/error.h"
 #include "tessera/quant/fold.h"
 #include "tessera/quant/hadamard.h"
 
@@ -14,6 +15,10 @@ at::Tensor times(const at::Tensor& a, const at::Tensor& b) {
 }  // namespace
 
 at::Tensor stream_rotation(const ModelSpec& spec, uint64_t seed, bool hadamard) {
+  if (!spec.embedding_norm.empty()) {
+    throw Error("the rotation cannot pass the norm behind the embedding of {} models; use smoothing",
+                spec.family);
+  }
   return spec.norm == NormKind::kLayer ? mean_keeping_rotation(spec.hidden_size, seed)
                                        : random_rotation(spec.hidden_size, seed, hadamard);
 }
@@ -33,8 +38,9 @@ void rotate_outer(OuterWeights& outer, const at::Tensor& rotation) {
 }
 
 void rotate_block(const ModelSpec& spec, Block& block, const at::Tensor& rotation) {
-  fold_norm_gain(spec, block, kAttentionNorm);
-  fold_norm_gain(spec, block, kMlpNorm);
+  for (const Site& site : spec.sites) {
+    if (site.producer == Site::Producer::kNorm) fold_norm_gain(spec, block, site.norm);
+  }
   for (LinearId id : spec.existing_linears()) {
     const bool adds_to_stream = id == kO || id == kDown;
     at::Tensor& weight = block.weight[id];

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tessera/base/error.h"
 #include "tessera/quant/hadamard.h"
 #include "tessera/quant/test_models.h"
 
@@ -30,8 +31,16 @@ TEST_P(RotatedModel, T2_LogitsStay) {
 INSTANTIATE_TEST_SUITE_P(Families, RotatedModel,
                          testing::Values(TestModelOptions{}, TestModelOptions{.kv_heads = 2, .biases = true},
                                          TestModelOptions{.kv_heads = 1},
+                                         TestModelOptions{.kv_heads = 2, .head_norms = true},
                                          TestModelOptions{.layer_norm = true},
+                                         TestModelOptions{.layer_norm = true, .parallel = true},
                                          TestModelOptions{.biases = true, .layer_norm = true}));
+
+TEST(RotatedModel, RefusesANormBehindTheEmbedding) {
+  ModelSpec spec = test_spec({.layer_norm = true});
+  spec.embedding_norm = "embedding_norm";
+  EXPECT_THROW(stream_rotation(spec, 0, true), Error);
+}
 
 }  // namespace
 }  // namespace tessera

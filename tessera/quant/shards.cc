@@ -19,6 +19,8 @@ struct OuterTensor {
 std::vector<OuterTensor> outer_tensors(const ModelSpec& spec) {
   return {{spec.embedding, &OuterWeights::embedding},
           {spec.position_embedding, &OuterWeights::position_embedding},
+          {spec.embedding_norm + ".weight", &OuterWeights::embedding_gain},
+          {spec.embedding_norm + ".bias", &OuterWeights::embedding_bias},
           {spec.final_norm + ".weight", &OuterWeights::final_gain},
           {spec.final_norm + ".bias", &OuterWeights::final_bias},
           {spec.lm_head, &OuterWeights::lm_head},
@@ -94,7 +96,7 @@ Shard block_shard(const Checkpoint& checkpoint, const BlockContext& context) {
   const auto add = [&](const std::string& name, const at::Tensor& tensor) {
     if (tensor.defined()) add_unless_changed(shard, name, checkpoint.at(name), tensor);
   };
-  for (NormId id : {kAttentionNorm, kMlpNorm}) {
+  for (NormId id : spec.existing_norms()) {
     const std::string name = spec.norm_name(context.layer, id);
     add(name + ".weight", block.gain[id]);
     add(name + ".bias", block.norm_bias[id]);

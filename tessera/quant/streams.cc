@@ -72,6 +72,12 @@ at::Tensor embed_windows(const ModelSpec& spec, const TensorLookup& tensor,
       out += hidden;
     }
   }
+  if (!spec.embedding_norm.empty()) {
+    const auto load = [&](const char* part) {
+      return to_float_tensor(tensor(spec.embedding_norm + part), at::kCPU);
+    };
+    x = normalize(spec, x, load(".weight"), spec.norm == NormKind::kLayer ? load(".bias") : at::Tensor());
+  }
   if (spec.positions == Positions::kLearned) {
     const TensorView& table = tensor(spec.position_embedding);
     at::Tensor positions = at::empty({tokens, hidden}, at::kFloat);

@@ -27,8 +27,9 @@ struct Streams {
 /// Finds a tensor outside the blocks by its name.
 using TensorLookup = std::function<const TensorView&(const std::string& name)>;
 
-/// The input of the first block for windows of equal length: embeddings, and positions where the family
-/// learns them; float32 [windows, tokens, hidden]. Throws Error for an id outside the vocabulary.
+/// The input of the first block for windows of equal length: embeddings, with their norm or learned positions
+/// where the family has them; float32 [windows, tokens, hidden]. Throws Error for an id outside the
+/// vocabulary.
 at::Tensor embed_windows(const ModelSpec& spec, const TensorLookup& tensor,
                          std::span<const std::vector<int32_t>> windows, const at::Device& device);
 

@@ -16,6 +16,8 @@ struct TestModelOptions {
   int64_t kv_heads = 4;  ///< of 4 query heads
   bool biases = false;
   bool layer_norm = false;  ///< LayerNorm with bias, no gate, ReLU, learned positions: OPT
+  bool head_norms = false;  ///< of q and k: Qwen3
+  bool parallel = false;    ///< attention and MLP side by side, behind one norm: Falcon
   int64_t layers = 2;
 };
 
@@ -40,6 +42,7 @@ inline ModelSpec test_spec(const TestModelOptions& options) {
   s.linears[kDown] = {"down_proj", h, i, options.biases};
   using enum Site::Producer;
   Site up{.name = "gate_up", .readers = {kGate, kUp}, .producer = kNorm, .norm = kMlpNorm};
+  if (options.head_norms) s.norms = {"attention_norm", "mlp_norm", "q_norm", "k_norm"};
   if (options.layer_norm) {
     s.norm = NormKind::kLayer;
     s.activation = Activation::kRelu;
@@ -53,6 +56,12 @@ inline ModelSpec test_spec(const TestModelOptions& options) {
              {.name = "o", .readers = {kO}, .producer = kLinear, .linear = kV},
              up,
              {.name = "down", .readers = {kDown}, .producer = kLinear, .linear = kUp}};
+  if (options.parallel) {
+    s.parallel = true;
+    s.norms = {"attention_norm"};
+    s.sites[0].readers.insert(s.sites[0].readers.end(), up.readers.begin(), up.readers.end());
+    s.sites.erase(s.sites.begin() + 2);
+  }
   return s;
 }
 
@@ -66,9 +75,9 @@ inline TestModel make_test_model(const TestModelOptions& options) {
       block.weight[id] = at::randn({s.linears[id].n, s.linears[id].k}) * 0.15;
       if (s.linears[id].bias) block.bias[id] = at::randn({s.linears[id].n}) * 0.1;
     }
-    for (NormId id : {kAttentionNorm, kMlpNorm}) {
-      block.gain[id] = at::rand({s.hidden_size}) + 0.5;
-      if (s.norm == NormKind::kLayer) block.norm_bias[id] = at::randn({s.hidden_size}) * 0.1;
+    for (NormId id : s.existing_norms()) {
+      block.gain[id] = at::rand({s.norm_width(id)}) + 0.5;
+      if (s.norm == NormKind::kLayer) block.norm_bias[id] = at::randn({s.norm_width(id)}) * 0.1;
     }
     model.blocks.push_back(block);
   }

@@ -6,9 +6,8 @@
 
 #include "tessera/engine/self_text.h"
 #include "tessera/eval/perplexity.h"
-#include "tessera/format/reference.h"
-#include "tessera/quant/fake_quant_model.h"
 #include "tessera/quant/quantizer.h"
+#include "tests/integration/integer_layers.h"
 
 namespace tessera {
 namespace {
@@ -60,49 +59,12 @@ class IntegerEngine : public testing::TestWithParam<Case> {
   }
   void TearDown() override { fs::remove_all(out_); }
 
-  void expect_equal_accumulators() const;
   void expect_equal_perplexity() const;
 
   fs::path out_;
   const std::vector<Ids>& windows_ = sampled_windows();
   std::unique_ptr<Backend> backend_ = make_cpu_backend(detect_cpu_isa());
 };
-
-/// Output of a layer as the device computes it.
-std::vector<float> kernel_output(Backend& backend, const QuantizedLinear& linear, std::span<const float> x,
-                                 int64_t m) {
-  const auto weights = backend.load(linear);
-  const auto input = backend.make_input(m, linear.k);
-  const auto x_device = backend.allocate(x.size_bytes());
-  backend.upload(*x_device, std::as_bytes(x));
-  const auto y_device = backend.allocate(static_cast<size_t>(m * linear.n) * sizeof(float));
-  backend.prepare(x_device->floats(), m, *weights, *input);
-  backend.linear(*weights, *input, m, y_device->floats(), /*accumulate=*/false);
-  std::vector<float> y(static_cast<size_t>(m * linear.n));
-  backend.download(y_device->floats(), y);
-  return y;
-}
-
-void IntegerEngine::expect_equal_accumulators() const {
-  const std::vector<Ids> one = {windows_[0]};
-  int64_t layers = 0;
-  window_nll(
-      out_, one, "cpu", [&](const std::string& name, const QuantizedLinear& linear, const at::Tensor& x) {
-        const at::Tensor rows = x.reshape({-1, linear.k}).narrow(0, 0, 17).contiguous();
-        const std::span<const float> values(rows.data_ptr<float>(), static_cast<size_t>(rows.numel()));
-        const int64_t m = rows.size(0);
-        std::vector<float> expected(static_cast<size_t>(m * linear.n));
-        std::vector<int32_t> accumulators;
-        reference_forward(linear, values, m, expected, &accumulators);
-        const at::Tensor simulated = FakeQuantLinear(linear, at::kCPU).accumulators(rows).contiguous();
-        EXPECT_TRUE(std::equal(accumulators.begin(), accumulators.end(), simulated.data_ptr<int64_t>()))
-            << name;
-        // Scaled in the defined order, equal outputs mean equal accumulators.
-        EXPECT_EQ(kernel_output(*backend_, linear, values, m), expected) << name;
-        ++layers;
-      });
-  EXPECT_EQ(layers, 6 * 7);
-}
 
 /// Float operations between the layers round differently in the two programs, and a code that flips changes
 /// all later ones, so a window's loss differs by some tenths of a percent in either direction. What must not
@@ -127,7 +89,7 @@ void IntegerEngine::expect_equal_perplexity() const {
 }
 
 TEST_P(IntegerEngine, ComputesWhatTheQuantizerSimulates) {
-  expect_equal_accumulators();
+  EXPECT_EQ(expect_equal_accumulators(out_, windows_[0], *backend_), 6 * 7);
   expect_equal_perplexity();
 }
 

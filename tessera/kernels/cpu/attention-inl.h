@@ -88,6 +88,20 @@ inline int64_t clamped(int64_t x, int64_t limit) {
   return x < 0 ? 0 : x > limit ? limit : x;
 }
 
+/// Adds ALiBi to the scores of a block of keys from `first` on, before these are scaled.
+void add_alibi(const AttentionRows& rows, int64_t first, float scale, float* scores) {
+  alignas(64) static constexpr float kRamp[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  for (int64_t r = 0; r < rows.count; ++r) {
+    const Lanes slope = Lanes::set(rows.alibi[r * rows.alibi_step] / scale);
+    const int64_t distance = first - (rows.first_position + r * rows.position_step);
+    for (int64_t i = 0; i < kKeyBlock; i += kLanes) {
+      const Lanes steps = Lanes::load(kRamp) + Lanes::set(static_cast<float>(distance + i));
+      float* at = scores + r * kKeyBlock + i;
+      (Lanes::load(at) + slope * steps).store(at);
+    }
+  }
+}
+
 void attend(const AttentionRows& rows) {
   const int64_t d = rows.head_dim, width = round_up(d, kPanel);
   alignas(64) float scores[kAttentionRows * kKeyBlock];
@@ -108,6 +122,7 @@ void attend(const AttentionRows& rows) {
       float_panel({rows.q, rows.stride}, rows.count, readable(rows.keys.from(first + i), n, d, scratch), n, d,
                   scores + i, kKeyBlock);
     }
+    if (rows.alibi) add_alibi(rows, first, scale, scores);
     for (int64_t r = 0; r < rows.count; ++r) {
       const Sight sight = sight_of(rows, r);
       softmax_step(state, r, scale, clamped(sight.begin - first, kKeyBlock),

@@ -22,6 +22,7 @@ void attend_one(const CpuKernels& kernels, AttentionRows rows, const KvCache& ca
   const int64_t tasks = (shared + height - 1) / height;
   rows.stride = cache.head_dim;
   rows.position_step = 0;
+  rows.alibi_step = 1;
   parallel_for(cache.n_kv_heads * tasks, [&](int64_t i) {
     const int64_t kv_head = i / tasks, begin = i % tasks * height;
     AttentionRows part = rows;
@@ -30,6 +31,7 @@ void attend_one(const CpuKernels& kernels, AttentionRows rows, const KvCache& ca
     part.out += (kv_head * shared + begin) * cache.head_dim;
     part.keys = keys.from(kv_head * cache.capacity);
     part.values = values.from(kv_head * cache.capacity);
+    if (rows.alibi) part.alibi += kv_head * shared + begin;
     kernels.attend(part);
   });
 }
@@ -40,6 +42,7 @@ void attend_many(const CpuKernels& kernels, AttentionRows rows, const KvCache& c
   const int64_t shared = n_heads / cache.n_kv_heads, blocks = (m + kAttentionRows - 1) / kAttentionRows;
   rows.stride = n_heads * cache.head_dim;
   rows.position_step = 1;
+  rows.alibi_step = 0;
   parallel_for_dynamic(n_heads * blocks, [&](int64_t i) {
     const int64_t head = i % n_heads, begin = (blocks - 1 - i / n_heads) * kAttentionRows;
     AttentionRows part = rows;
@@ -49,6 +52,7 @@ void attend_many(const CpuKernels& kernels, AttentionRows rows, const KvCache& c
     part.out += (begin * n_heads + head) * cache.head_dim;
     part.keys = keys.from(head / shared * cache.capacity);
     part.values = values.from(head / shared * cache.capacity);
+    if (rows.alibi) part.alibi += head;
     kernels.attend(part);
   });
 }
@@ -134,7 +138,7 @@ void append_to_cache(const CpuKernels& kernels, KvCache& cache, int64_t layer, c
 }
 
 void attend_all(const CpuKernels& kernels, const float* q, const KvCache& cache, int64_t layer, int64_t m,
-                int64_t n_heads, int64_t window, float* out) {
+                int64_t n_heads, const AttentionRule& rule, float* out) {
   check_width(cache);
   const auto rows_of = [&](const auto& rows, const auto& scales) {
     return CacheRows{cache.format, static_cast<const uint8_t*>(rows[static_cast<size_t>(layer)]->data()),
@@ -146,7 +150,8 @@ void attend_all(const CpuKernels& kernels, const float* q, const KvCache& cache,
   rows.q = q;
   rows.out = out;
   rows.first_position = cache.length;
-  rows.window = window;
+  rows.window = rule.window;
+  rows.alibi = rule.alibi_slopes;
   rows.head_dim = cache.head_dim;
   if (m == 1) {
     attend_one(kernels, rows, cache, n_heads, keys, values);

@@ -15,6 +15,6 @@ void append_to_cache(const CpuKernels& kernels, KvCache& cache, int64_t layer, c
                      int64_t m);
 /// See Backend::attention. Throws Error when the head is wider than kMaxHeadDim.
 void attend_all(const CpuKernels& kernels, const float* q, const KvCache& cache, int64_t layer, int64_t m,
-                int64_t n_heads, int64_t window, float* out);
+                int64_t n_heads, const AttentionRule& rule, float* out);
 
 }  // namespace tessera

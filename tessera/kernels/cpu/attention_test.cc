@@ -20,6 +20,12 @@ struct Shape3 {
   int64_t n_heads, n_kv_heads, head_dim;
 };
 
+/// AttentionRule with slopes of its own for every head.
+struct Rule {
+  int64_t window = 0;
+  bool alibi = false;
+};
+
 /// A cache of one layer with NaN wherever nothing was appended.
 KvCache make_cache(Backend& backend, const Shape3& shape, int64_t capacity, KvFormat format) {
   KvCache cache = backend.make_cache(1, shape.n_kv_heads, shape.head_dim, capacity, format);
@@ -30,7 +36,7 @@ KvCache make_cache(Backend& backend, const Shape3& shape, int64_t capacity, KvFo
 }
 
 /// Attention of m tokens behind `past` others.
-std::vector<float> run(Backend& backend, const Shape3& shape, int64_t past, int64_t m, int64_t window,
+std::vector<float> run(Backend& backend, const Shape3& shape, int64_t past, int64_t m, const Rule& rule,
                        KvFormat format) {
   KvCache cache = make_cache(backend, shape, past + m + 5, format);
   const int64_t kv = shape.n_kv_heads * shape.head_dim, width = shape.n_heads * shape.head_dim;
@@ -40,15 +46,18 @@ std::vector<float> run(Backend& backend, const Shape3& shape, int64_t past, int6
   cache.length = past;
   backend.append(cache, 0, k.data() + past * kv, v.data() + past * kv, m);
   std::vector<float> out(static_cast<size_t>(m * width) + 1, 55.0f);
-  backend.attention(q.data(), cache, 0, m, shape.n_heads, window, out.data());
+  const auto slopes = random_floats(shape.n_heads, 4, 0.1f);
+  backend.attention(q.data(), cache, 0, m, shape.n_heads,
+                    {.window = rule.window, .alibi_slopes = rule.alibi ? slopes.data() : nullptr},
+                    out.data());
   EXPECT_EQ(out.back(), 55.0f) << "wrote past the end";
   out.pop_back();
   return out;
 }
 
-void expect_close(const Shape3& shape, int64_t past, int64_t m, int64_t window, KvFormat format) {
+void expect_close(const Shape3& shape, int64_t past, int64_t m, const Rule& rule, KvFormat format) {
   const auto reference = make_reference_backend();
-  const auto expected = run(*reference, shape, past, m, window, format);
+  const auto expected = run(*reference, shape, past, m, rule, format);
   // A score errs by at most gamma_d * |q| |k| / sqrt(d), here below d * 2^-24 * 2 sqrt(d); weights err by the
   // same relative amount twice (numerator and sum), and sum to one over values below 5.
   const auto d = static_cast<double>(shape.head_dim);
@@ -56,10 +65,10 @@ void expect_close(const Shape3& shape, int64_t past, int64_t m, int64_t window, 
       5 * (2 * d * 0x1p-24 * 2 * std::sqrt(d) + static_cast<double>(past + m + 64) * 0x1p-24);
   for (CpuIsa isa : available_cpu_isas()) {
     const auto backend = make_cpu_backend(isa);
-    const auto out = run(*backend, shape, past, m, window, format);
+    const auto out = run(*backend, shape, past, m, rule, format);
     for (size_t i = 0; i < out.size(); ++i) {
       ASSERT_NEAR(out[i], expected[i], bound)
-          << name_of(isa) << " at " << i << ", past " << past << ", m " << m << ", window " << window;
+          << name_of(isa) << " at " << i << ", past " << past << ", m " << m << ", window " << rule.window;
     }
   }
 }
@@ -73,8 +82,8 @@ TEST_F(AttentionTest, IsCloseToTheReference) {
   for (const Shape3& shape : {Shape3{4, 4, 64}, Shape3{8, 2, 16}, Shape3{3, 1, 80}, Shape3{2, 2, 128}}) {
     for (int64_t past : {0, 3, 130}) {
       for (int64_t m : {1, 2, 7, 49}) {
-        expect_close(shape, past, m, 0, m % 2 ? KvFormat::kF16 : KvFormat::kF32);
-        expect_close(shape, past, m, 0, m % 2 ? KvFormat::kInt4 : KvFormat::kInt8);
+        expect_close(shape, past, m, {}, m % 2 ? KvFormat::kF16 : KvFormat::kF32);
+        expect_close(shape, past, m, {}, m % 2 ? KvFormat::kInt4 : KvFormat::kInt8);
       }
     }
   }
@@ -85,7 +94,7 @@ TEST_F(AttentionTest, SlidingWindowForgetsWhatIsFarther) {
     for (int64_t past : {0, 200}) {
       for (int64_t m : {1, 60}) {
         for (KvFormat format : {KvFormat::kF16, KvFormat::kInt4}) {
-          expect_close({2, 1, 32}, past, m, window, format);
+          expect_close({2, 1, 32}, past, m, {.window = window}, format);
         }
       }
     }
@@ -125,6 +134,15 @@ TEST_F(AttentionTest, QuantizedCachesHoldTheBytesOfTheDefinition) {
   EXPECT_THROW(backend->make_cache(1, 1, 7, 4, KvFormat::kInt8), Error);
 }
 
+TEST_F(AttentionTest, AlibiPrefersWhatIsNear) {
+  for (const Shape3& shape : {Shape3{4, 4, 64}, Shape3{12, 2, 16}}) {
+    for (int64_t past : {0, 130}) {
+      for (int64_t m : {1, 7, 49}) expect_close(shape, past, m, {.alibi = true}, KvFormat::kF16);
+    }
+  }
+  expect_close({3, 1, 32}, 40, 9, {.window = 20, .alibi = true}, KvFormat::kF32);
+}
+
 TEST_F(AttentionTest, ScoresFarFromZeroStayFinite) {
   // All scores near -4000 or 4000: only their differences count.
   for (float sign : {1.0f, -1.0f}) {
@@ -137,7 +155,7 @@ TEST_F(AttentionTest, ScoresFarFromZeroStayFinite) {
       for (size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>(i / 16);
       backend->append(cache, 0, k.data(), v.data(), 140);
       cache.length = 139;
-      backend->attention(q.data(), cache, 0, 1, 1, 0, out.data());
+      backend->attention(q.data(), cache, 0, 1, 1, {}, out.data());
       for (float o : out) EXPECT_NEAR(o, 69.5f, 1e-3f);
     }
   }
@@ -148,16 +166,16 @@ TEST_F(AttentionTest, ResultsDoNotDependOnThreads) {
     const auto backend = make_cpu_backend(isa);
     for (int64_t m : {1, 70}) {
       set_thread_count(1);
-      const auto one = run(*backend, {8, 2, 32}, 150, m, 0, KvFormat::kF16);
+      const auto one = run(*backend, {8, 2, 32}, 150, m, {}, KvFormat::kF16);
       set_thread_count(3);
-      EXPECT_EQ(run(*backend, {8, 2, 32}, 150, m, 0, KvFormat::kF16), one);
+      EXPECT_EQ(run(*backend, {8, 2, 32}, 150, m, {}, KvFormat::kF16), one);
     }
   }
 }
 
 TEST_F(AttentionTest, RefusesHeadsThatAreTooWide) {
   const auto backend = make_cpu_backend(CpuIsa::kGeneric);
-  EXPECT_THROW(run(*backend, {1, 1, kMaxHeadDim + 32}, 0, 1, 0, KvFormat::kF32), Error);
+  EXPECT_THROW(run(*backend, {1, 1, kMaxHeadDim + 32}, 0, 1, {}, KvFormat::kF32), Error);
 }
 
 TEST_F(AttentionTest, RopeTurnsPairsByTheAngleOfTheirPosition) {

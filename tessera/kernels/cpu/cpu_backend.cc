@@ -65,12 +65,16 @@ class CpuBackend : public Backend {
   void norm(const float* x, int64_t m, const NormWeights& weights, const Linear& reader,
             LinearInput& out) override {
     const int64_t width = reader.k_in();
-    const RowNorm how{weights.layer_norm, weights.eps, weights.gain->floats(),
-                      weights.bias ? weights.bias->floats() : nullptr};
+    const RowNorm how = row_norm(weights);
     produce(m, reader, out, [&](int64_t t, float* row) {
       kernels_.norm(x + t * width, width, how, row);
       return static_cast<const float*>(row);
     });
+  }
+
+  void normalize(float* x, int64_t rows, int64_t width, const NormWeights& weights) override {
+    const RowNorm how = row_norm(weights);
+    parallel_for(rows, [&](int64_t r) { kernels_.norm(x + r * width, width, how, x + r * width); });
   }
 
   void prepare(const float* x, int64_t m, const Linear& reader, LinearInput& out) override {
@@ -102,8 +106,8 @@ class CpuBackend : public Backend {
   }
 
   void attention(const float* q, const KvCache& cache, int64_t layer, int64_t m, int64_t n_heads,
-                 int64_t window, float* out) override {
-    attend_all(kernels_, q, cache, layer, m, n_heads, window, out);
+                 const AttentionRule& rule, float* out) override {
+    attend_all(kernels_, q, cache, layer, m, n_heads, rule, out);
   }
 
   void add(const float* x, int64_t count, float* y) override {
@@ -111,6 +115,11 @@ class CpuBackend : public Backend {
   }
 
  private:
+  static RowNorm row_norm(const NormWeights& weights) {
+    return {weights.layer_norm, weights.eps, weights.gain->floats(),
+            weights.bias ? weights.bias->floats() : nullptr};
+  }
+
   /// Fills `out` for `reader`. make_row(t, buffer) gives row t, in the buffer or elsewhere.
   template <class MakeRow>
   void produce(int64_t m, const Linear& reader, LinearInput& out, const MakeRow& make_row) {

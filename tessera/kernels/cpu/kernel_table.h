@@ -99,9 +99,11 @@ struct AttentionRows {
   float* out = nullptr;      ///< same layout
   int64_t count = 0;         ///< at most kAttentionRows
   int64_t stride = 0;
-  int64_t first_position = 0;  ///< position of row 0
-  int64_t position_step = 1;   ///< 1: consecutive tokens of one head; 0: heads of one token
-  int64_t window = 0;          ///< 0: sees everything before
+  int64_t first_position = 0;    ///< position of row 0
+  int64_t position_step = 1;     ///< 1: consecutive tokens of one head; 0: heads of one token
+  int64_t window = 0;            ///< 0: sees everything before
+  const float* alibi = nullptr;  ///< see AttentionRule; the slope of row r at alibi[r * alibi_step]
+  int64_t alibi_step = 0;
   CacheRows keys, values;
   int64_t head_dim = 0;
 };
@@ -112,6 +114,7 @@ constexpr int64_t kMaxHeadDim = 256;
 
 struct CpuKernels {
   CpuIsa isa;
+  /// y may be x.
   void (*norm)(const float* x, int64_t width, const RowNorm& norm, float* y);
   /// activation(gate) * up, or activation(up) when gate is null.
   void (*glu)(const float* gate, const float* up, int64_t width, GluActivation activation, float* y);

@@ -69,6 +69,12 @@ inline Lanes gelu(Lanes x) {
   return x * where_negative(x, tail, Lanes::set(1) - tail);
 }
 
+/// 0.5 x (1 + tanh u) = x / (1 + e^(-2 u)) with 2 u = sqrt(8 / pi) (x + 0.044715 x^3).
+inline Lanes gelu_tanh(Lanes x) {
+  const Lanes slope = Lanes::set(1.59576912f) + Lanes::set(0.0713548163f) * x * x;
+  return x / (Lanes::set(1) + exponential(Lanes::set(0) - x * slope));
+}
+
 inline Lanes activate(Lanes x, GluActivation activation) {
   switch (activation) {
     case GluActivation::kSilu:
@@ -77,6 +83,8 @@ inline Lanes activate(Lanes x, GluActivation activation) {
       return max(Lanes::set(0), x);
     case GluActivation::kGelu:
       return gelu(x);
+    case GluActivation::kGeluTanh:
+      return gelu_tanh(x);
   }
   return x;
 }

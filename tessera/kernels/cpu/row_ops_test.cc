@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numbers>
 #include <numeric>
 
 #include "tessera/format/reference.h"
@@ -174,6 +175,19 @@ TEST(Norm, IsCloseToTheDefinitionAndEqualOnEveryIsa) {
   }
 }
 
+TEST(Norm, MayOverwriteItsInput) {
+  const auto gain = random_floats(100, 4), x = random_floats(100, 3);
+  for (bool layer_norm : {false, true}) {
+    const RowNorm how{layer_norm, 1e-5f, gain.data(), nullptr};
+    for (CpuIsa isa : available_cpu_isas()) {
+      std::vector<float> apart(100), in_place = x;
+      kernels_for(isa).norm(x.data(), 100, how, apart.data());
+      kernels_for(isa).norm(in_place.data(), 100, how, in_place.data());
+      EXPECT_EQ(in_place, apart) << name_of(isa);
+    }
+  }
+}
+
 double activated(double x, GluActivation activation) {
   switch (activation) {
     case GluActivation::kSilu:
@@ -182,6 +196,8 @@ double activated(double x, GluActivation activation) {
       return std::max(x, 0.0);
     case GluActivation::kGelu:
       return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case GluActivation::kGeluTanh:
+      return x / (1 + std::exp(-2 * std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
   }
   return 0;
 }
@@ -191,7 +207,8 @@ TEST(Glu, IsCloseToTheDefinitionAndEqualOnEveryIsa) {
   for (int i = -9000; i <= 9000; ++i) gate.push_back(static_cast<float>(i) * 0.01f);
   const auto width = static_cast<int64_t>(gate.size());
   const auto up = random_floats(width, 6);
-  for (auto activation : {GluActivation::kSilu, GluActivation::kRelu, GluActivation::kGelu}) {
+  for (auto activation :
+       {GluActivation::kSilu, GluActivation::kRelu, GluActivation::kGelu, GluActivation::kGeluTanh}) {
     const auto gated = same_everywhere(width, [&](const CpuKernels& kernels, float* out) {
       kernels.glu(gate.data(), up.data(), width, activation, out);
     });
@@ -199,12 +216,13 @@ TEST(Glu, IsCloseToTheDefinitionAndEqualOnEveryIsa) {
       kernels.glu(nullptr, gate.data(), width, activation, out);
     });
     // SiLU: an exponential within 2 units and three roundings, and nothing of the exponential below e^-87.
-    // GELU: the absolute error of the formula for erf.
-    const bool gelu = activation == GluActivation::kGelu;
+    // GELU: the absolute error of the formula for erf; its approximation: four roundings of an exponent of at
+    // most 90, beyond which nothing is left.
+    const bool gelu = activation == GluActivation::kGelu, tanh = activation == GluActivation::kGeluTanh;
     for (size_t i = 0; i < gate.size(); ++i) {
       const double exact = activated(gate[i], activation);
       const double bound = gelu ? std::fabs(gate[i]) * (1e-7 + 8 * kEps)
-                                : std::fabs(exact) * 8 * kEps + std::fabs(gate[i]) * 1e-37;
+                                : std::fabs(exact) * (tanh ? 4 * 90 : 8) * kEps + std::fabs(gate[i]) * 1e-37;
       EXPECT_NEAR(plain[i], exact, bound) << gate[i];
       EXPECT_NEAR(gated[i], exact * up[i], (bound + std::fabs(exact) * kEps) * std::fabs(up[i])) << gate[i];
     }
@@ -213,7 +231,7 @@ TEST(Glu, IsCloseToTheDefinitionAndEqualOnEveryIsa) {
 
 TEST(Glu, KeepsValuesThatAreNotFinite) {
   for (float bad : {kNan, kInf, -kInf}) {
-    for (auto activation : {GluActivation::kSilu, GluActivation::kGelu}) {
+    for (auto activation : {GluActivation::kSilu, GluActivation::kGelu, GluActivation::kGeluTanh}) {
       std::vector<float> gate(20, 1.0f), up(20, 1.0f), y(20);
       (bad > 0 || std::isnan(bad) ? gate : up)[17] = bad;
       for (CpuIsa isa : available_cpu_isas()) {

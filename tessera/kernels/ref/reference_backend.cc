@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <numbers>
 #include <numeric>
 
 #include "tessera/format/reference.h"
@@ -105,20 +106,24 @@ float activate(float x, GluActivation activation) {
       return std::max(x, 0.0f);
     case GluActivation::kGelu:
       return static_cast<float>(0.5 * x * (1.0 + std::erf(double{x} * std::sqrt(0.5))));
+    case GluActivation::kGeluTanh: {
+      const double inner = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+      return static_cast<float>(0.5 * x * (1.0 + std::tanh(inner)));
+    }
   }
   return x;
 }
 
-/// One row of a norm.
-void normalize(std::span<const float> x, bool layer_norm, double eps, const float* gain, const float* bias,
-               std::span<float> y) {
+/// y may be x.
+void normalize_row(std::span<const float> x, const NormWeights& weights, std::span<float> y) {
   const double width = static_cast<double>(x.size());
+  const float *gain = weights.gain->floats(), *bias = weights.bias ? weights.bias->floats() : nullptr;
   double mean = 0, square = 0;
-  if (layer_norm) {
+  if (weights.layer_norm) {
     for (float v : x) mean += v / width;
   }
   for (float v : x) square += (v - mean) * (v - mean) / width;
-  const double inverse = 1.0 / std::sqrt(square + eps);
+  const double inverse = 1.0 / std::sqrt(square + double{weights.eps});
   for (size_t i = 0; i < x.size(); ++i) {
     y[i] = static_cast<float>((x[i] - mean) * inverse * gain[i] + (bias ? bias[i] : 0.0f));
   }
@@ -185,16 +190,17 @@ CacheRows values_of(const KvCache& cache, int64_t layer) {
   return {cache, cache.values, cache.value_scales, layer};
 }
 
-/// One query head [head_dim] over the positions [begin, end) of `kv_head`.
+/// One query head [head_dim] of the token at end - 1 over the positions [begin, end) of `kv_head`.
 void attend(std::span<const float> q, const KvCache& cache, int64_t layer, int64_t kv_head, int64_t begin,
-            int64_t end, std::span<float> out) {
+            int64_t end, float alibi_slope, std::span<float> out) {
   const CacheRows keys = keys_of(cache, layer), values = values_of(cache, layer);
   std::vector<double> weights, sums(q.size());
   for (int64_t p = begin; p < end; ++p) {
     const std::vector<float> key = keys.load(kv_head * cache.capacity + p);
     const double score = std::inner_product(q.begin(), q.end(), key.begin(), 0.0, std::plus<>(),
                                             [](double a, double b) { return a * b; });
-    weights.push_back(score / std::sqrt(static_cast<double>(q.size())));
+    weights.push_back(score / std::sqrt(static_cast<double>(q.size())) +
+                      double{alibi_slope} * static_cast<double>(p - (end - 1)));
   }
   const double highest = *std::max_element(weights.begin(), weights.end());
   double total = 0;
@@ -240,8 +246,14 @@ class ReferenceBackend : public Backend {
     const auto width = static_cast<size_t>(reader.k_in());
     const std::span<float> rows = static_cast<FloatInput&>(out).rows(m, reader.k_in());
     for (size_t t = 0; t < static_cast<size_t>(m); ++t) {
-      normalize({x + t * width, width}, weights.layer_norm, weights.eps, weights.gain->floats(),
-                weights.bias ? weights.bias->floats() : nullptr, rows.subspan(t * width, width));
+      normalize_row({x + t * width, width}, weights, rows.subspan(t * width, width));
+    }
+  }
+
+  void normalize(float* x, int64_t rows, int64_t width, const NormWeights& weights) override {
+    for (int64_t r = 0; r < rows; ++r) {
+      const std::span<float> row(x + r * width, static_cast<size_t>(width));
+      normalize_row(row, weights, row);
     }
   }
 
@@ -297,14 +309,15 @@ class ReferenceBackend : public Backend {
   }
 
   void attention(const float* q, const KvCache& cache, int64_t layer, int64_t m, int64_t n_heads,
-                 int64_t window, float* out) override {
+                 const AttentionRule& rule, float* out) override {
     const auto d = static_cast<size_t>(cache.head_dim);
     for (int64_t t = 0; t < m; ++t) {
       const int64_t end = cache.length + t + 1;
-      const int64_t begin = window > 0 ? std::max<int64_t>(0, end - window) : 0;
+      const int64_t begin = rule.window > 0 ? std::max<int64_t>(0, end - rule.window) : 0;
       for (int64_t h = 0; h < n_heads; ++h) {
         const size_t row = static_cast<size_t>(t * n_heads + h) * d;
-        attend({q + row, d}, cache, layer, h / (n_heads / cache.n_kv_heads), begin, end, {out + row, d});
+        attend({q + row, d}, cache, layer, h / (n_heads / cache.n_kv_heads), begin, end,
+               rule.alibi_slopes ? rule.alibi_slopes[h] : 0.0f, {out + row, d});
       }
     }
   }

@@ -43,10 +43,13 @@ struct PassRun {
     at::manual_seed(3);
     x = at::randn({12, 32, model.spec.hidden_size});
     model.blocks[0].gain[kAttentionNorm][5] = 60;
-    model.blocks[0].gain[kMlpNorm][9] = 90;
-    for (LinearId id : {kQ, kK, kV}) model.blocks[0].weight[id].select(1, 5).mul_(1.0 / 60);
-    for (LinearId id : {kGate, kUp}) {
-      if (model.blocks[0].weight[id].defined()) model.blocks[0].weight[id].select(1, 9).mul_(1.0 / 90);
+    if (model.spec.has(kMlpNorm)) model.blocks[0].gain[kMlpNorm][9] = 90;
+    for (const Site& site : model.spec.sites) {
+      if (site.producer != Site::Producer::kNorm) continue;
+      const bool first = site.norm == kAttentionNorm;
+      for (LinearId id : site.readers) {
+        model.blocks[0].weight[id].select(1, first ? 5 : 9).mul_(first ? 1.0 / 60 : 1.0 / 90);
+      }
     }
     context.emplace(BlockContext{.spec = model.spec,
                                  .layer = 0,
@@ -87,8 +90,10 @@ struct PassRun {
   std::optional<BlockContext> context;
 };
 
-const std::vector<TestModelOptions> kFamilies = {
-    {}, {.kv_heads = 2, .biases = true}, {.biases = true, .layer_norm = true}};
+const std::vector<TestModelOptions> kFamilies = {{},
+                                                 {.kv_heads = 2, .biases = true},
+                                                 {.biases = true, .layer_norm = true},
+                                                 {.kv_heads = 1, .head_norms = true, .parallel = true}};
 
 TEST(RtnPass, QuantizesEveryLinear) {
   for (const TestModelOptions& family : kFamilies) {

@@ -20,17 +20,14 @@ at::Tensor sample_windows(const at::Tensor& x, int64_t wanted) {
 }
 
 /// What the search compares: the output of everything that the site's linears feed before the next linear.
-at::Tensor site_output(const ModelSpec& spec, const Site& site, const LinearFn& linear, const at::Tensor& x) {
-  switch (site.readers.front()) {
-    case kQ:
-      return attention_core(spec, linear(kQ, x), linear(kK, x), linear(kV, x));
-    case kGate:
-      return mlp_core(spec, linear(kGate, x), linear(kUp, x));
-    case kUp:
-      return mlp_core(spec, {}, linear(kUp, x));
-    default:
-      return linear(site.readers.front(), x);
-  }
+at::Tensor site_output(const ModelSpec& spec, const Block& block, const Site& site, const LinearFn& linear,
+                       const at::Tensor& x) {
+  const auto reads = [&](LinearId id) { return std::ranges::find(site.readers, id) != site.readers.end(); };
+  std::vector<at::Tensor> outputs;
+  if (reads(kQ)) outputs.push_back(attention_core(spec, block, linear(kQ, x), linear(kK, x), linear(kV, x)));
+  if (reads(kUp))
+    outputs.push_back(mlp_core(spec, reads(kGate) ? linear(kGate, x) : at::Tensor(), linear(kUp, x)));
+  return outputs.empty() ? linear(site.readers.front(), x) : at::cat(outputs, -1);
 }
 
 class SmoothPass : public Pass {
@@ -70,12 +67,13 @@ class SmoothPass : public Pass {
     if (!can_fold_scale(spec, site) || (shared && !share_heads_)) return none;
 
     report_errors(context, site, inputs, "error_before");
-    const at::Tensor reference = site_output(spec, site, float_linears(context.block), x);
+    const at::Tensor reference = site_output(spec, context.block, site, float_linears(context.block), x);
     const auto loss = [&](const at::Tensor& scale) {
       const LinearFn linear = [&](LinearId id, const at::Tensor& input) {
         return weight_rounded(context, id, input, context.block.weight[id] * scale);
       };
-      const at::Tensor output = site_output(spec, site, linear, input_rounded(context, site, x / scale));
+      const at::Tensor output =
+          site_output(spec, context.block, site, linear, input_rounded(context, site, x / scale));
       return (output - reference).square_().mean().item<double>();
     };
     const at::Tensor absmax = share_over_query_heads(spec, site, inputs.channel_absmax);
