@@ -1,6 +1,7 @@
 // Every family on a tiny random checkpoint: both executors against Transformers, and quantization end to end.
 // tests/golden/make_tiny_models.py made the checkpoints.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -67,7 +68,7 @@ class TinyModel : public testing::TestWithParam<const char*> {
   }
 
   const fs::path dir_ = fs::path(TESSERA_SOURCE_DIR) / "tests" / "golden" / GetParam();
-  const fs::path out_ = fs::path(testing::TempDir()) / fmt::format("tiny_{}", GetParam());
+  const fs::path out_ = fs::path(testing::TempDir()) / fmt::format("tiny_{}_{}", GetParam(), getpid());
   const SafetensorsFile golden_{dir_ / "golden.safetensors"};
   const Ids ids_ = [this] {
     const auto ids = golden_.tensors().at("ids").as<int32_t>();

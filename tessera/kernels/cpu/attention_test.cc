@@ -178,6 +178,36 @@ TEST_F(AttentionTest, RefusesHeadsThatAreTooWide) {
   EXPECT_THROW(run(*backend, {1, 1, kMaxHeadDim + 32}, 0, 1, {}, KvFormat::kF32), Error);
 }
 
+TEST_F(AttentionTest, NormsOfHeadsAreThoseOfTheReference) {
+  const int64_t rows = 5 * 4, width = 24;
+  const auto gain = random_floats(width, 7), bias = random_floats(width, 8);
+  const auto weights_of = [&](Backend& backend, bool layer_norm) {
+    const auto upload = [&](const std::vector<float>& values) {
+      auto buffer = backend.allocate(values.size() * sizeof(float));
+      backend.upload(*buffer, std::as_bytes(std::span(values)));
+      return buffer;
+    };
+    NormWeights weights;
+    weights.layer_norm = layer_norm;
+    weights.eps = 1e-6f;
+    weights.gain = upload(gain);
+    if (layer_norm) weights.bias = upload(bias);
+    return weights;
+  };
+  const auto reference = make_reference_backend();
+  for (bool layer_norm : {false, true}) {
+    auto expected = random_floats(rows * width, 9, 3.0f);
+    const auto x = expected;
+    reference->normalize(expected.data(), rows, width, weights_of(*reference, layer_norm));
+    for (CpuIsa isa : available_cpu_isas()) {
+      const auto backend = make_cpu_backend(isa);
+      auto y = x;
+      backend->normalize(y.data(), rows, width, weights_of(*backend, layer_norm));
+      for (size_t i = 0; i < y.size(); ++i) EXPECT_NEAR(y[i], expected[i], 1e-5) << name_of(isa);
+    }
+  }
+}
+
 TEST_F(AttentionTest, RopeTurnsPairsByTheAngleOfTheirPosition) {
   const int64_t m = 5, first = 3, d = 24;
   const auto reference = make_reference_backend();
