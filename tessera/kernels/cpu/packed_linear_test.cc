@@ -281,6 +281,15 @@ TEST(PackedLinear, OutliersAreAddedToExactAccumulators) {
   }
 }
 
+TEST(PackedLinear, LayersOfOutliersOnlyHaveNoIntegerPart) {
+  for (const ActivationFormat& activation :
+       {ActivationFormat{8, true, true}, ActivationFormat{4, false, true},
+        ActivationFormat{16, true, true}}) {
+    const auto layer = random_layer({.n = 20, .k = 0, .activation = activation, .outliers = 16}, 45);
+    for (int64_t m : {1, 5}) expect_close(layer, random_floats(m * 16, 46), m);
+  }
+}
+
 TEST(PackedLinear, WeightOnlyLayersAreCloseToTheReference) {
   for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
     for (int64_t group : {32, 96, 320}) {

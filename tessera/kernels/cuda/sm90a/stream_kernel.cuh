@@ -1,10 +1,12 @@
 // Integer GEMM for few tokens on sm_90: every warp streams its own run of K.
 //   acc[N, M] s32 = W[N, K] (8 bits, or 4 bits expanded in registers) x codes[M, K]^T s8;  epilogue as gemm.h
-// Tile    16..64 outputs x 8..32 tokens a block of threads. Its warps take the 128-input blocks of K in turn, each
+// Tile    16..64 outputs x 8..32 tokens a block of threads. Its warps take the 128-input blocks of K in turn,
+// each
 //         with a ring of its own that it fills by bulk copies: no warp waits for another before the sums.
 // Traffic a block of inputs: rows x 64 bytes of weights (4 bits) in one copy, 128 bytes of codes a token.
-// Split   the blocks of a cluster share K further; they send their int32 sums to the block that owns an output.
-// Bound   by weight bandwidth: what matters is bytes in flight (64 KB or more an SM) and a short start and end.
+// Split   the blocks of a cluster share K further; they send their int32 sums to the block that owns an
+// output. Bound   by weight bandwidth: what matters is bytes in flight (64 KB or more an SM) and a short
+// start and end.
 //         mma.sync is half as fast as wgmma but has a quarter of its latency.
 #pragma once
 
@@ -61,9 +63,7 @@ struct StreamShared {
   __device__ __forceinline__ TokenFactors* factors() const {
     return reinterpret_cast<TokenFactors*>(sums(warps + 1));
   }
-  __device__ __forceinline__ uint32_t received() const {
-    return ptx::shared_address(factors() + T::kTokens);
-  }
+  __device__ __forceinline__ uint32_t received() const { return ptx::shared_address(factors() + T::kTokens); }
   __device__ __forceinline__ uint32_t full(int warp, int i) const {
     return received() + 8 + (warp * stages + i) * 8;
   }
@@ -102,8 +102,8 @@ struct StreamStage {
   }
 };
 
-/// Word of (token, row) in a warp's sums: rows are swizzled so that the fragments' stores meet few bank conflicts
-/// and aligned runs of four outputs stay together.
+/// Word of (token, row) in a warp's sums: rows are swizzled so that the fragments' stores meet few bank
+/// conflicts and aligned runs of four outputs stay together.
 template <class T>
 __device__ __forceinline__ int sum_index(int token, int row) {
   return token * T::kRows + (row ^ (token % 8 / 2 * 8 % T::kRows));
@@ -125,7 +125,8 @@ __device__ __forceinline__ void stream_weights(const StreamParams& p, const Stre
                  T::kWeightBytes, full, gridDim.y == 1 ? ptx::kEvictFirst : ptx::kEvictLast);
 }
 
-/// Fetches a stage's codes. Rows beyond the tile's tokens stay what they are: they reach only sums that nobody stores.
+/// Fetches a stage's codes. Rows beyond the tile's tokens stay what they are: they reach only sums that
+/// nobody stores.
 template <class T>
 __device__ __forceinline__ void stream_codes(const CUtensorMap* map, const StreamParams& p,
                                              const StreamShared<T>& shared, int warp, int stage,
@@ -201,8 +202,8 @@ __device__ __forceinline__ int4 sum_of_warps(const StreamShared<T>& shared, int 
 
 /// Block r of the cluster owns the runs r, r + split, ...; everybody sends it theirs.
 template <class T>
-__device__ __forceinline__ void exchange_sums(const StreamShared<T>& shared, const StreamWork& work,
-                                              int runs, uint32_t parity) {
+__device__ __forceinline__ void exchange_sums(const StreamShared<T>& shared, const StreamWork& work, int runs,
+                                              uint32_t parity) {
   const int capacity = T::kRuns / work.split;
   if (threadIdx.x == 0) {
     const int owned = (runs - work.rank + work.split - 1) / work.split;
@@ -219,7 +220,8 @@ __device__ __forceinline__ void exchange_sums(const StreamShared<T>& shared, con
 
 template <class Weights, class T>
 __device__ __forceinline__ void finish_tile(const StreamParams& p, const StreamShared<T>& shared,
-                                            const StreamWork& work, const ColumnRun& columns, uint32_t parity) {
+                                            const StreamWork& work, const ColumnRun& columns,
+                                            uint32_t parity) {
   const int64_t first_token = static_cast<int64_t>(blockIdx.y) * p.tile_tokens;
   const int runs = static_cast<int>(min(p.problem.m - first_token, static_cast<int64_t>(p.tile_tokens))) *
                    T::kRunsPerToken;
@@ -250,8 +252,8 @@ __device__ __forceinline__ ColumnRun columns_of(const StreamParams& p, const Str
   return ColumnRun(p.problem, static_cast<int64_t>(tile) * T::kRows + 4 * run);
 }
 
-/// By one lane: starts the first copies; codes wait for their producers, weights do not. Returns where the copies go
-/// on. Codes go first when they can: what is asked for later arrives behind all the weights.
+/// By one lane: starts the first copies; codes wait for their producers, weights do not. Returns where the
+/// copies go on. Codes go first when they can: what is asked for later arrives behind all the weights.
 template <class T>
 __device__ __forceinline__ StreamCursor fill_ring(const CUtensorMap* codes, const StreamParams& p,
                                                   const StreamShared<T>& shared, const StreamWork& work) {
@@ -277,8 +279,8 @@ __device__ __forceinline__ StreamCursor fill_ring(const CUtensorMap* codes, cons
 /// Multiplies this warp's blocks of inputs of one tile, and fetches others in their place.
 template <class Weights, class T>
 __device__ __forceinline__ void accumulate_run(const CUtensorMap* codes, const StreamParams& p,
-                                               const StreamShared<T>& shared, const StreamWork& work, int lane,
-                                               StreamStage& ring, StreamCursor& fetch,
+                                               const StreamShared<T>& shared, const StreamWork& work,
+                                               int lane, StreamStage& ring, StreamCursor& fetch,
                                                int (&acc)[T::kStrips][T::kTokens / 8][4]) {
   const int warp = work.warp;
 #pragma unroll 1

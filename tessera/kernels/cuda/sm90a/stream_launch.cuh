@@ -29,8 +29,9 @@ void launch_stream_tile(const GemmProblem& problem, const CUtensorMap& codes, co
   cudaLaunchConfig_t config{};
   config.blockDim = static_cast<unsigned>(plan.warps * 32);
   const int64_t token_tiles = ceil_div(problem.m, kTokens);
-  config.gridDim = {static_cast<unsigned>(std::min(plan.clusters(token_tiles), params.row_tiles) * plan.split),
-                    static_cast<unsigned>(token_tiles), 1};
+  config.gridDim = {
+      static_cast<unsigned>(std::min(plan.clusters(token_tiles), params.row_tiles) * plan.split),
+      static_cast<unsigned>(token_tiles), 1};
   config.dynamicSmemBytes = static_cast<size_t>(T::shared_bytes(plan.warps, plan.stages));
   config.stream = stream;
   config.attrs = attributes;
@@ -42,7 +43,8 @@ void launch_stream_tile(const GemmProblem& problem, const CUtensorMap& codes, co
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
   }
-  check(cudaLaunchKernelEx(&config, kernel, codes, params), "launch of the sm_90 integer GEMM for few tokens");
+  check(cudaLaunchKernelEx(&config, kernel, codes, params),
+        "launch of the sm_90 integer GEMM for few tokens");
 }
 
 template <class Weights>
