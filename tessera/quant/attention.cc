@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "tessera/quant/block.h"
+#include "tessera/quant/fake_quant.h"
 
 namespace tessera {
 namespace {
@@ -57,6 +58,12 @@ at::Tensor place_heads(const ModelSpec& spec, const Block& block, NormId norm, c
   return (heads * rope.cos).addcmul_(swapped, rope.sin);
 }
 
+/// Keys or values [..., d] as a cache of `format` gives them back.
+at::Tensor cached(const at::Tensor& heads, KvFormat format) {
+  if (!is_quantized(format)) return heads;
+  return fake_quantize_rows(heads, {.bits = kv_bits(format), .symmetric = false});
+}
+
 /// 0 where query row may see key column, -inf elsewhere; [queries, keys] for queries that start at `first`.
 at::Tensor causal_mask(int64_t first, int64_t queries, int64_t keys, int64_t window,
                        const at::TensorOptions& options) {
@@ -104,8 +111,9 @@ at::Tensor attention_core(const ModelSpec& spec, const Block& block, const at::T
   RopeTable rope;
   if (spec.positions == Positions::kRope) rope = rope_table(spec, q.size(1), q.device());
   const at::Tensor queries = place_heads(spec, block, kQueryNorm, rope, split_heads(spec, q)),
-                   keys = place_heads(spec, block, kKeyNorm, rope, split_heads(spec, k)),
-                   values = split_heads(spec, v);
+                   placed = place_heads(spec, block, kKeyNorm, rope, split_heads(spec, k)),
+                   keys = cached(placed, block.kv_format),
+                   values = cached(split_heads(spec, v), block.kv_format);
   at::Tensor out = at::empty(q.sizes(), q.options());
   for (int64_t b = 0; b < q.size(0); ++b) {
     const at::Tensor attended = attend(spec, queries[b], keys[b], values[b].contiguous());

@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "tessera/arch/model_spec.h"
+#include "tessera/format/kv_format.h"
 
 namespace tessera {
 
@@ -19,6 +20,9 @@ struct Block {
   std::array<at::Tensor, kLinearCount> bias;    ///< [N]
   std::array<at::Tensor, kNormCount> gain;      ///< [norm_width]
   std::array<at::Tensor, kNormCount> norm_bias;
+  /// The cache that attention reads its keys and values from: a quantized one rounds them, F16 counts as
+  /// exact.
+  KvFormat kv_format = KvFormat::kF16;
 };
 
 /// Reads the norms of block `layer`; its linears stay undefined. Throws Error when a value is not finite.

@@ -69,7 +69,8 @@ class FakeQuantModel {
       const Block block = load_block(checkpoint_, spec_, layer, device_);
       return propagate(spec_, block, float_linears(block), x);
     }
-    const Block norms = load_norms(checkpoint_, spec_, layer, device_);
+    Block norms = load_norms(checkpoint_, spec_, layer, device_);
+    norms.kv_format = recipe_->kv_format;
     const QuantizedBlock quantized = load_linears(layer);
     const LinearFn linears = fake_quant_linears(quantized, device_);
     const LinearFn observed = [&](LinearId id, const at::Tensor& input) {

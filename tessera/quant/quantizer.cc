@@ -226,6 +226,7 @@ json Run::quantize_block(int64_t layer, ProgressMeter& meter) {
   run_passes(context, meter);
   writer_.write_shard(layer + 1, shards(), block_shard(checkpoint_, context).tensors());
   propagate(spec_, context.block, float_linears(context.block), streams_.x_float);
+  context.block.kv_format = options_.recipe.kv_format;
   propagate(spec_, context.block, fake_quant_linears(context.quantized, device_), streams_.x_quant);
   release_free_memory();
   return {{"layer", layer},
@@ -286,11 +287,9 @@ json Run::quantization_config() const {
       overrides[last_component(spec_.linears[id].name)] = to_json(activation);
     }
   }
-  return {{"quant_method", "tessera"},
-          {"version", kFormatVersion},
-          {"recipe", recipe.to_json()},
-          {"activation", to_json(recipe.scheme.activation)},
-          {"activation_overrides", overrides}};
+  return {{"quant_method", "tessera"},         {"version", kFormatVersion},
+          {"recipe", recipe.to_json()},        {"activation", to_json(recipe.scheme.activation)},
+          {"activation_overrides", overrides}, {"kv_bits", kv_bits(recipe.kv_format)}};
 }
 
 }  // namespace

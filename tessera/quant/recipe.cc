@@ -93,11 +93,12 @@ json Recipe::to_json() const {
           {"weight", weight_to_json(scheme.weight)},
           {"activation", tessera::to_json(scheme.activation)},
           {"overrides", overrides},
-          {"passes", passes}};
+          {"passes", passes},
+          {"kv_bits", kv_bits(kv_format)}};
 }
 
 Recipe Recipe::from_json(const json& value, const std::string& where) {
-  expect_keys(value, {"name", "weight", "activation", "overrides", "passes"}, where);
+  expect_keys(value, {"name", "weight", "activation", "overrides", "passes", "kv_bits"}, where);
   Recipe recipe;
   if (!value.contains("name") || !value["name"].is_string()) throw Error("{}: 'name' is not a string", where);
   recipe.name = value["name"].get<std::string>();
@@ -114,6 +115,10 @@ Recipe Recipe::from_json(const json& value, const std::string& where) {
   }
   if (value.contains("passes")) recipe.passes = value["passes"];
   check_passes(recipe.passes, where);
+  if (value.contains("kv_bits")) {
+    const int64_t bits = std::clamp<int64_t>(integer(value["kv_bits"], where, "kv_bits"), 0, 99);
+    recipe.kv_format = kv_format_of_bits(static_cast<int>(bits), where);
+  }
   return recipe;
 }
 

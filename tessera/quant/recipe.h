@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tessera/arch/model_spec.h"
+#include "tessera/format/kv_format.h"
 #include "tessera/quant/scheme.h"
 
 namespace tessera {
@@ -17,15 +18,18 @@ namespace tessera {
 ///   "weight": {"bits": 4, "group_size": 128},
 ///   "activation": {"bits": 8, "symmetric": true, "scale": "per_token"},
 ///   "overrides": {"down_proj": {"weight": {"bits": 8}}},
+///   "kv_bits": 16,
 ///   "passes": [{"pass": "smooth"}, {"pass": "gptq", "act_order": true}]
 /// }
 /// A weight or activation object stands for itself: keys that it leaves out have the defaults of WeightScheme
-/// and ActivationFormat. "overrides" is optional; its keys are last components of the linears' names.
+/// and ActivationFormat. "overrides" is optional; its keys are last components of the linears' names. So is
+/// "kv_bits", 16, 8 or 4 bits of the cached keys and values.
 struct Recipe {
   std::string name;
   LinearScheme scheme;
   nlohmann::json overrides = nlohmann::json::object();
   nlohmann::json passes = nlohmann::json::array();
+  KvFormat kv_format = KvFormat::kF16;  ///< of the cache that the quantized stream reads, and the engine
 
   nlohmann::json to_json() const;
   /// Throws Error naming `where` and the unknown or malformed key. The passes' options are checked by

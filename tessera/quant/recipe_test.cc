@@ -62,6 +62,8 @@ TEST(Recipe, RefusesHostileJson) {
   const std::pair<json, const char*> changes[] = {
       {{{"pases", 1}}, "unknown key 'pases'"},
       {{{"name", 3}}, "'name'"},
+      {{{"kv_bits", 5}}, "keys and values of 5 bits do not exist"},
+      {{{"kv_bits", "4"}}, "'kv_bits' is not an integer"},
       {{{"passes", json::array()}}, "'passes'"},
       {{{"passes", "rtn"}}, "'passes'"},
       {{{"passes", {3}}}, "has no name"},
