@@ -77,7 +77,7 @@ TEST(Recipe, RefusesHostileJson) {
       {{{"weight", {{"group_size", "128"}}}}, "'group_size' is not an integer"},
       {{{"weight", {{"bits", 8}, {"group_size", 128}}}}, "8-bit weights"},
       {{{"weight", {{"group", 128}}}}, "unknown key 'group'"},
-      {{{"activation", {{"bits", 6}}}}, "bits must be 8 or 4"},
+      {{{"activation", {{"bits", 3}}}}, "bits"},
       {{{"activation", {{"scale", "static"}}}}, "per_token"},
       {{{"overrides", json::array()}}, "'overrides'"},
       {{{"overrides", {{"down_proj", 8}}}}, "overrides: down_proj"},
