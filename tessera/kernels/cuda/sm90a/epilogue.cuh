@@ -246,27 +246,36 @@ __device__ __forceinline__ uint32_t pack_pair(float low, float high, bool bfloat
   return bfloat16 ? *reinterpret_cast<const uint32_t*>(&brain) : *reinterpret_cast<const uint32_t*>(&half);
 }
 
-/// Scales the groups that this block owns and writes them to shared memory, token by token.
+/// Takes the zero points of the tokens off the sums, which then are no longer 2^kShift times too large.
+template <int kShift, class T>
+__device__ __forceinline__ void subtract_zeros(const SharedMemory<T>& shared, const Consumer& me,
+                                               const RowConstants& rows, int (&d)[T::kTokens / 2]) {
+  const int* zeros = shared.token_zero(me.group) + 2 * (me.lane % 4);
+#pragma unroll
+  for (int i = 0; i < T::kTokens / 2; ++i) d[i] = (d[i] >> kShift) - zeros[i / 4 * 8 + i % 2] * rows.row_sum[i / 2 % 2];
+}
+
+/// Scales the groups that this block owns and writes them to shared memory, token by token. Without zero points the
+/// power of two goes into the scale, which changes no bit of the product.
 template <int kShift, class T>
 __device__ __forceinline__ void pack_outputs(const GemmProblem& p, const SharedMemory<T>& shared,
                                              const Ownership<T>& own, const Consumer& me,
-                                             const RowConstants& rows, const int (&d)[T::kTokens / 2]) {
+                                             const RowConstants& rows, int (&d)[T::kTokens / 2]) {
   const bool bfloat16 = p.output == OutputType::kBFloat16, biased = p.weights.bias != nullptr;
+  const float unit = p.token_zero ? 1 : 1.0f / (1 << kShift);
+  const float row_scale[2] = {rows.scale[0] * unit, rows.scale[1] * unit};
+  if (p.token_zero) subtract_zeros<kShift>(shared, me, rows, d);
   const float* scales = shared.token_scale(me.group) + 2 * (me.lane % 4);
-  const int* zeros = shared.token_zero(me.group) + 2 * (me.lane % 4);
   const uint32_t to = ptx::shared_address(shared.slot(me.group, own.transpose_slot())) +
                       packed_offset(me.lane % 8, 2 * me.warp + me.lane / 8 % 2);
 #pragma unroll
   for (int i = 0; i < own.kGroups; ++i) {
     if (!own.owns(own.rank, i)) continue;
     const float2 scale = *reinterpret_cast<const float2*>(scales + 8 * i);
-    const int2 zero = *reinterpret_cast<const int2*>(zeros + 8 * i);
     float y[4];
 #pragma unroll
     for (int v = 0; v < 4; ++v) {
-      const int token_zero = v % 2 == 0 ? zero.x : zero.y;
-      const float value = static_cast<float>((d[4 * i + v] >> kShift) - token_zero * rows.row_sum[v / 2]);
-      y[v] = __fmul_rn(__fmul_rn(value, rows.scale[v / 2]), v % 2 == 0 ? scale.x : scale.y);
+      y[v] = __fmul_rn(__fmul_rn(static_cast<float>(d[4 * i + v]), row_scale[v / 2]), v % 2 == 0 ? scale.x : scale.y);
       if (biased) y[v] = __fadd_rn(y[v], rows.bias[v / 2]);
     }
     ptx::store_matrices_transposed(to + 8 * own.number(i) * kBlockRows * 2, pack_pair(y[0], y[1], bfloat16),

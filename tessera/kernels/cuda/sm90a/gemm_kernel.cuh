@@ -2,7 +2,7 @@
 //   acc[N, M] s32 = W[N, K] (8 bits, or 4 bits expanded in registers) x codes[M, K]^T s8;  epilogue as gemm.h
 // Tile    128, 192 or 256 outputs x 32..128 tokens x 128 inputs a stage; two or three consumer warpgroups of
 // 64 or 128
-//         outputs each, one producer. Any M, N; K a multiple of 16.
+//         outputs each, one of producers. Any M, N; K a multiple of 16.
 // Traffic a stage: tokens x 128 bytes of codes by tensor copy (128-byte swizzle, out-of-range zeros), rows x
 // 64
 //         bytes of weights (4 bits; groups + 2 bytes a group and row) by bulk copies of whole blocks.
@@ -70,66 +70,41 @@ __device__ __forceinline__ TileIndex tile_at(const GemmParams& p, int index) {
   return {band * kBand + within % height, within / height};
 }
 
-// --- producer ------------------------------------------------------------------------------------------
+// --- producers -----------------------------------------------------------------------------------------
 
-/// Announces a stage and fetches its weights. Row blocks beyond N are left out: nothing of them is stored.
-template <class Weights, class T>
-__device__ __forceinline__ void fetch_weights(const GemmParams& p, const SharedMemory<T>& shared, int stage,
-                                              TileIndex tile, int k) {
-  constexpr int kTileBlocks = T::kConsumerGroups * T::kRowBlocks;
-  const auto* blocks = static_cast<const uint8_t*>(p.problem.weights.blocks);
-  const int first = tile.row * kTileBlocks;
-  const int count = min(kTileBlocks, static_cast<int>(ceil_div(p.problem.weights.n, kBlockRows)) - first);
-  ptx::mbarrier_arrive_expect(shared.full(stage), p.tile_tokens * kBlockInputs + count * T::kBlockBytes);
-  const uint32_t to = ptx::shared_address(shared.stage(stage)) + T::kCodeBytes;
-  for (int i = 0; i < count; ++i) {
-    const int64_t block = static_cast<int64_t>(first + i) * p.input_blocks + k;
-    ptx::bulk_copy(to + i * T::kBlockBytes, blocks + block * T::kBlockBytes, T::kBlockBytes,
-                   shared.full(stage), p.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictLast);
-  }
-}
-
-template <class T>
-__device__ __forceinline__ void fetch_codes(const CUtensorMap* map, const GemmParams& p,
-                                            const SharedMemory<T>& shared, int stage, TileIndex tile, int k) {
-  ptx::tensor_copy(ptx::shared_address(shared.stage(stage)), map, k * kBlockInputs,
-                   tile.token * p.tile_tokens, shared.full(stage), ptx::kEvictLast);
-}
-
-/// Fills the ring for the first time: weights at once, codes when the kernels that produce them are done (or
-/// first, when they are: what is asked for later arrives later). Returns the number of stages filled. By one
-/// thread, stage by stage, so that the first is complete before the last is asked for.
-template <class Weights, class T>
-__device__ __forceinline__ int fill_ring(const CUtensorMap* map, const GemmParams& p,
-                                         const SharedMemory<T>& shared, const WorkRange& work) {
-  const TileIndex tile = tile_at(p, work.first);
-  const int count = min(T::kStages, work.k_end - work.k_begin);
-#pragma unroll 1
-  for (int i = 0; i < count; ++i) {
-    if (!p.overlapped) fetch_codes(map, p, shared, i, tile, work.k_begin + i);
-    fetch_weights<Weights>(p, shared, i, tile, work.k_begin + i);
-  }
-  if (!p.overlapped) return count;
-  ptx::wait_for_predecessors();
-#pragma unroll 1
-  for (int i = 0; i < count; ++i) fetch_codes(map, p, shared, i, tile, work.k_begin + i);
-  return count;
-}
-
-/// Streams what follows the first `filled` stages. One thread does it all.
+/// Streams a block's share of the operands, by one thread of each of four warps, since a thread takes 100 cycles and
+/// more a copy: warp w brings the row block w of each stage, and one of them the codes. Codes wait for the kernels that
+/// produce them, weights do not. Row blocks beyond N are left out: nothing of them is stored.
 template <class Weights, class T>
 __device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams& p,
-                                        const SharedMemory<T>& shared, const WorkRange& work, int filled) {
-  RingCursor<T::kStages> ring{filled % T::kStages, filled == T::kStages ? 1u : 0u};
-  int k = work.k_begin + filled;
+                                        const SharedMemory<T>& shared, const WorkRange& work, int warp) {
+  constexpr int kTileBlocks = T::kConsumerGroups * T::kRowBlocks, kCodesWarp = kTileBlocks % 4;
+  static_assert(kTileBlocks <= 4);
+  if (warp == kCodesWarp) {
+    ptx::prefetch_tensor_map(map);
+    ptx::wait_for_predecessors();
+  }
+  const auto row_blocks = static_cast<int>(ceil_div(p.problem.weights.n, kBlockRows));
+  const uint64_t policy = p.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictLast;
+  RingCursor<T::kStages> ring;
 #pragma unroll 1
-  for (int index = work.first; index < work.end; index += work.step, k = work.k_begin) {
+  for (int index = work.first; index < work.end; index += work.step) {
     const TileIndex tile = tile_at(p, index);
+    const int first = tile.row * kTileBlocks, count = min(kTileBlocks, row_blocks - first);
+    const uint8_t* from = static_cast<const uint8_t*>(p.problem.weights.blocks) +
+                          static_cast<int64_t>(first + warp) * p.input_blocks * T::kBlockBytes;
 #pragma unroll 1
-    for (; k < work.k_end; ++k, ring.advance()) {
+    for (int k = work.k_begin; k < work.k_end; ++k, ring.advance()) {
       ptx::mbarrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
-      fetch_weights<Weights>(p, shared, ring.stage, tile, k);
-      fetch_codes(map, p, shared, ring.stage, tile, k);
+      const uint32_t to = ptx::shared_address(shared.stage(ring.stage)), full = shared.full(ring.stage);
+      if (warp == kCodesWarp) {
+        ptx::mbarrier_arrive_expect(full, p.tile_tokens * kBlockInputs + count * T::kBlockBytes);
+        ptx::tensor_copy(to, map, k * kBlockInputs, tile.token * p.tile_tokens, full, ptx::kEvictLast);
+      }
+      if (warp < count) {
+        ptx::bulk_copy(to + T::kCodeBytes + warp * T::kBlockBytes, from + static_cast<int64_t>(k) * T::kBlockBytes,
+                       T::kBlockBytes, full, policy);
+      }
     }
   }
 }
@@ -302,22 +277,15 @@ __global__ void __launch_bounds__((Tile<Weights, kRows, kTokens>::kThreads),
   const WorkRange work = work_range(params);
 
   constexpr int kProducerWarp = 4 * T::kConsumerGroups;
-  const bool producer = warp == kProducerWarp;
-
-  int filled = 0;
-  if (producer) {
-    if (lane == 0) ptx::prefetch_tensor_map(&codes);
-    init_barriers(shared, Ownership<T>(work.split, work.rank), lane);
-    if (lane == 0) filled = fill_ring<Weights>(&codes, params, shared, work);
-    __syncwarp();
-  }
+  if (warp == kProducerWarp) init_barriers(shared, Ownership<T>(work.split, work.rank), lane);
   __syncthreads();
   ptx::launch_dependents();
   if (work.split > 1) ptx::cluster_arrive_relaxed();  // consumers wait before they send
   if (warp >= kProducerWarp) {
     ptx::release_registers<T::kProducerRegisters>();
+    if (lane == 0) produce<Weights>(&codes, params, shared, work, warp - kProducerWarp);
+    __syncwarp();
     if (work.split > 1) ptx::cluster_wait();
-    if (producer && lane == 0) produce<Weights>(&codes, params, shared, work, filled);
   } else {
     ptx::claim_registers<T::kConsumerRegisters>();
     ptx::wait_for_predecessors();

@@ -32,7 +32,6 @@ void launch_tile(const GemmProblem& problem, const CUtensorMap& codes, int split
   params.problem = problem;
   params.input_blocks = static_cast<int>(ceil_div(problem.weights.k, kBlockInputs));
   params.token_tiles = static_cast<int>(ceil_div(problem.m, kTokens));
-  params.overlapped = overlap_previous;
   params.tile_tokens = tile_tokens(problem.m, kTokens);
   params.row_tiles = static_cast<int>(ceil_div(problem.weights.n, kRows));
 
