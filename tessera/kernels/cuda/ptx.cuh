@@ -81,6 +81,16 @@ __device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
+// --- within a warp -------------------------------------------------------------------------------------
+
+/// True in one lane of a converged warp. Unlike a test of the lane index it tells the compiler that what
+/// follows is uniform, so that the operands of copies stay in uniform registers.
+__device__ __forceinline__ bool elect_lane() {
+  uint32_t elected;
+  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xFFFFFFFF;\nselp.b32 %0, 1, 0, p;\n}" : "=r"(elected));
+  return elected != 0;
+}
+
 // --- products of a warp ----------------------------------------------------------------------------------
 
 /// Loads four 8x8 matrices of 16-bit elements (rows of 16 bytes); lane l holds the address of row l % 8 of

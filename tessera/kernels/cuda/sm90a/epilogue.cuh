@@ -252,11 +252,12 @@ __device__ __forceinline__ void subtract_zeros(const SharedMemory<T>& shared, co
                                                const RowConstants& rows, int (&d)[T::kTokens / 2]) {
   const int* zeros = shared.token_zero(me.group) + 2 * (me.lane % 4);
 #pragma unroll
-  for (int i = 0; i < T::kTokens / 2; ++i) d[i] = (d[i] >> kShift) - zeros[i / 4 * 8 + i % 2] * rows.row_sum[i / 2 % 2];
+  for (int i = 0; i < T::kTokens / 2; ++i)
+    d[i] = (d[i] >> kShift) - zeros[i / 4 * 8 + i % 2] * rows.row_sum[i / 2 % 2];
 }
 
-/// Scales the groups that this block owns and writes them to shared memory, token by token. Without zero points the
-/// power of two goes into the scale, which changes no bit of the product.
+/// Scales the groups that this block owns and writes them to shared memory, token by token. Without zero
+/// points the power of two goes into the scale, which changes no bit of the product.
 template <int kShift, class T>
 __device__ __forceinline__ void pack_outputs(const GemmProblem& p, const SharedMemory<T>& shared,
                                              const Ownership<T>& own, const Consumer& me,
@@ -275,7 +276,8 @@ __device__ __forceinline__ void pack_outputs(const GemmProblem& p, const SharedM
     float y[4];
 #pragma unroll
     for (int v = 0; v < 4; ++v) {
-      y[v] = __fmul_rn(__fmul_rn(static_cast<float>(d[4 * i + v]), row_scale[v / 2]), v % 2 == 0 ? scale.x : scale.y);
+      y[v] = __fmul_rn(__fmul_rn(static_cast<float>(d[4 * i + v]), row_scale[v / 2]),
+                       v % 2 == 0 ? scale.x : scale.y);
       if (biased) y[v] = __fadd_rn(y[v], rows.bias[v / 2]);
     }
     ptx::store_matrices_transposed(to + 8 * own.number(i) * kBlockRows * 2, pack_pair(y[0], y[1], bfloat16),

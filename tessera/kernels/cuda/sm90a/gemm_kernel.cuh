@@ -72,8 +72,8 @@ __device__ __forceinline__ TileIndex tile_at(const GemmParams& p, int index) {
 
 // --- producers -----------------------------------------------------------------------------------------
 
-/// Streams a block's share of the operands, by one thread of each of four warps, since a thread takes 100 cycles and
-/// more a copy: warp w brings the row block w of each stage, and one of them the codes. Codes wait for the kernels that
+/// Streams a block's share of the operands, by four warps, since a warp takes 100 cycles and more a copy:
+/// warp w brings the row block w of each stage, and one of them the codes. Codes wait for the kernels that
 /// produce them, weights do not. Row blocks beyond N are left out: nothing of them is stored.
 template <class Weights, class T>
 __device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams& p,
@@ -97,13 +97,13 @@ __device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams
     for (int k = work.k_begin; k < work.k_end; ++k, ring.advance()) {
       ptx::mbarrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
       const uint32_t to = ptx::shared_address(shared.stage(ring.stage)), full = shared.full(ring.stage);
-      if (warp == kCodesWarp) {
+      if (warp == kCodesWarp && ptx::elect_lane()) {
         ptx::mbarrier_arrive_expect(full, p.tile_tokens * kBlockInputs + count * T::kBlockBytes);
         ptx::tensor_copy(to, map, k * kBlockInputs, tile.token * p.tile_tokens, full, ptx::kEvictLast);
       }
-      if (warp < count) {
-        ptx::bulk_copy(to + T::kCodeBytes + warp * T::kBlockBytes, from + static_cast<int64_t>(k) * T::kBlockBytes,
-                       T::kBlockBytes, full, policy);
+      if (warp < count && ptx::elect_lane()) {
+        ptx::bulk_copy(to + T::kCodeBytes + warp * T::kBlockBytes,
+                       from + static_cast<int64_t>(k) * T::kBlockBytes, T::kBlockBytes, full, policy);
       }
     }
   }
@@ -247,20 +247,23 @@ __device__ __forceinline__ void consume(const GemmParams& p, const SharedMemory<
   if (own.receivers() > 0) ptx::mbarrier_wait(shared.read(me.group), (round - 1) & 1);
 }
 
-/// By one warp, a lane a barrier.
+/// By four warps in turn.
 template <class T>
 __device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, const Ownership<T>& own,
-                                              int lane) {
+                                              int warp) {
   constexpr int kWarps = 4;
-  if (lane < T::kStages) {
-    ptx::mbarrier_init(shared.full(lane), 1);
-    ptx::mbarrier_init(shared.empty(lane), T::kConsumerGroups * kWarps);
+  if (ptx::elect_lane()) {
+#pragma unroll 1
+    for (int i = warp; i < T::kStages; i += kWarps) {
+      ptx::mbarrier_init(shared.full(i), 1);
+      ptx::mbarrier_init(shared.empty(i), T::kConsumerGroups * kWarps);
+    }
+    if (warp < T::kConsumerGroups) {
+      ptx::mbarrier_init(shared.received(warp), 1);
+      ptx::mbarrier_init(shared.read(warp), kWarps * max(own.receivers(), 1));
+    }
+    ptx::fence_mbarrier_init();
   }
-  if (lane < T::kConsumerGroups) {
-    ptx::mbarrier_init(shared.received(lane), 1);
-    ptx::mbarrier_init(shared.read(lane), kWarps * max(own.receivers(), 1));
-  }
-  ptx::fence_mbarrier_init();
   __syncwarp();
 }
 
@@ -277,14 +280,15 @@ __global__ void __launch_bounds__((Tile<Weights, kRows, kTokens>::kThreads),
   const WorkRange work = work_range(params);
 
   constexpr int kProducerWarp = 4 * T::kConsumerGroups;
-  if (warp == kProducerWarp) init_barriers(shared, Ownership<T>(work.split, work.rank), lane);
+  if (warp >= kProducerWarp) {
+    init_barriers(shared, Ownership<T>(work.split, work.rank), warp - kProducerWarp);
+  }
   __syncthreads();
   ptx::launch_dependents();
   if (work.split > 1) ptx::cluster_arrive_relaxed();  // consumers wait before they send
   if (warp >= kProducerWarp) {
     ptx::release_registers<T::kProducerRegisters>();
-    if (lane == 0) produce<Weights>(&codes, params, shared, work, warp - kProducerWarp);
-    __syncwarp();
+    produce<Weights>(&codes, params, shared, work, warp - kProducerWarp);
     if (work.split > 1) ptx::cluster_wait();
   } else {
     ptx::claim_registers<T::kConsumerRegisters>();

@@ -118,6 +118,7 @@ __device__ __forceinline__ void stream_weights(const StreamParams& p, const Stre
   constexpr int kTilesPerBlock = kBlockRows / T::kRows;
   const int64_t block = static_cast<int64_t>(at.tile / kTilesPerBlock) * p.input_blocks + at.k;
   const uint32_t full = shared.full(warp, stage);
+  if (!ptx::elect_lane()) return;
   ptx::mbarrier_arrive_expect(full, T::kWeightBytes + p.tile_tokens * kBlockInputs);
   ptx::bulk_copy(ptx::shared_address(shared.weights(warp, stage)),
                  static_cast<const uint8_t*>(p.problem.weights.blocks) +
@@ -131,6 +132,7 @@ template <class T>
 __device__ __forceinline__ void stream_codes(const CUtensorMap* map, const StreamParams& p,
                                              const StreamShared<T>& shared, int warp, int stage,
                                              StreamCursor at) {
+  if (!ptx::elect_lane()) return;
   ptx::tensor_copy(ptx::shared_address(shared.codes(warp, stage)), map, at.k * kBlockInputs,
                    static_cast<int>(blockIdx.y) * p.tile_tokens, shared.full(warp, stage), ptx::kEvictLast);
 }
@@ -252,14 +254,17 @@ __device__ __forceinline__ ColumnRun columns_of(const StreamParams& p, const Str
   return ColumnRun(p.problem, static_cast<int64_t>(tile) * T::kRows + 4 * run);
 }
 
-/// By one lane: starts the first copies; codes wait for their producers, weights do not. Returns where the
+/// Starts the first copies of a warp; codes wait for their producers, weights do not. Returns where the
 /// copies go on. Codes go first when they can: what is asked for later arrives behind all the weights.
 template <class T>
 __device__ __forceinline__ StreamCursor fill_ring(const CUtensorMap* codes, const StreamParams& p,
                                                   const StreamShared<T>& shared, const StreamWork& work) {
 #pragma unroll 1
-  for (int i = 0; i < p.stages; ++i) ptx::mbarrier_init(shared.full(work.warp, i), 1);
+  for (int i = 0; i < p.stages; ++i) {
+    if (ptx::elect_lane()) ptx::mbarrier_init(shared.full(work.warp, i), 1);
+  }
   ptx::fence_mbarrier_init();
+  __syncwarp();
   StreamCursor at(work);
 #pragma unroll 1
   for (int i = 0; i < p.stages && at.tile < work.tiles; ++i, at.advance(work)) {
@@ -289,7 +294,7 @@ __device__ __forceinline__ void accumulate_run(const CUtensorMap* codes, const S
     multiply_block<Weights, T>(shared.weights(warp, ring.stage),
                                ptx::shared_address(shared.codes(warp, ring.stage)), lane, acc);
     __syncwarp();
-    if (lane == 0 && fetch.tile < work.tiles) {
+    if (fetch.tile < work.tiles) {
       stream_weights(p, shared, warp, ring.stage, fetch);
       stream_codes(codes, p, shared, warp, ring.stage, fetch);
       fetch.advance(work);
@@ -343,8 +348,7 @@ __global__ void __launch_bounds__((StreamTile<Weights, kStrips, kTokens>::kMaxTh
                         min((rank + 1) * p.input_blocks_per_rank, p.input_blocks)};
   const StreamShared<T> shared{shared_bytes, work.warps, p.stages};
   const ColumnRun columns = columns_of<T>(p, work, work.first);
-  StreamCursor fetch(work);
-  if (lane == 0) fetch = fill_ring(&codes, p, shared, work);
+  const StreamCursor fetch = fill_ring(&codes, p, shared, work);
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(shared.received(), 1);
     ptx::fence_mbarrier_init();

@@ -20,8 +20,8 @@ struct GemmParams {
   GemmProblem problem;
   int input_blocks = 0;  ///< along K
   int token_tiles = 0, row_tiles = 0;
-  int tile_tokens = 0;      ///< tokens of a tile but the last
-  int never = 0;  ///< 0, see keep_registers
+  int tile_tokens = 0;  ///< tokens of a tile but the last
+  int never = 0;        ///< 0, see keep_registers
 };
 
 /// Shared memory and launch bounds of one tile size.
