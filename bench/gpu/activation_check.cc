@@ -50,7 +50,8 @@ struct Rows {
     for (double v : y) squares += (v - mean) * (v - mean);
     const double factor = 1 / std::sqrt(squares / static_cast<double>(k) + epsilon);
     for (size_t i = 0; i < count; ++i) {
-      if (source == ActivationSource::kSiluProduct) y[i] = y[i] / (1 + std::exp(-y[i])) * __half2float(up[from + i]);
+      if (source == ActivationSource::kSiluProduct)
+        y[i] = y[i] / (1 + std::exp(-y[i])) * __half2float(up[from + i]);
       if (source == ActivationSource::kRmsNorm) y[i] = y[i] * factor * weight[i];
       if (source == ActivationSource::kLayerNorm) y[i] = (y[i] - mean) * factor * weight[i] + bias[i];
     }
@@ -64,7 +65,12 @@ struct Device {
   DeviceArray<int8_t> codes;
 
   explicit Device(const Rows& rows)
-      : x(rows.x), up(rows.up), weight(rows.weight), bias(rows.bias), scale(static_cast<size_t>(rows.m)), codes(rows.size()) {}
+      : x(rows.x),
+        up(rows.up),
+        weight(rows.weight),
+        bias(rows.bias),
+        scale(static_cast<size_t>(rows.m)),
+        codes(rows.size()) {}
 
   ActivationProblem problem(ActivationSource source, const Rows& rows, int bits) const {
     ActivationProblem p;
@@ -83,7 +89,8 @@ struct Device {
 };
 
 /// Row by row: plain rows must be equal, others may differ by the rounding of one code.
-bool row_agrees(const Rows& rows, const ActivationProblem& p, int64_t token, std::span<const int8_t> codes, float scale) {
+bool row_agrees(const Rows& rows, const ActivationProblem& p, int64_t token, std::span<const int8_t> codes,
+                float scale) {
   const std::vector<double> y = rows.expected(p.source, token, p.epsilon);
   const std::vector<float> narrow(y.begin(), y.end());
   std::vector<int8_t> want(y.size());
@@ -114,8 +121,8 @@ int64_t check(int64_t m, int64_t k, int bits) {
       const std::span<const int8_t> row(codes.data() + token * k, static_cast<size_t>(k));
       if (row_agrees(rows, p, token, row, scale[static_cast<size_t>(token)])) continue;
       ++failures;
-      std::printf("FAIL %s M=%d K=%d bits %d: row %d\n", kNames[source], static_cast<int>(m), static_cast<int>(k), bits,
-                  static_cast<int>(token));
+      std::printf("FAIL %s M=%d K=%d bits %d: row %d\n", kNames[source], static_cast<int>(m),
+                  static_cast<int>(k), bits, static_cast<int>(token));
     }
   }
   return failures;
@@ -134,8 +141,8 @@ void time(int64_t m, int64_t k) {
           devices[static_cast<size_t>(i)].problem(static_cast<ActivationSource>(source), rows, 8), stream);
     });
     const double bytes = static_cast<double>(m * k) * (source == 3 ? 5 : 3);
-    std::printf("%s M=%d K=%d: %.2f us, %.0f GB/s\n", kNames[source], static_cast<int>(m), static_cast<int>(k), us,
-                bytes / us / 1e3);
+    std::printf("%s M=%d K=%d: %.2f us, %.0f GB/s\n", kNames[source], static_cast<int>(m),
+                static_cast<int>(k), us, bytes / us / 1e3);
   }
 }
 

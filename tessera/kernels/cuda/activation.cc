@@ -20,7 +20,8 @@ std::string activation_obstacle(const ActivationProblem& p) {
   }
   if (p.bits < 2 || p.bits > 8) return fmt::format("bits is {}, not in 2 .. 8", p.bits);
   if (p.type == OutputType::kAccumulator) return "type is int32: activations are float, half or bfloat16";
-  if (p.stride < p.k || p.stride % 8 != 0) return fmt::format("stride {} is no multiple of 8 of at least K", p.stride);
+  if (p.stride < p.k || p.stride % 8 != 0)
+    return fmt::format("stride {} is no multiple of 8 of at least K", p.stride);
   if (p.codes_stride < p.k || p.codes_stride % 16 != 0) {
     return fmt::format("codes_stride {} is no multiple of 16 of at least K", p.codes_stride);
   }

@@ -18,7 +18,9 @@ TEST(CostModel, ChoosesRunnableConfigurations) {
 
 TEST(CostModel, FewTokensTakeSmallTilesAndManyTakeLargeOnes) {
   EXPECT_LE(choose_config({4, 0}, 1, 4096, 4096).tokens, 16);
-  EXPECT_EQ(choose_config({4, 0}, 4096, 22016, 4096), (GemmConfig{256, 128, 1}));
+  const GemmConfig many = choose_config({4, 0}, 4096, 22016, 4096);
+  EXPECT_GE(many.rows * many.tokens, 192 * 128);
+  EXPECT_EQ(many.split, 1);
 }
 
 TEST(CostModel, EightBitWeightsNeverCostLess) {

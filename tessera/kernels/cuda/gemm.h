@@ -62,11 +62,12 @@ struct GemmProblem {
 
 /// How a product is cut into thread blocks. Two kernels: one for few tokens, whose warps each stream their
 /// own run of K (32 outputs x 8, 16 or 32 tokens, or 64 x 8 or 16, with 4 or 8 warps), and one on wgmma (128
-/// or 256 outputs with 8 warps that multiply, or 192 with 12; 32, 64, 96 or 128 tokens).
+/// or 256 outputs with 8 warps that multiply, or 192 with 12; 32 to 256 tokens).
 struct GemmConfig {
   int rows = 0;    ///< outputs a block
   int tokens = 0;  ///< tokens a block
-  int split = 1;   ///< blocks that share one tile along K, as a cluster: 1, 2, 4 or, from 64 tokens, 8
+  int split =
+      1;  ///< blocks that share one tile along K, as a cluster: 1, up to 128 tokens 2 or 4, from 64 on 8
   int warps = 8;
 
   bool streams() const { return rows <= 64; }  ///< runs the kernel for few tokens

@@ -98,8 +98,9 @@ __device__ __forceinline__ int transposed_index(int token, int row) {
   return token * kBlockRows + (row ^ (token / 2 * 8));
 }
 
-/// Writes the groups that this block owns to shared memory, token by token.
-template <class T>
+/// Writes the groups that this block owns to shared memory, token by token; of a tile that is never split
+/// only those from kFirst on that find room.
+template <int kFirst, class T>
 __device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const Ownership<T>& own,
                                           const Consumer& me, const int (&d)[T::kTokens / 2]) {
   const int token = 2 * (me.lane % 4), row = 16 * me.warp + me.lane / 4;
@@ -107,9 +108,9 @@ __device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const O
   int* low = words + transposed_index(token, row);
   int* high = words + transposed_index(token, row + 8);
 #pragma unroll
-  for (int i = 0; i < own.kGroups; ++i) {
+  for (int i = kFirst; i < min(own.kGroups, kFirst + T::kSlots); ++i) {
     if (!own.owns(own.rank, i)) continue;
-    const int at = own.number(i) * (kSlotBytes / 4);
+    const int at = (own.number(i) - kFirst) * (kSlotBytes / 4);
     low[at] = d[4 * i];
     low[at + kBlockRows] = d[4 * i + 1];
     high[at] = d[4 * i + 2];
@@ -119,21 +120,31 @@ __device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const O
 
 // --- scaling -------------------------------------------------------------------------------------------
 
+/// Factors of the tokens that a thread brings into shared memory: thread, thread + 128, ...
+template <class T>
+using FactorsOfThread = TokenFactors[ceil_div(T::kTokens, 128)];
+
 /// Loads early, so that the products hide the latency.
 template <class T>
-__device__ __forceinline__ TokenFactors load_factors(const GemmProblem& p, int64_t first_token,
-                                                     const Consumer& me) {
-  static_assert(T::kTokens <= 128, "a token a thread");
-  const int64_t token = first_token + me.thread();
-  return me.thread() < T::kTokens && token < p.m ? load_token(p, token) : TokenFactors{};
+__device__ __forceinline__ void load_factors(const GemmProblem& p, int64_t first_token, const Consumer& me,
+                                             FactorsOfThread<T>& factors) {
+#pragma unroll
+  for (int i = 0; i < ceil_div(T::kTokens, 128); ++i) {
+    const int token = 128 * i + me.thread();
+    if (token < T::kTokens && first_token + token < p.m) factors[i] = load_token(p, first_token + token);
+  }
 }
 
 template <class T>
 __device__ __forceinline__ void store_factors(const SharedMemory<T>& shared, const Consumer& me,
-                                              const TokenFactors& factors) {
-  if (me.thread() >= T::kTokens) return;
-  shared.token_scale(me.group)[me.thread()] = factors.scale;
-  shared.token_zero(me.group)[me.thread()] = factors.zero;
+                                              const FactorsOfThread<T>& factors) {
+#pragma unroll
+  for (int i = 0; i < ceil_div(T::kTokens, 128); ++i) {
+    const int token = 128 * i + me.thread();
+    if (token >= T::kTokens) break;
+    shared.token_scale(me.group)[token] = factors[i].scale;
+    shared.token_zero(me.group)[token] = factors[i].zero;
+  }
 }
 
 /// Brings the constants of the tile's outputs near while the products run.
@@ -148,23 +159,25 @@ __device__ __forceinline__ void prefetch_columns(const PackedWeights& w, int64_t
   if (w.row_sum) ptx::prefetch_to_l2(w.row_sum + row);
 }
 
-/// Finishes this block's share of kCount outputs from n on; `words` are their accumulators of the share's
-/// first token of this thread, in the first transposed slot. Out is the output type.
+/// Finishes this block's share, from its group `first` on, of kCount outputs from n on; `words` are their
+/// accumulators of the share's first token of this thread, in the first transposed slot. Out is the output
+/// type.
 template <int kShift, class Out, int kCount, class T>
 __device__ __forceinline__ void finish_columns(const GemmProblem& p, const SharedMemory<T>& shared,
                                                const Ownership<T>& own, const Consumer& me, int64_t n,
-                                               const int* words, int64_t first_token, int64_t end_token) {
+                                               const int* words, int first, int64_t first_token,
+                                               int64_t end_token) {
   struct alignas(kCount * 4) Sums {
     int value[kCount];
   };
   const Columns<kCount> columns(p.weights, n);
-  const int count = own.count();
+  const int end = min(own.count(), first + T::kSlots);
   constexpr int kUnroll = kCount == 4 ? 2 : 1;
 #pragma unroll kUnroll
-  for (int number = 0; number < count; ++number) {
+  for (int number = first; number < end; ++number) {
     const int token = kSlotTokens * (number * own.split + own.rank) + me.thread() / kRuns;
     if (first_token + token >= end_token) break;
-    const Sums sums = *reinterpret_cast<const Sums*>(words + number * (kSlotBytes / 4));
+    const Sums sums = *reinterpret_cast<const Sums*>(words + (number - first) * (kSlotBytes / 4));
     const TokenFactors factors{shared.token_scale(me.group)[token], shared.token_zero(me.group)[token]};
     finish_outputs<kShift, Out>(p, columns, sums.value, factors, (first_token + token) * p.out_stride + n);
   }
@@ -174,35 +187,36 @@ __device__ __forceinline__ void finish_columns(const GemmProblem& p, const Share
 /// once.
 template <int kShift, class Out, class T>
 __device__ __forceinline__ void finish_as(const GemmProblem& p, const SharedMemory<T>& shared,
-                                          const Ownership<T>& own, const Consumer& me, int64_t first_row,
-                                          int64_t first_token, int64_t end_token) {
+                                          const Ownership<T>& own, const Consumer& me, int first,
+                                          int64_t first_row, int64_t first_token, int64_t end_token) {
   const int run = me.thread() % kRuns;
   const int64_t n = first_row + 4 * run;
   const int* words = reinterpret_cast<const int*>(shared.slot(me.group, own.transpose_slot())) +
                      transposed_index(me.thread() / kRuns, 4 * run);
   if (whole_runs(p)) {
-    if (n < p.weights.n) finish_columns<kShift, Out, 4>(p, shared, own, me, n, words, first_token, end_token);
+    if (n < p.weights.n)
+      finish_columns<kShift, Out, 4>(p, shared, own, me, n, words, first, first_token, end_token);
     return;
   }
 #pragma unroll 1
   for (int i = 0; i < 4 && n + i < p.weights.n; ++i) {
-    finish_columns<kShift, Out, 1>(p, shared, own, me, n + i, words + i, first_token, end_token);
+    finish_columns<kShift, Out, 1>(p, shared, own, me, n + i, words + i, first, first_token, end_token);
   }
 }
 
 template <int kShift, class T>
 __device__ __forceinline__ void finish_share(const GemmProblem& p, const SharedMemory<T>& shared,
-                                             const Ownership<T>& own, const Consumer& me, int64_t first_row,
-                                             int64_t first_token, int64_t end_token) {
+                                             const Ownership<T>& own, const Consumer& me, int first,
+                                             int64_t first_row, int64_t first_token, int64_t end_token) {
   switch (p.output) {
     case OutputType::kFloat:
-      return finish_as<kShift, float>(p, shared, own, me, first_row, first_token, end_token);
+      return finish_as<kShift, float>(p, shared, own, me, first, first_row, first_token, end_token);
     case OutputType::kHalf:
-      return finish_as<kShift, __half>(p, shared, own, me, first_row, first_token, end_token);
+      return finish_as<kShift, __half>(p, shared, own, me, first, first_row, first_token, end_token);
     case OutputType::kBFloat16:
-      return finish_as<kShift, __nv_bfloat16>(p, shared, own, me, first_row, first_token, end_token);
+      return finish_as<kShift, __nv_bfloat16>(p, shared, own, me, first, first_row, first_token, end_token);
     case OutputType::kAccumulator:
-      return finish_as<kShift, int>(p, shared, own, me, first_row, first_token, end_token);
+      return finish_as<kShift, int>(p, shared, own, me, first, first_row, first_token, end_token);
   }
 }
 

@@ -217,16 +217,17 @@ __device__ __forceinline__ void consume(const GemmParams& p, const SharedMemory<
     const int64_t first_token = static_cast<int64_t>(tile.token) * p.tile_tokens;
     const int64_t end_token = min(first_token + p.tile_tokens, p.problem.m);
     prefetch_columns<T>(p.problem.weights, first_row, me);
-    const TokenFactors factors = load_factors<T>(p.problem, first_token, me);
+    FactorsOfThread<T> factors;
+    load_factors<T>(p.problem, first_token, me, factors);
     const bool packs = packs_outputs(p.problem);
     Accumulators<T> acc;
     accumulate_tile<Weights, T>(shared, work, me, p.never, ring, acc);
     ptx::group_sync(1 + me.group);  // everybody has finished the tile before
-    store_factors(shared, me, factors);
+    store_factors<T>(shared, me, factors);
 #pragma unroll
     for (int j = 0; j < T::kRowBlocks; ++j, ++round) {
       const int64_t row = first_row + (me.group * T::kRowBlocks + j) * kBlockRows;
-      if (own.split > 1) {
+      if (T::kSplits && own.split > 1) {
         send_sums(shared, own, me, round, acc[j][0]);
         receive_sums(shared, own, me, round, acc[j][0]);
       }
@@ -238,9 +239,17 @@ __device__ __forceinline__ void consume(const GemmParams& p, const SharedMemory<
         store_packed(p.problem, shared, own, me, row, first_token, end_token);
         continue;
       }
-      transpose(shared, own, me, acc[j][0]);
-      ptx::group_sync(1 + me.group);
-      finish_share<Weights::kShift>(p.problem, shared, own, me, row, first_token, end_token);
+#pragma unroll 1
+      for (int first = 0; first < own.kGroups; first += T::kSlots) {
+        if (first > 0) ptx::group_sync(1 + me.group);
+        if (first == 0) {
+          transpose<0>(shared, own, me, acc[j][0]);
+        } else {
+          transpose<T::kSlots>(shared, own, me, acc[j][0]);
+        }
+        ptx::group_sync(1 + me.group);
+        finish_share<Weights::kShift>(p.problem, shared, own, me, first, row, first_token, end_token);
+      }
     }
   }
   // Shared memory must outlive what the cluster sends.

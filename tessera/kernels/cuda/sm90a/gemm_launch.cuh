@@ -74,6 +74,10 @@ void launch_layout(const GemmProblem& problem, const CUtensorMap& codes, const G
       return launch.template operator()<128, 96>();
     case 128'128:
       return launch.template operator()<128, 128>();
+    case 128'256:
+      return launch.template operator()<128, 256>();
+    case 192'160:
+      return launch.template operator()<192, 160>();
     case 192'064:
       return launch.template operator()<192, 64>();
     case 192'096:

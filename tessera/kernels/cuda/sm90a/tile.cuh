@@ -37,8 +37,10 @@ struct Tile {
   static constexpr int kCodeBytes = kTokens * kBlockInputs;
   static constexpr int kStageBytes =
       static_cast<int>(ceil_div(kCodeBytes + kConsumerGroups * kRowBlocks * kBlockBytes, 1024)) * 1024;
-  /// Room of a warpgroup to receive and to transpose accumulators, in slots of 8 tokens x 64 outputs.
-  static constexpr int kSlots = kTokens < 64 ? 4 : ceil_div(kTokens, 64) * 8;
+  /// Room of a warpgroup to receive and to transpose accumulators, in slots of 8 tokens x 64 outputs. Tiles
+  /// of more tokens than it holds are never split, and transposed in two pieces.
+  static constexpr int kSlots = kTokens < 64 ? 4 : kTokens > 128 ? kTokens / 16 : ceil_div(kTokens, 64) * 8;
+  static constexpr bool kSplits = kTokens / 8 <= kSlots;
   static constexpr int kExchangeBytes = kSlots * kSlotBytes;
   static constexpr int kFactorBytes = kTokens * 8;  ///< a warpgroup: scales and zero points of the tokens
   static constexpr int kFixedBytes =
