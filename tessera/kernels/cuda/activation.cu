@@ -4,12 +4,10 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include <algorithm>
 #include <cmath>
 
 #include "tessera/kernels/cuda/activation.h"
 #include "tessera/kernels/cuda/check.h"
-#include "tessera/kernels/cuda/cost_model.h"
 #include "tessera/kernels/cuda/ptx.cuh"
 
 namespace tessera::cuda {
@@ -154,27 +152,19 @@ __device__ __forceinline__ void store_codes(const ActivationProblem& p, int64_t 
   });
 }
 
-/// Blocks walk over rows and load the next one while they reduce and store the last.
 template <class In, int kRuns>
 __global__ void __launch_bounds__(kThreads) quantize_kernel(const __grid_constant__ ActivationProblem p) {
   __shared__ float scratch[2][kWarps];
   Reducer reduce(scratch);
+  const int64_t token = blockIdx.x;
+  Row<kRuns> row = {};
   ptx::launch_dependents();
   ptx::wait_for_predecessors();
-  Row<kRuns> next = {};
-  const auto load = [&](int64_t token) {
-    next.for_runs(p.k, [&](float(&y)[kRun], int64_t at) {
-      to_floats(static_cast<const In*>(p.x) + token * p.stride + at, y);
-    });
-  };
-  load(blockIdx.x);
-#pragma unroll 1
-  for (int64_t token = blockIdx.x; token < p.m; token += gridDim.x) {
-    Row<kRuns> row = next;
-    if (token + gridDim.x < p.m) load(token + gridDim.x);
-    if (p.source != ActivationSource::kPlain) apply_source<In>(p, token * p.stride, reduce, row);
-    store_codes(p, token, reduce, row);
-  }
+  row.for_runs(p.k, [&](float(&y)[kRun], int64_t at) {
+    to_floats(static_cast<const In*>(p.x) + token * p.stride + at, y);
+  });
+  if (p.source != ActivationSource::kPlain) apply_source<In>(p, token * p.stride, reduce, row);
+  store_codes(p, token, reduce, row);
 }
 
 template <class In>
@@ -190,8 +180,7 @@ void launch(const ActivationProblem& p, cudaStream_t stream, bool overlap_previo
   const auto kernel = p.k <= 2 * kThreads * kRun   ? quantize_kernel<In, 2>
                       : p.k <= 6 * kThreads * kRun ? quantize_kernel<In, 6>
                                                    : quantize_kernel<In, 16>;
-  const int per_sm = p.k <= 2 * kThreads * kRun ? 4 : p.k <= 6 * kThreads * kRun ? 2 : 1;
-  config.gridDim = static_cast<unsigned>(std::min<int64_t>(p.m, int64_t{kSms} * per_sm));
+  config.gridDim = static_cast<unsigned>(p.m);
   check(cudaLaunchKernelEx(&config, kernel, p), "launch of the activation quantizer");
 }
 
