@@ -343,6 +343,35 @@ TEST(PackedLinear, InputMapsMatch) {
   }
 }
 
+TEST(PackedLinear, FusedProducersEqualTheirSteps) {
+  auto layer = random_layer({.n = 40, .k = 66, .activation = {4, false, true}, .outliers = 3}, 47);
+  add_map(layer);
+  const int64_t m = 7, width = layer.k_in();
+  const auto x = random_floats(m * width, 48), up = random_floats(m * width, 49),
+             gain = random_floats(width, 50);
+  for (CpuIsa isa : available_cpu_isas()) {
+    const CpuKernels& kernels = kernels_for(isa);
+    const auto backend = make_cpu_backend(isa);
+    const auto linear = backend->load(layer);
+    const auto input = backend->make_input(m, width);
+    NormWeights norm{
+        .layer_norm = false, .eps = 1e-5f, .gain = backend->allocate(gain.size() * 4), .bias = {}};
+    backend->upload(*norm.gain, std::as_bytes(std::span(gain)));
+    std::vector<float> normed(x.size()), gated(x.size()), fused(static_cast<size_t>(m * layer.n));
+    for (int64_t t = 0; t < m; ++t) {
+      kernels.norm(&x[static_cast<size_t>(t * width)], width, {false, 1e-5f, gain.data(), nullptr},
+                   &normed[static_cast<size_t>(t * width)]);
+    }
+    kernels.glu(x.data(), up.data(), m * width, GluActivation::kSilu, gated.data());
+    backend->norm(x.data(), m, norm, *linear, *input);
+    backend->linear(*linear, *input, m, fused.data(), false);
+    expect_same(fused, run(isa, layer, normed, m).y);
+    backend->glu(x.data(), up.data(), m, GluActivation::kSilu, *linear, *input);
+    backend->linear(*linear, *input, m, fused.data(), false);
+    expect_same(fused, run(isa, layer, gated, m).y);
+  }
+}
+
 TEST(PackedLinear, RepeatedColumnsMatch) {
   for (const ActivationFormat& activation :
        {ActivationFormat{4, true, true}, ActivationFormat{4, false, true}, ActivationFormat{6, false, true},

@@ -4,8 +4,8 @@
 //   out[m][n] = sum_k x[m][k] * w8[n][k]
 //
 // A register of 16 outputs x 4 inputs of a packed panel becomes floats with a shift, a mask and a conversion
-// for each input; u - zero and its product with a group scale are exact. One tile of tokens expands in
-// registers; more of them share a chunk of K expanded into scratch (32 KiB).
+// (or a look-up) for each input, and one multiply-add, exact, for scale and zero point. One tile of tokens
+// expands in registers; more of them share a chunk of K expanded into scratch (32 KiB).
 #include <cstdint>
 
 #include "tessera/kernels/cpu/kernel_table.h"
@@ -19,13 +19,13 @@ constexpr int64_t kWeightsAhead = 2048;  ///< bytes from the codes in hand to th
 /// with them g++ 12 sees that the four rows of an unrolled step have constant shifts.)
 struct NibbleRows {
   const uint8_t* codes;
-  Lanes zero[2], scale[2];
+  Lanes scale[2], offset[2];  ///< w8 = u * scale + offset, exact in floats
 
   Lanes load(int64_t i, int half) const {
     const uint8_t* quad = codes + (i >> 2) * (2 * kPanel);
     if ((i & 3) == 0) __builtin_prefetch(quad + kWeightsAhead);
-    const Lanes u = Lanes::from_words(quad, static_cast<int>(i & 3) * 8 + 4 * half, 15);
-    return (u - zero[half]) * scale[half];
+    const Lanes u = Lanes::from_nibbles(quad, static_cast<int>(i & 3) * 8 + 4 * half);
+    return fused(u, scale[half], offset[half]);
   }
 };
 
@@ -44,12 +44,12 @@ NibbleRows nibble_rows(const PackedPanel& panel, int64_t k) {
   NibbleRows rows{panel.codes + nibble_offset(0, k), {}, {}};
   const bool grouped = panel.layout == PackedLayout::kNibbleGrouped;
   for (int half = 0; half < 2; ++half) {
-    rows.zero[half] = Lanes::set(8);
     rows.scale[half] = Lanes::set(1);
+    rows.offset[half] = Lanes::set(-8);
     if (!grouped) continue;
     const uint8_t* group = panel.groups + k / panel.group_size * (2 * kPanel) + kLanes * half;
     rows.scale[half] = Lanes::from_bytes(group, 0, 255);
-    rows.zero[half] = Lanes::from_bytes(group + kPanel, 0, 255);
+    rows.offset[half] = Lanes::set(0) - rows.scale[half] * Lanes::from_bytes(group + kPanel, 0, 255);
   }
   return rows;
 }

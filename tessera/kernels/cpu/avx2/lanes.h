@@ -46,6 +46,8 @@ struct Lanes {
     };
     return {eight_words(p), eight_words(p + 32)};
   }
+  /// The same with a mask of 15.
+  static Lanes from_nibbles(const uint8_t* p, int shift) { return from_words(p, shift, 15); }
   /// The same with bytes; the other lanes become 0.
   static Lanes from_bytes(const uint8_t* p, int shift, int32_t mask, Some some = Some(16)) {
     uint8_t copy[16] = {};

@@ -44,6 +44,11 @@ struct Lanes {
   static Lanes from_words(const uint8_t* p, int shift, int32_t mask) {
     return field(_mm512_loadu_si512(p), shift, mask);
   }
+  /// The same with a mask of 15: a look-up that reads only the low four bits of a lane.
+  static Lanes from_nibbles(const uint8_t* p, int shift) {
+    const __m512 values = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return {_mm512_permutexvar_ps(_mm512_srl_epi32(_mm512_loadu_si512(p), _mm_cvtsi32_si128(shift)), values)};
+  }
   /// The same with bytes; the other lanes become 0.
   static Lanes from_bytes(const uint8_t* p, int shift, int32_t mask, Some some = Some(16)) {
     return field(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(some.mask, p)), shift, mask);

@@ -51,6 +51,8 @@ struct Lanes {
       return static_cast<float>(word >> shift & mask);
     });
   }
+  /// The same with a mask of 15.
+  static Lanes from_nibbles(const uint8_t* p, int shift) { return from_words(p, shift, 15); }
   /// The same with bytes; the other lanes become 0.
   static Lanes from_bytes(const uint8_t* p, int shift, int32_t mask, Some some = Some(16)) {
     return make([&](int i) { return i < some.count ? static_cast<float>(p[i] >> shift & mask) : 0.0f; });
