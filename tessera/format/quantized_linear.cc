@@ -155,7 +155,12 @@ void validate_weights(const QuantizedLinear& l, const std::string& where) {
   expect_finite(l.scale, where, "scale");
   expect_if_present(l.bias, DType::kF32, {l.n}, where, "bias");
   expect_finite(l.bias, where, "bias");
-  if (l.weight_format == WeightFormat::kUint4Grouped) validate_groups(l, where);
+  expect_if_present(l.row_sum, DType::kI32, {l.n}, where, "row_sum");
+  if (l.weight_format == WeightFormat::kUint4Grouped) return validate_groups(l, where);
+  if (l.group_size != 0 || !l.group_scale.empty() || !l.group_zero.empty()) {
+    throw Error("{}: group scales and zero points belong to packed unsigned codes, not to {}", where,
+                tessera::name_of(l.weight_format));
+  }
 }
 
 /// The codes' scale, zero point and range.
@@ -192,7 +197,10 @@ void validate_activation(const QuantizedLinear& l, const std::string& where) {
 }
 
 void validate_outliers(const QuantizedLinear& l, const std::string& where) {
-  if (l.outlier_index.empty()) return;
+  if (l.outlier_index.empty()) {
+    if (!l.outlier_weight.empty()) throw Error("{}: outlier_index is missing", where);
+    return;
+  }
   const int64_t f = l.outlier_index.size();
   expect(l.outlier_index, DType::kI32, {f}, where, "outlier_index");
   expect(l.outlier_weight, DType::kF16, {l.n, f}, where, "outlier_weight");

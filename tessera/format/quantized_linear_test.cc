@@ -243,6 +243,20 @@ TEST(Validate, RefusesDamage) {
     l.row_sum = Tensor(DType::kI32, {4});
     l.row_sum.as<int32_t>()[2] = std::numeric_limits<int32_t>::min();
   });
+  refuses("row sums of another layer", [](QuantizedLinear& l) { l.row_sum = Tensor(DType::kI32, {3}); });
+  refuses("group scales of bytes", [](QuantizedLinear& l) {
+    l.weight_format = WeightFormat::kInt8;
+    l.qweight = Tensor(DType::kI8, {4, 64});
+  });
+  refuses("zero points without group scales", [](QuantizedLinear& l) {
+    l.weight_format = WeightFormat::kInt4;
+    l.group_size = 0;
+    l.group_scale = {};
+    l.group_zero = Tensor(DType::kU8, {4, 2});
+  });
+  refuses("outlier weights without columns", [](QuantizedLinear& l) {
+    l.outlier_weight = Tensor(DType::kF16, {4, 1});
+  });
   refuses("static scale infinite", [](QuantizedLinear& l) {
     l.activation.per_token = false;
     l.input_scale = Tensor::from<float>(std::vector<float>{INFINITY}, {1});
