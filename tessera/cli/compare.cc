@@ -175,7 +175,7 @@ void print(const Options& o, const Contest& contest) {
 std::vector<Recipe> recipes(const std::vector<std::string>& names) {
   std::vector<Recipe> out;
   if (names == std::vector<std::string>{"all"}) {
-    for (const Method& method : methods()) out.push_back(method.recipe);
+    out = methods();
   } else {
     for (const std::string& name : names) out.push_back(method_recipe(name));
   }

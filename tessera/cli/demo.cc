@@ -55,7 +55,7 @@ Windows test_windows(const Options& o, const LoadedModel& reference, Reporter& r
 std::vector<Row> quantize_all(const Options& o, Reporter& reporter) {
   std::vector<Recipe> recipes;
   for (const Variant& v : kVariants) {
-    recipes.push_back(find_method(v.method).recipe.with_weight(v.bits, v.group_size));
+    recipes.push_back(find_method(v.method).with_weight(v.bits, v.group_size));
     recipes.back().name = v.name;
   }
   const CalibrationSet calibration = make_calibration(o.dir, o.calibration, reporter);

@@ -1,5 +1,5 @@
 // tessera methods: what quantize offers.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "tessera/cli/command.h"
 #include "tessera/quant/recipe.h"
@@ -8,22 +8,29 @@
 namespace tessera {
 namespace {
 
+std::string pass_names(const Recipe& recipe) {
+  std::vector<std::string> names;
+  for (const auto& step : recipe.passes) names.push_back(step["pass"].get<std::string>());
+  return fmt::format("{}", fmt::join(names, " + "));
+}
+
 void run(const GlobalOptions& global) {
   if (global.json) {
     nlohmann::json out = nlohmann::json::array();
-    for (const Method& m : methods()) {
-      out.push_back(
-          {{"name", m.name}, {"summary", m.summary}, {"source", m.source}, {"recipe", m.recipe.to_json()}});
+    for (const Recipe& m : methods()) {
+      out.push_back({{"name", m.name},
+                     {"summary", m.summary},
+                     {"formats", to_string(m.scheme)},
+                     {"cost", m.cost},
+                     {"source", m.source},
+                     {"recipe", m.to_json()}});
     }
     fmt::print("{}\n", out.dump(2));
     return;
   }
-  Table table({"method", "what it does", "source", "passes"});
-  for (const Method& m : methods()) {
-    std::string passes;
-    for (const auto& step : m.recipe.passes)
-      passes += (passes.empty() ? "" : " + ") + step["pass"].get<std::string>();
-    table.add({m.name, m.summary, m.source.empty() ? "-" : m.source, passes});
+  Table table({"method", "what it does", "formats", "passes", "cost", "source"});
+  for (const Recipe& m : methods()) {
+    table.add({m.name, m.summary, to_string(m.scheme), pass_names(m), m.cost, m.source});
   }
   fmt::print("{}\nPasses that a recipe file can combine, with their options and defaults:\n", table.text());
   for (const PassInfo& pass : known_passes()) {

@@ -18,6 +18,8 @@ constexpr const char* kExample =
     "  tessera quantize Llama-2-7b --method qqq --group-size 128 --calib text.txt --eval test.txt -o "
     "llama-g128\n"
     "  tessera quantize Llama-2-7b --method rtn --bits 8 -o llama-w8a8\n"
+    "  tessera quantize Llama-2-7b --method qqq --set smooth=off --set gptq.clip=none --calib text.txt -o "
+    "ablation\n"
     "  tessera quantize Llama-2-7b --recipe mine.json --calib text.txt -o out     (tessera methods lists the "
     "passes)\n"
     "An interrupted run goes on with --resume.";
@@ -25,15 +27,20 @@ constexpr const char* kExample =
 struct Options {
   std::string dir, output, method = "qqq", recipe_file, eval_file, device = "cpu";
   int bits = 0;
-  int64_t group_size = 0;
+  int64_t group_size = -1;  ///< -1: the recipe's
+  std::vector<std::string> settings;
   CalibrationRequest calibration;
   bool resume = false, overwrite = false;
 };
 
 Recipe recipe_of(const Options& o) {
-  const Recipe recipe = o.recipe_file.empty() ? method_recipe(o.method) : Recipe::load(o.recipe_file);
-  if (o.bits == 0 && o.group_size == 0) return recipe;
-  return recipe.with_weight(o.bits ? o.bits : recipe.scheme.weight.bits, o.group_size);
+  Recipe recipe = o.recipe_file.empty() ? method_recipe(o.method) : Recipe::load(o.recipe_file);
+  const WeightScheme& weight = recipe.scheme.weight;
+  const int bits = o.bits ? o.bits : weight.bits;
+  const int64_t group_size = o.group_size >= 0 ? o.group_size : bits == weight.bits ? weight.group_size : 0;
+  recipe = recipe.with_weight(bits, group_size);
+  for (const std::string& setting : o.settings) recipe = recipe.with_setting(setting);
+  return recipe;
 }
 
 void run(const Options& o, const GlobalOptions& global) {
@@ -71,10 +78,14 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
       command->add_option("-m,--method", o->method, "Method: see tessera methods")->capture_default_str();
   command->add_option("--recipe", o->recipe_file, "A recipe of your own (JSON) instead of a method")
       ->excludes(method);
-  command->add_option("--bits", o->bits, "Weight bits: 4 (default) or 8")->check(CLI::IsMember({4, 8}));
-  command->add_option(
-      "-g,--group-size", o->group_size,
-      "Inputs that share a weight scale: 128, 64 or 32 (default: one scale an output channel)");
+  command->add_option("--bits", o->bits, "Weight bits: 4 or 8 (default: the method's)")
+      ->check(CLI::IsMember({4, 8}));
+  command->add_option("-g,--group-size", o->group_size,
+                      "Inputs that share a weight scale: 128, 64, 32, or 0 for one scale an output channel "
+                      "(default: the method's)");
+  command->add_option("--set", o->settings,
+                      "Change the method: weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, or "
+                      "PASS=off; may be repeated");
   o->calibration.add_to(*command);
   command->add_option("--eval", o->eval_file, "Then measure the perplexity of both models on this text");
   command->add_option("--device", o->device, "Where libtorch calibrates: cpu, cuda, cuda:1")

@@ -29,7 +29,7 @@ class WindowNll : public testing::Test {
     Reporter silent;
     quantize({.model_dir = demo_,
               .output_dir = out_,
-              .recipe = find_method("rtn").recipe.with_weight(8, 0),
+              .recipe = find_method("rtn").with_weight(8, 0),
               .calibration = {.windows = {ids_}, .manifest = {}},
               .overwrite = true},
              silent);

@@ -1,162 +1,197 @@
-// Choosing the scales of a weight grid, row by row.
-#include <cmath>
+// Choosing the scales and zero points of a weight grid: first each group by itself, then the row scale under
+// which the groups' scales become integers ("DGQ", two-phase search).
 #include <limits>
 #include <vector>
 
 #include "tessera/base/error.h"
-#include "tessera/base/parallel.h"
+#include "tessera/quant/grid_loss.h"
 #include "tessera/quant/weight_grid.h"
 
 namespace tessera {
 namespace {
 
-constexpr float kTinyRow = 0x1p-100f;  ///< rows below count as zeros
-constexpr double kMseExponent = 2.4;   ///< "QQQ"
-constexpr int kClipSteps = 80;         ///< clipping factors 1.00 .. 0.21
-/// Candidates of the row scale, relative to absmax / 127: from group scales near 14 (coarse, nothing clipped)
-/// to near 37, which resolve small groups finely and clip the row's largest ones.
-constexpr int kScaleSteps = 64;
-constexpr float kLargestScale = 1.2f, kScaleRatio = 0.985f;
-/// A group's symmetric grid -8..7 covers +-7.5 steps.
-constexpr float kGroupReach = 7.5f;
+constexpr double kTiny = 0x1p-100;  ///< rows and groups below count as zeros
+constexpr double kInt8 = 127;
+/// Rows that are fitted together: their errors stay near the cache.
+constexpr int64_t kRowsAtOnce = 512;
 
-/// The columns of one row that share a step.
-struct Run {
-  const float* weight;
-  const float* importance;
-  int64_t count;
-};
-
-float squared_error(const Run& run, const GridCell& cell) {
-  const float inverse = 1 / cell.step, step = cell.step, lo = cell.lo, hi = cell.hi;
-  const float *w = run.weight, *h = run.importance;
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < run.count; ++i) {
-    const float scaled = w[i] * inverse;
-    const float clamped = scaled < lo ? lo : (scaled > hi ? hi : scaled);
-    const float error = w[i] - round_to_even(clamped) * step;
-    sum += h[i] * error * error;
+/// What clipping a group's range is tried with; 1 first, so that it wins ties.
+std::vector<double> clip_factors(Clip clip) {
+  std::vector<double> factors{1};
+  if (clip == Clip::kMse || clip == Clip::kWeighted) {
+    for (int i = 1; i < 80; ++i) factors.push_back((100 - i) / 100.0);  // "QQQ"
+  } else if (clip == Clip::kOutput) {
+    for (int i = 1; i <= 20; ++i) factors.push_back(1.02 - 0.011 * i);  // "DGQ", phase 1
   }
-  return sum;
+  return factors;
 }
 
-float error_of(Clip clip, const Run& run, const GridCell& cell) {
-  if (clip != Clip::kMse) return squared_error(run, cell);
-  float sum = 0;
-  for (int64_t i = 0; i < run.count; ++i) {
-    const float error = std::fabs(run.weight[i] - cell.code(run.weight[i]) * cell.step);
-    sum += std::pow(error, static_cast<float>(kMseExponent));
-  }
-  return sum;
+/// Candidates of the row scale, relative to the row's largest weight / 127.
+std::vector<float> scale_factors(bool search) {
+  std::vector<float> factors{1};
+  for (int i = 1; search && i <= 80; ++i)
+    factors.push_back(1.02f - 0.01025f * static_cast<float>(i));  // "DGQ"
+  return factors;
 }
 
-float largest(const Run& run) {
-  float absmax = 0;
-  for (int64_t i = 0; i < run.count; ++i) absmax = std::max(absmax, std::fabs(run.weight[i]));
-  return absmax < kTinyRow ? 1 : absmax;
+/// Steps between the least and the largest code.
+double code_steps(const WeightScheme& scheme) {
+  const int codes = 1 << scheme.bits;
+  return scheme.symmetric && scheme.group_size == 0 ? codes - 2 : codes - 1;
 }
 
-/// The best step among the clipped ones of `full`, the step that clips nothing.
-float clipped_step(Clip clip, const Run& run, float full, float lo, float hi) {
-  if (clip == Clip::kNone) return full;
-  float best = full, best_error = std::numeric_limits<float>::infinity();
-  for (int i = 0; i < kClipSteps; ++i) {
-    const float step = full * static_cast<float>(100 - i) / 100;
-    const float error = error_of(clip, run, {step, lo, hi});
-    if (error < best_error) {
-      best_error = error;
-      best = step;
-    }
-  }
-  return best;
+/// Where `better` holds, takes over what `candidate` has.
+void take(const at::Tensor& better, const at::Tensor& candidate, at::Tensor& best) {
+  best = at::where(better, candidate, best);
 }
 
-/// One row of a grouped grid.
-class GroupedRow {
+/// The fit of a few rows [R, K].
+class RowsFit {
  public:
-  GroupedRow(const float* weight, const float* importance, int64_t k, int64_t group_size, Clip clip)
-      : clip_(clip), groups_(static_cast<size_t>(k / group_size)), step_(groups_.size()) {
-    for (size_t g = 0; g < groups_.size(); ++g) {
-      const int64_t begin = static_cast<int64_t>(g) * group_size;
-      groups_[g] = {weight + begin, importance + begin, group_size};
-      step_[g] = clipped_step(clip, groups_[g], largest(groups_[g]) / kGroupReach, -8, 7);
+  RowsFit(const at::Tensor& weight, const WeightScheme& scheme, const GridOptions& options,
+          const InputMoments& moments)
+      : weight_(weight),
+        scheme_(scheme),
+        options_(options),
+        groups_(scheme.group_size > 0 ? weight.size(1) / scheme.group_size : 1),
+        loss_(options.clip, weight, groups_, moments) {}
+
+  /// Phase 1: the step of every group if it need not be a multiple of the row's scale, and its zero point.
+  void fit_groups() {
+    const at::Tensor grouped = weight_.view({weight_.size(0), groups_, -1});
+    // Zero stays representable: ranges include it.
+    at::Tensor largest = at::amax(grouped, {2}).clamp_min_(0), least = at::amin(grouped, {2}).clamp_max_(0);
+    absmax_ = at::amax(at::maximum(largest, -least), {1});
+    if (scheme_.symmetric) {
+      largest = at::maximum(largest, -least);
+      least = -largest;
     }
-    unit_ = largest({weight, importance, k}) / 127;
+    const double steps = code_steps(scheme_);
+    const at::Tensor full = ((largest - least) / steps).clamp_min_(kTiny);
+    zero_ = (-least / full).round_().clamp_(0, steps);
+    lo_ = -zero_;
+    hi_ = steps - zero_;
+    step_ = best_clip(full);
   }
 
-  /// Group scales nearest to the groups' own steps, with scale = absmax / 127.
-  float round_scales(float* group_scale) const {
-    for (size_t g = 0; g < groups_.size(); ++g) group_scale[g] = integer_scale(step_[g] / unit_);
-    return unit_;
+  /// Phase 2: the row's scale [R] and integer group scales [R, G].
+  void fit_rows() {
+    const std::vector<float> factors = scale_factors(options_.search);
+    const at::Tensor unit = at::where(absmax_ < kTiny, at::ones_like(absmax_), absmax_ / kInt8);
+    at::Tensor scales = at::tensor(at::ArrayRef<float>(factors)).unsqueeze(1) * unit;  // [candidates, R]
+    if (factors.size() > 1 && loss_.groups_interact()) scales = promising(scales);
+    scale_ = scales[0].clone();
+    if (scales.size(0) == 1) return;
+    at::Tensor best = at::full_like(scale_, std::numeric_limits<float>::infinity());
+    for (int64_t i = 0; i < scales.size(0); ++i) {
+      const at::Tensor loss = loss_.by_row(cells(scales[i])), better = loss < best;
+      take(better, scales[i], scale_);
+      take(better, loss, best);
+    }
   }
 
-  /// Tries row scales around absmax / 127 and for each the two integers around each group's step; keeps the
-  /// least error ("DGQ", phase 2, with the group scale chosen by error instead of rounded).
-  float search_scales(float* group_scale) const {
-    float best_scale = unit_, scale = unit_ * kLargestScale;
-    float best_error = try_scale(unit_, std::numeric_limits<float>::infinity(), group_scale);
-    std::vector<float> candidate(groups_.size());
-    for (int i = 0; i < kScaleSteps; ++i, scale *= kScaleRatio) {
-      const float error = try_scale(scale, best_error, candidate.data());
-      if (error < best_error) {
-        best_error = error;
-        best_scale = scale;
-        std::copy(candidate.begin(), candidate.end(), group_scale);
-      }
-    }
-    return best_scale;
+  void write(WeightGrid& grid, int64_t first) const {
+    const auto put = [&](const at::Tensor& values, at::Tensor& out) {
+      out.narrow(0, first, values.size(0)).copy_(values);
+    };
+    if (!scheme_.symmetric) put(zero_, grid.zero);
+    if (scheme_.group_size == 0) return put(step_.select(1, 0), grid.scale);
+    put(scale_, grid.scale);
+    put(group_scale(scale_), grid.group_scale);
   }
 
  private:
-  static float integer_scale(float ratio) { return std::clamp(round_to_even(ratio), 1.0f, 127.0f); }
-
-  /// Error of the row with the best group scales under `scale`; stops when it exceeds `limit`.
-  float try_scale(float scale, float limit, float* group_scale) const {
-    float total = 0;
-    for (size_t g = 0; g < groups_.size() && total < limit; ++g) {
-      const float below = std::clamp(std::floor(step_[g] / scale), 1.0f, 126.0f);
-      const float low = error_of(clip_, groups_[g], grouped_cell(scale, below));
-      const float high = error_of(clip_, groups_[g], grouped_cell(scale, below + 1));
-      group_scale[g] = low <= high ? below : below + 1;
-      total += std::min(low, high);
+  /// Of the clipped steps of `full`, the step that clips nothing, each group's best.
+  at::Tensor best_clip(const at::Tensor& full) const {
+    const std::vector<double> factors = clip_factors(options_.clip);
+    at::Tensor step = full.clone();
+    if (factors.size() == 1) return step;
+    at::Tensor best = at::full_like(full, std::numeric_limits<float>::infinity());
+    for (double factor : factors) {
+      const at::Tensor candidate = full * factor;
+      const at::Tensor loss = loss_.by_group({candidate, lo_, hi_}), better = loss < best;
+      take(better, candidate, step);
+      take(better, loss, best);
     }
-    return total;
+    return step;
   }
 
-  Clip clip_;
-  std::vector<Run> groups_;
-  std::vector<float> step_;  ///< of each group if it need not be a multiple of the row's scale
-  float unit_ = 0;
+  at::Tensor group_scale(const at::Tensor& scale) const {
+    return (step_ / scale.unsqueeze(1)).round_().clamp_(1, kInt8);
+  }
+
+  /// The grid under row scales [R]: codes only as far as the product with the group scale fits int8.
+  GridCells cells(const at::Tensor& scale) const {
+    const at::Tensor integer = group_scale(scale), reach = (kInt8 / integer).floor_();
+    return {integer * scale.unsqueeze(1), at::maximum(lo_, -reach), at::minimum(hi_, reach)};
+  }
+
+  /// Of the candidates [C, R] each row's first and its best when groups are judged by themselves, in falling
+  /// order: judging them together costs a product with the whole Hessian.
+  at::Tensor promising(const at::Tensor& scales) const {
+    std::vector<at::Tensor> losses;
+    for (const at::Tensor& scale : scales.unbind(0)) losses.push_back(loss_.by_group(cells(scale)).sum(1));
+    at::Tensor order = at::argsort(at::stack(losses), /*stable=*/true, /*dim=*/0, /*descending=*/false);
+    order = order.narrow(0, 0, std::min(options_.rerank, order.size(0)));
+    order = std::get<0>(at::cat({at::zeros_like(order.narrow(0, 0, 1)), order}).sort(0));
+    return scales.gather(0, order);
+  }
+
+  const at::Tensor& weight_;
+  const WeightScheme& scheme_;
+  const GridOptions& options_;
+  int64_t groups_;
+  GridLoss loss_;
+  at::Tensor absmax_;                 ///< [R]
+  at::Tensor zero_, lo_, hi_, step_;  ///< [R, G]
+  at::Tensor scale_;                  ///< [R]
 };
 
 }  // namespace
 
+size_t fit_bytes(int64_t k) {
+  // Errors, their product with the Hessian, and the two shifts.
+  return static_cast<size_t>(4 * kRowsAtOnce * k) * sizeof(float);
+}
+
 WeightGrid fit_grid(const at::Tensor& weight, const WeightScheme& scheme, const GridOptions& options,
-                    const at::Tensor& importance) {
+                    const InputMoments& moments) {
   if (scheme.bits == 8 && scheme.group_size > 0) {
     throw Error("8-bit weights have one scale a row: group size {} needs 4 bits", scheme.group_size);
   }
   const at::Tensor w = weight.to(at::kCPU, at::kFloat).contiguous();
-  const int64_t n_rows = w.size(0), k = w.size(1);
-  const at::Tensor h =
-      importance.defined() ? importance.to(at::kCPU, at::kFloat).contiguous() : at::ones({k});
-  WeightGrid grid{scheme, at::empty({n_rows}), {}};
-  if (scheme.group_size > 0) grid.group_scale = at::empty({n_rows, k / scheme.group_size});
-  float* scale = grid.scale.data_ptr<float>();
-  parallel_for_dynamic(n_rows, [&](int64_t n) {
-    const float *row = w.data_ptr<float>() + n * k, *importances = h.data_ptr<float>();
-    if (scheme.group_size == 0) {
-      const float limit = scheme.bits == 8 ? 127 : 7;
-      const Run run{row, importances, k};
-      scale[n] = clipped_step(options.clip, run, largest(run) / limit, -limit, limit);
-      return;
-    }
-    float* group_scale = grid.group_scale.data_ptr<float>() + n * grid.group_scale.size(1);
-    const GroupedRow fit(row, importances, k, scheme.group_size, options.clip);
-    scale[n] = options.search ? fit.search_scales(group_scale) : fit.round_scales(group_scale);
-  });
+  const int64_t n_rows = w.size(0), groups = scheme.group_size > 0 ? w.size(1) / scheme.group_size : 1;
+  WeightGrid grid{scheme, at::empty({n_rows}), {}, {}};
+  if (scheme.group_size > 0) grid.group_scale = at::empty({n_rows, groups});
+  if (!scheme.symmetric) grid.zero = at::empty({n_rows, groups});
+  for (int64_t first = 0; first < n_rows; first += kRowsAtOnce) {
+    const at::Tensor rows = w.narrow(0, first, std::min(kRowsAtOnce, n_rows - first));
+    RowsFit fit(rows, scheme, options, moments);
+    fit.fit_groups();
+    if (scheme.group_size > 0) fit.fit_rows();
+    fit.write(grid, first);
+  }
   return grid;
+}
+
+at::Tensor round_group_wise(const at::Tensor& weight, const WeightScheme& scheme, Clip clip,
+                            const InputMoments& moments) {
+  std::vector<at::Tensor> groups;
+  for (int64_t begin = 0; begin < weight.size(1); begin += scheme.group_size) {
+    const auto part = [&](const at::Tensor& t, std::initializer_list<int64_t> dims) {
+      at::Tensor narrowed = t;
+      for (int64_t dim : dims) {
+        if (t.defined()) narrowed = narrowed.narrow(dim, begin, scheme.group_size);
+      }
+      return narrowed;
+    };
+    const InputMoments inputs{part(moments.importance, {0}), part(moments.hessian, {0, 1}),
+                              part(moments.cross, {0, 1})};
+    const at::Tensor columns = part(weight, {1});
+    const WeightGrid grid = fit_grid(columns, {scheme.bits, 0, scheme.symmetric}, {.clip = clip}, inputs);
+    groups.push_back(fake_quantize_weight(grid, columns));
+  }
+  return at::cat(groups, 1);
 }
 
 }  // namespace tessera

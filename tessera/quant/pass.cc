@@ -11,7 +11,8 @@ struct PassEntry {
   std::unique_ptr<Pass> (*make)(const PassOptions&);
 };
 
-constexpr PassEntry kPasses[] = {{gptq_pass_info, make_gptq_pass},
+constexpr PassEntry kPasses[] = {{equalize_pass_info, make_equalize_pass},
+                                 {gptq_pass_info, make_gptq_pass},
                                  {rotate_pass_info, make_rotate_pass},
                                  {rtn_pass_info, make_rtn_pass},
                                  {smooth_pass_info, make_smooth_pass}};

@@ -63,7 +63,7 @@ class Pass {
   }
 };
 
-/// Makes the pass that {"pass": NAME, option: value, ...} describes: "rotate", "smooth", "rtn", "gptq".
+/// Makes the pass that {"pass": NAME, option: value, ...} describes.
 /// Throws Error naming the unknown pass or option and listing the known ones.
 std::unique_ptr<Pass> make_pass(const nlohmann::json& step);
 

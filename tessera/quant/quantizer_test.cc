@@ -49,7 +49,7 @@ class QuantizerTest : public testing::Test {
     fs::create_directories(dir_);
     options_.model_dir = demo_;
     options_.output_dir = dir_ / "out";
-    options_.recipe = find_method("rtn").recipe;
+    options_.recipe = find_method("rtn");
     options_.calibration = windows(0);
   }
   void TearDown() override { fs::remove_all(dir_); }
@@ -196,7 +196,7 @@ TEST_F(QuantizerTest, ResumeRefusesAnotherModelTextOrRecipe) {
   options_.calibration = windows(0);
   options_.recipe = options_.recipe.with_weight(4, 128);
   expect_refusal("the recipe differs");
-  options_.recipe = find_method("rtn").recipe;
+  options_.recipe = find_method("rtn");
   {
     std::fstream file(model / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
     file.seekp(-2, std::ios::end);

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <regex>
 #include <set>
 
 #include "tessera/base/atomic_output.h"
@@ -36,6 +37,9 @@ void check_weight(const WeightScheme& weight, const std::string& where) {
   if (weight.bits == 8 && weight.group_size != 0) {
     throw Error("{}: 8-bit weights have one scale a row; set group_size to 0", where);
   }
+  if (weight.bits == 8 && !weight.symmetric) {
+    throw Error("{}: 8-bit weights have no zero points; set symmetric to true", where);
+  }
 }
 
 int64_t integer(const json& value, const std::string& where, const char* key) {
@@ -44,28 +48,42 @@ int64_t integer(const json& value, const std::string& where, const char* key) {
 }
 
 WeightScheme weight_from_json(const json& value, const std::string& where) {
-  expect_keys(value, {"bits", "group_size"}, where);
+  expect_keys(value, {"bits", "group_size", "symmetric"}, where);
   WeightScheme weight;
   if (value.contains("bits")) {
     weight.bits = static_cast<int>(std::clamp<int64_t>(integer(value["bits"], where, "bits"), 0, 99));
   }
   if (value.contains("group_size")) weight.group_size = integer(value["group_size"], where, "group_size");
+  if (value.contains("symmetric")) {
+    if (!value["symmetric"].is_boolean()) throw Error("{}: 'symmetric' is not true or false", where);
+    weight.symmetric = value["symmetric"].get<bool>();
+  }
   check_weight(weight, where);
   return weight;
 }
 
 json weight_to_json(const WeightScheme& weight) {
-  return {{"bits", weight.bits}, {"group_size", weight.group_size}};
+  return {{"bits", weight.bits}, {"group_size", weight.group_size}, {"symmetric", weight.symmetric}};
 }
 
 /// Replaces what `value` names; other parts of `scheme` stay.
 void apply_scheme(const json& value, const std::string& where, LinearScheme& scheme) {
   if (value.contains("weight")) scheme.weight = weight_from_json(value["weight"], where + ": weight");
-  if (!value.contains("activation")) return;
-  scheme.activation = activation_format_from_json(value["activation"], where);
-  if (!scheme.activation.per_token) {
-    throw Error("{}: no pass calibrates static activation scales; use per_token", where);
+  if (value.contains("activation")) {
+    scheme.activation = activation_format_from_json(value["activation"], where);
   }
+}
+
+/// Steps named `pass` get option `key`, or are dropped when there is no key.
+json change_passes(const json& passes, const std::string& pass, const std::string& key, const json& value) {
+  json changed = json::array();
+  for (json step : passes) {
+    const bool named = step["pass"] == pass;
+    if (named && key.empty()) continue;
+    if (named) step[key] = value;
+    changed.push_back(std::move(step));
+  }
+  return changed;
 }
 
 void check_passes(const json& passes, const std::string& where) {
@@ -75,6 +93,13 @@ void check_passes(const json& passes, const std::string& where) {
       throw Error("{}: pass {} has no name; write {{\"pass\": NAME, option: value}}", where, step.dump());
     }
   }
+}
+
+/// An optional text of the recipe.
+std::string text_of(const json& recipe, const std::string& key, const std::string& where) {
+  if (!recipe.contains(key)) return "";
+  if (!recipe[key].is_string()) throw Error("{}: '{}' is not a string", where, key);
+  return recipe[key].get<std::string>();
 }
 
 void check_group_size(const WeightScheme& weight, const LinearSpec& linear, const std::string& recipe) {
@@ -88,6 +113,15 @@ void check_group_size(const WeightScheme& weight, const LinearSpec& linear, cons
 
 }  // namespace
 
+std::string to_string(const LinearScheme& scheme) {
+  std::string text = fmt::format("W{}A{}", scheme.weight.bits, scheme.activation.bits);
+  if (scheme.weight.group_size > 0) text += fmt::format(" g{}", scheme.weight.group_size);
+  if (!scheme.weight.symmetric) text += " zero points";
+  if (!scheme.activation.per_token) text += ", static scales";
+  if (!scheme.activation.symmetric) text += ", asymmetric";
+  return text;
+}
+
 json Recipe::to_json() const {
   return {{"name", name},
           {"weight", weight_to_json(scheme.weight)},
@@ -98,10 +132,15 @@ json Recipe::to_json() const {
 }
 
 Recipe Recipe::from_json(const json& value, const std::string& where) {
-  expect_keys(value, {"name", "weight", "activation", "overrides", "passes", "kv_bits"}, where);
+  expect_keys(value,
+              {"name", "summary", "source", "cost", "weight", "activation", "overrides", "passes", "kv_bits"},
+              where);
   Recipe recipe;
-  if (!value.contains("name") || !value["name"].is_string()) throw Error("{}: 'name' is not a string", where);
-  recipe.name = value["name"].get<std::string>();
+  recipe.name = text_of(value, "name", where);
+  if (recipe.name.empty()) throw Error("{}: the recipe has no 'name'", where);
+  recipe.summary = text_of(value, "summary", where);
+  recipe.source = text_of(value, "source", where);
+  recipe.cost = text_of(value, "cost", where);
   apply_scheme(value, where, recipe.scheme);
   if (value.contains("overrides")) {
     recipe.overrides = value["overrides"];
@@ -130,8 +169,35 @@ Recipe Recipe::load(const std::filesystem::path& file) {
 
 Recipe Recipe::with_weight(int bits, int64_t group_size) const {
   Recipe recipe = *this;
-  recipe.scheme.weight = {bits, group_size};
+  recipe.scheme.weight.bits = bits;
+  recipe.scheme.weight.group_size = group_size;
   check_weight(recipe.scheme.weight, "recipe " + name);
+  return recipe;
+}
+
+Recipe Recipe::with_setting(const std::string& change) const {
+  static const std::regex form(R"((\w+)(?:\.(\w+))?=(.+))");
+  const std::string place = fmt::format("setting '{}'", change);
+  std::smatch match;
+  if (!std::regex_match(change, match, form) || (!match[2].matched && match[3] != "off")) {
+    throw Error("{}: write weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE or PASS=off", place);
+  }
+  const std::string where = match[1], key = match[2], text = match[3];
+  json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (value.is_discarded()) value = text;
+
+  Recipe recipe = *this;
+  if (where == "weight" || where == "activation") {
+    json formats = to_json();
+    formats[where][key] = value;
+    apply_scheme(formats, place, recipe.scheme);
+  } else {
+    recipe.passes = change_passes(passes, where, key, value);
+    if (recipe.passes == passes) {
+      throw Error("{}: changes nothing; the recipe's passes are {}", place, passes.dump());
+    }
+    check_passes(recipe.passes, place);
+  }
   return recipe;
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tessera/base/error.h"
+#include "tessera/quant/pass.h"
 
 namespace tessera {
 namespace {
@@ -78,7 +79,9 @@ TEST(Recipe, RefusesHostileJson) {
       {{{"weight", {{"bits", 8}, {"group_size", 128}}}}, "8-bit weights"},
       {{{"weight", {{"group", 128}}}}, "unknown key 'group'"},
       {{{"activation", {{"bits", 3}}}}, "bits"},
-      {{{"activation", {{"scale", "static"}}}}, "per_token"},
+      {{{"weight", {{"bits", 8}, {"symmetric", false}}}}, "8-bit weights have no zero points"},
+      {{{"weight", {{"symmetric", 0}}}}, "'symmetric' is not true or false"},
+      {{{"summary", 3}}, "'summary' is not a string"},
       {{{"overrides", json::array()}}, "'overrides'"},
       {{{"overrides", {{"down_proj", 8}}}}, "overrides: down_proj"},
       {{{"overrides", {{"down_proj", {{"bits", 8}}}}}}, "unknown key 'bits'"},
@@ -121,12 +124,41 @@ TEST(Recipe, RefusesOverridesThatMissTheModelOrSplitASite) {
   EXPECT_EQ(schemes[kUp].activation.bits, 8);
 }
 
+TEST(Recipe, TakesSettings) {
+  json value = minimal();
+  value["passes"] = {{{"pass", "smooth"}}, {{"pass", "gptq"}, {"clip", "mse"}}};
+  const Recipe recipe = Recipe::from_json(value, "r.json");
+  EXPECT_EQ(recipe.with_setting("gptq.damping=0.1").passes[1]["damping"], 0.1);
+  EXPECT_EQ(recipe.with_setting("gptq.clip=none").passes[1]["clip"], "none");
+  EXPECT_EQ(recipe.with_setting("gptq.act_order=false").passes[1]["act_order"], false);
+  EXPECT_EQ(recipe.with_setting("smooth=off").passes, json::array({value["passes"][1]}));
+  EXPECT_EQ(recipe.with_setting("weight.group_size=64").scheme.weight, (WeightScheme{4, 64}));
+  EXPECT_FALSE(recipe.with_setting("activation.scale=static").scheme.activation.per_token);
+
+  EXPECT_ERROR(recipe.with_setting("rotate=off"), "setting 'rotate=off': changes nothing");
+  EXPECT_ERROR(recipe.with_setting("gptq.clip=mse"), "changes nothing");
+  EXPECT_ERROR(recipe.with_setting("rtn.clip=mse"), "changes nothing");
+  EXPECT_ERROR(recipe.with_setting("gptq=fast"), "write weight.KEY=VALUE");
+  EXPECT_ERROR(recipe.with_setting("gptq.clip"), "write weight.KEY=VALUE");
+  EXPECT_ERROR(recipe.with_setting("weight.bits=5"), "5 weight bits");
+  EXPECT_ERROR(recipe.with_setting("weight.size=5"), "unknown key 'size'");
+  EXPECT_ERROR(recipe.with_setting("smooth=off").with_setting("gptq=off"), "not a list with entries");
+}
+
+TEST(Recipe, NamesItsFormats) {
+  EXPECT_EQ(to_string(LinearScheme{}), "W4A8");
+  EXPECT_EQ(to_string(LinearScheme{{4, 128, false}, {8, true, false}}),
+            "W4A8 g128 zero points, static scales");
+}
+
 TEST(Methods, AreValidRecipes) {
-  for (const Method& method : methods()) {
-    EXPECT_EQ(&find_method(method.name), &method);
-    EXPECT_EQ(Recipe::from_json(method.recipe.to_json(), method.name).to_json(), method.recipe.to_json());
+  for (const Recipe& recipe : methods()) {
+    EXPECT_EQ(&find_method(recipe.name), &recipe);
+    EXPECT_EQ(Recipe::from_json(recipe.to_json(), recipe.name).to_json(), recipe.to_json());
+    EXPECT_FALSE(recipe.summary.empty() || recipe.cost.empty()) << recipe.name;
+    for (const json& step : recipe.passes) EXPECT_NO_THROW(make_pass(step)) << recipe.name;
   }
-  EXPECT_ERROR(find_method("qqqq"), "known: rtn, qqq, qqq-rotation");
+  EXPECT_ERROR(find_method("qqqq"), "qqq, qqq-rotation, rtn");
 }
 
 TEST(Recipe, MethodNamesTakeAGroupSize) {
@@ -134,7 +166,7 @@ TEST(Recipe, MethodNamesTakeAGroupSize) {
   EXPECT_EQ(recipe.name, "qqq-g64");
   EXPECT_EQ(recipe.scheme.weight.group_size, 64);
   EXPECT_EQ(recipe.scheme.weight.bits, 4);
-  EXPECT_EQ(recipe.passes, find_method("qqq").recipe.passes);
+  EXPECT_EQ(recipe.passes, find_method("qqq").passes);
   EXPECT_EQ(method_recipe("qqq-rotation").name, "qqq-rotation");
   EXPECT_THROW(method_recipe("qqq-g63"), Error);
   EXPECT_THROW(method_recipe("qqq-g"), Error);

@@ -14,6 +14,7 @@ namespace tessera {
 struct WeightScheme {
   int bits = 4;            ///< 4 or 8
   int64_t group_size = 0;  ///< 0: one scale a row; else a two-level grid with integer group scales
+  bool symmetric = true;   ///< false: rows (groups) have zero points of their own
 
   friend bool operator==(const WeightScheme&, const WeightScheme&) = default;
 };
@@ -23,6 +24,9 @@ struct LinearScheme {
   WeightScheme weight;
   ActivationFormat activation;
 };
+
+/// "W4A8 g128", "W4A8 g128 zero points, static scales"
+std::string to_string(const LinearScheme& scheme);
 
 /// Names and options of all passes, for --help and error messages.
 struct PassInfo {

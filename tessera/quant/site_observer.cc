@@ -30,40 +30,66 @@ at::Tensor finish_hessian(const at::Tensor& upper, int64_t tokens) {
 
 class SiteCollector {
  public:
-  SiteCollector(const ActivationFormat& activation, const ObserveOptions& options, int64_t total_tokens)
+  /// `input_scale`: the static scale of the codes, where quantized inputs are asked for.
+  SiteCollector(const ActivationFormat& activation, const ObserveOptions& options, int64_t windows,
+                int64_t tokens, float input_scale)
       : activation_(activation),
         options_(options),
-        stride_(std::max<int64_t>(1, total_tokens / options.sample_tokens)) {}
+        windows_(windows),
+        stride_(std::max<int64_t>(1, windows * tokens / options.sample_tokens)),
+        input_scale_(input_scale) {}
 
-  void add(const at::Tensor& input) {
-    const at::Tensor x = input.reshape({-1, input.size(-1)});
-    inputs_.tokens += x.size(0);
-    const at::Tensor absmax = at::amax(x.abs(), {0});
-    inputs_.channel_absmax =
-        inputs_.channel_absmax.defined() ? at::maximum(inputs_.channel_absmax, absmax) : absmax;
-    samples_.push_back(x.slice(0, 0, x.size(0), stride_).clone());
+  /// x [some windows, tokens, K]
+  void add(const at::Tensor& x) {
+    const at::Tensor rows = x.reshape({-1, x.size(-1)});
+    window_absmax_.push_back(at::amax(x.abs(), {1}));
+    samples_.push_back(rows.slice(0, 0, rows.size(0), stride_).clone());
+    windows_ -= x.size(0);
     if (!options_.hessian) return;
-    if (!inputs_.hessian.defined()) inputs_.hessian = at::zeros({x.size(1), x.size(1)}, x.options());
-    add_outer_products(inputs_.hessian, options_.quantized_input ? fake_quantize_rows(x, activation_) : x);
+    if (!options_.last_window) {
+      add_moments(rows);
+    } else if (windows_ == 0) {
+      add_moments(x[x.size(0) - 1]);
+    }
   }
 
   SiteInputs finish() {
-    if (options_.hessian) inputs_.hessian = finish_hessian(inputs_.hessian, inputs_.tokens);
+    const at::Tensor window_absmax = at::cat(window_absmax_);
+    inputs_.channel_absmax = at::amax(window_absmax, {0});
+    inputs_.static_scale = static_scale(activation_, window_absmax, options_.static_quantile);
+    if (options_.hessian) inputs_.hessian = finish_hessian(inputs_.hessian, tokens_);
+    if (inputs_.cross.defined()) inputs_.cross.mul_(2.0 / static_cast<double>(tokens_));
     inputs_.sample = at::cat(samples_);
     return std::move(inputs_);
   }
 
  private:
+  void add_moments(const at::Tensor& x) {
+    const at::Tensor seen = options_.quantized_input ? fake_quantize_rows(x, activation_, input_scale_) : x;
+    const auto start = [&](at::Tensor& sum) {
+      if (!sum.defined()) sum = at::zeros({x.size(1), x.size(1)}, x.options());
+    };
+    tokens_ += x.size(0);
+    start(inputs_.hessian);
+    add_outer_products(inputs_.hessian, seen);
+    if (!options_.cross) return;
+    start(inputs_.cross);
+    inputs_.cross.addmm_(seen.t(), seen - x);
+  }
+
   ActivationFormat activation_;
   ObserveOptions options_;
+  int64_t windows_;  ///< still to come
   int64_t stride_;
+  float input_scale_;
+  int64_t tokens_ = 0;  ///< in the moments
   SiteInputs inputs_;
-  std::vector<at::Tensor> samples_;
+  std::vector<at::Tensor> window_absmax_, samples_;
 };
 
 }  // namespace
 
-nlohmann::json SiteInputs::statistics() const {
+nlohmann::json outlier_statistics(const at::Tensor& channel_absmax) {
   const double absmax = channel_absmax.max().item<double>();
   const double median = channel_absmax.median().item<double>();
   return {{"absmax", absmax},
@@ -71,13 +97,33 @@ nlohmann::json SiteInputs::statistics() const {
           {"absmax_to_median", median > 0 ? absmax / median : 0.0}};
 }
 
+InputMoments SiteInputs::moments() const {
+  return {hessian.defined() ? hessian.diagonal() : sample.square().mean({0}), hessian, cross};
+}
+
+float static_scale(const ActivationFormat& format, const at::Tensor& window_absmax, double quantile) {
+  if (format.per_token) return 0;
+  const at::Tensor channels = at::quantile(window_absmax, quantile, 0);
+  const float absmax = channels.max().item<float>();
+  return (absmax > 0 ? absmax : 1) / static_cast<float>((1 << (format.bits - 1)) - 1);
+}
+
 std::vector<SiteInputs> observe_sites(const ModelSpec& spec, const Block& block, const LinearFn& linear,
                                       const at::Tensor& x,
                                       const std::array<LinearScheme, kLinearCount>& schemes,
                                       const ObserveOptions& options) {
+  const auto format = [&](const Site& site) { return schemes[site.readers.front()].activation; };
+  std::vector<float> scales(spec.sites.size(), 0);
+  if (options.quantized_input &&
+      std::ranges::any_of(spec.sites, [&](const Site& s) { return !format(s).per_token; })) {
+    // Rounding inputs takes their scales, and those take all inputs.
+    const auto ranges = observe_sites(spec, block, linear, x, schemes,
+                                      {.static_quantile = options.static_quantile, .sample_tokens = 1});
+    std::ranges::transform(ranges, scales.begin(), &SiteInputs::static_scale);
+  }
   std::vector<SiteCollector> collectors;
-  for (const Site& site : spec.sites) {
-    collectors.emplace_back(schemes[site.readers.front()].activation, options, x.size(0) * x.size(1));
+  for (size_t s = 0; s < spec.sites.size(); ++s) {
+    collectors.emplace_back(format(spec.sites[s]), options, x.size(0), x.size(1), scales[s]);
   }
   const LinearFn observed = [&](LinearId id, const at::Tensor& input) {
     const size_t site = site_index(spec, id);
@@ -99,7 +145,7 @@ size_t observed_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens, co
   int64_t elements = 0;
   for (const Site& site : spec.sites) {
     const int64_t k = spec.linears[site.readers.front()].k;
-    elements += k * (sample + (options.hessian ? k : 0));
+    elements += k * (sample + windows + (options.hessian ? k : 0) + (options.cross ? k : 0));
   }
   return static_cast<size_t>(elements) * sizeof(float);
 }

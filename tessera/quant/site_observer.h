@@ -3,26 +3,41 @@
 
 #include <vector>
 
+#include "tessera/quant/grid_loss.h"
 #include "tessera/quant/pass.h"
 
 namespace tessera {
 
+/// absmax, median channel maximum and their ratio.
+nlohmann::json outlier_statistics(const at::Tensor& channel_absmax);
+
 /// The inputs of one site over the calibration tokens.
 struct SiteInputs {
-  int64_t tokens = 0;
   at::Tensor channel_absmax;  ///< [K]
-  at::Tensor hessian;         ///< [K, K], 2 / tokens * sum of x x^T; undefined unless asked for
+  float static_scale = 0;     ///< of the activation codes; 0 for per-token formats
+  at::Tensor hessian;         ///< [K, K], 2 / tokens * sum of x x'; undefined unless asked for
+  at::Tensor cross;           ///< [K, K], 2 / tokens * sum of xh (xh - x)'; undefined unless asked for
   at::Tensor sample;          ///< [about sample_tokens, K], spread over all windows
 
-  /// absmax, median channel maximum and their ratio.
-  nlohmann::json statistics() const;
+  /// Of x itself (its sample), or through the Hessian where there is one.
+  InputMoments moments() const;
+
+  nlohmann::json statistics() const { return outlier_statistics(channel_absmax); }
 };
 
 struct ObserveOptions {
   bool hessian = false;
-  bool quantized_input = false;  ///< the Hessian sees inputs as the integer layer will: fake-quantized
+  bool quantized_input = false;  ///< the Hessian sees inputs as the integer layer will: xh, fake-quantized
+  bool cross = false;            ///< with quantized_input: also what rounding the inputs does to the output
+  bool last_window = false;      ///< Hessian of the last window only ("DGQ", released code)
+  /// Static scales cover this quantile over the windows of the windows' channel maxima.
+  double static_quantile = 1;
   int64_t sample_tokens = 1024;
 };
+
+/// The static scale that covers a quantile over windows of the channel maxima [windows, K]: 1 covers all, 0
+/// is each channel's quietest window ("DGQ", static activations). 0 for per-token formats.
+float static_scale(const ActivationFormat& format, const at::Tensor& window_absmax, double quantile);
 
 /// Runs x [windows, tokens, hidden] through the block with `linear` and returns one entry a site of the spec.
 std::vector<SiteInputs> observe_sites(const ModelSpec& spec, const Block& block, const LinearFn& linear,

@@ -6,6 +6,8 @@
 namespace tessera {
 namespace {
 
+constexpr float kMiddle = 8;  ///< the zero point of symmetric groups
+
 /// Contiguous float32 copy on the CPU, or the tensor itself.
 at::Tensor host_floats(const at::Tensor& x) {
   return x.to(at::kCPU, at::kFloat).contiguous();
@@ -26,18 +28,28 @@ Tensor to_host_tensor(const at::Tensor& x) {
                       host.sizes().vec());
 }
 
+/// Codes as WeightFormat stores them: uint4 codes with their zero point added.
 Tensor pack_codes(const WeightGrid& grid, const at::Tensor& codes) {
   const int64_t n = codes.size(0), k = codes.size(1);
-  const std::span<const int8_t> values(codes.data_ptr<int8_t>(), static_cast<size_t>(n * k));
-  if (grid.scheme.bits == 8) return Tensor::from(values, {n, k});
-  if (grid.scheme.group_size == 0) return pack_int4(values, n, k);
-  const at::Tensor offset = codes + 8;
-  return pack_int4({offset.data_ptr<int8_t>(), values.size()}, n, k);
+  const auto values = [&](const at::Tensor& t) {
+    return std::span<const int8_t>(t.data_ptr<int8_t>(), static_cast<size_t>(n * k));
+  };
+  if (grid.scheme.bits > 4) return Tensor::from(values(codes), {n, k});
+  if (grid.scheme.group_size == 0 && !grid.zero.defined()) return pack_int4(values(codes), n, k);
+  at::Tensor offset = codes.clone();
+  if (grid.zero.defined()) {
+    offset.view({n, grid.zero.size(1), -1}).add_(grid.zero.to(at::kChar).unsqueeze(2));
+  } else {
+    offset.add_(static_cast<int8_t>(kMiddle));
+  }
+  return pack_int4(values(offset), n, k);
 }
 
-Tensor to_int8_tensor(const at::Tensor& x) {
-  const at::Tensor host = x.to(at::kChar).contiguous();
-  return Tensor::from(std::span<const int8_t>(host.data_ptr<int8_t>(), static_cast<size_t>(host.numel())),
+/// Integer values as `T`, int8_t or uint8_t.
+template <class T>
+Tensor to_byte_tensor(const at::Tensor& x) {
+  const at::Tensor host = x.to(c10::CppTypeToScalarType<T>::value).contiguous();
+  return Tensor::from(std::span<const T>(host.data_ptr<T>(), static_cast<size_t>(host.numel())),
                       host.sizes().vec());
 }
 
@@ -54,20 +66,18 @@ Tensor row_sums(const WeightGrid& grid, const at::Tensor& codes) {
 
 }  // namespace
 
-GridCell grouped_cell(float scale, float group_scale) {
-  const int integer = static_cast<int>(group_scale);
-  return {scale * group_scale, static_cast<float>(std::max(-8, -(128 / integer))),
-          static_cast<float>(std::min(7, 127 / integer))};
-}
-
 GridCell WeightGrid::cell(int64_t n, int64_t k) const {
-  const float row = scale.data_ptr<float>()[n];
+  const float row = scale.data_ptr<float>()[n], largest = static_cast<float>((1 << scheme.bits) - 1);
   if (scheme.group_size == 0) {
-    const float limit = scheme.bits == 8 ? 127 : 7;
-    return {row, -limit, limit};
+    if (!zero.defined()) return {row, -(largest - 1) / 2, (largest - 1) / 2};
+    const float z = zero.data_ptr<float>()[n];
+    return {row, -z, largest - z};
   }
-  const float group = group_scale.data_ptr<float>()[n * group_scale.size(1) + k / scheme.group_size];
-  return grouped_cell(row, group);
+  const int64_t group = n * group_scale.size(1) + k / scheme.group_size;
+  const float integer = group_scale.data_ptr<float>()[group];
+  const float z = zero.defined() ? zero.data_ptr<float>()[group] : kMiddle;
+  const auto reach = static_cast<float>(127 / static_cast<int>(integer));
+  return {row * integer, std::max(-z, -reach), std::min(largest - z, reach)};
 }
 
 at::Tensor round_to_grid(const WeightGrid& grid, const at::Tensor& weight) {
@@ -101,13 +111,21 @@ QuantizedLinear make_quantized_linear(const WeightGrid& grid, const at::Tensor& 
   linear.n = codes.size(0);
   linear.k = codes.size(1);
   linear.group_size = grid.scheme.group_size;
-  linear.weight_format = grid.scheme.bits == 8        ? WeightFormat::kInt8
-                         : grid.scheme.group_size > 0 ? WeightFormat::kUint4Grouped
-                                                      : WeightFormat::kInt4;
+  at::Tensor group_scale = grid.group_scale;
+  if (grid.zero.defined() && grid.scheme.bits == 4) {
+    if (linear.group_size == 0) {  // a row's zero point is that of one group of scale 1
+      linear.group_size = linear.k;
+      group_scale = at::ones({linear.n, 1});
+    }
+    linear.group_zero = to_byte_tensor<uint8_t>(grid.zero);
+  }
+  if (group_scale.defined()) linear.group_scale = to_byte_tensor<int8_t>(group_scale);
+  linear.weight_format = grid.scheme.bits > 4    ? WeightFormat::kInt8
+                         : linear.group_size > 0 ? WeightFormat::kUint4Grouped
+                                                 : WeightFormat::kInt4;
   linear.activation = activation;
   linear.qweight = pack_codes(grid, codes);
   linear.scale = to_host_tensor(grid.scale);
-  if (grid.scheme.group_size > 0) linear.group_scale = to_int8_tensor(grid.group_scale);
   if (!activation.symmetric) linear.row_sum = row_sums(grid, codes);
   if (bias.defined()) linear.bias = to_host_tensor(bias);
   if (!activation.per_token) linear.input_scale = Tensor::from(std::span<const float>(&input_scale, 1), {1});

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "tessera/quant/grid_loss.h"
 #include "tessera/quant/pass.h"
 
 namespace tessera {
@@ -23,13 +24,12 @@ struct GridCell {
   float code(float weight) const { return round_to_even(std::clamp(weight / step, lo, hi)); }
 };
 
-/// The cell of a group: codes -8..7 as far as group_scale * code fits int8.
-GridCell grouped_cell(float scale, float group_scale);
-
 /// Per output row, or per row and group, the step between neighbouring weights.
 ///
-///   per row:   weight = scale[n] * q                        int4: q in -7..7, int8: q in -127..127
-///   grouped:   weight = scale[n] * (group_scale[n, g] * q)  q in -8..7 as far as the product fits int8
+///   per row:   weight = scale[n] * q                        |q| < 2^(bits - 1), such as -7..7; with a zero
+///                                                           point 0 <= q + zero[n] < 2^bits
+///   grouped:   weight = scale[n] * (group_scale[n, g] * q)  0 <= q + zero[n, g] <= 15 as far as the product
+///                                                           is within +-127
 ///
 /// Codes on the grouped grid are final: the product is the int8 operand itself ("DGQ", phase 2), where QQQ
 /// would round once more.
@@ -37,30 +37,39 @@ struct WeightGrid {
   WeightScheme scheme;
   at::Tensor scale;        ///< [N] float32, CPU, positive
   at::Tensor group_scale;  ///< [N, K / group_size] float32 integers 1..127, CPU; undefined when per row
+  /// [N, K / group_size], or [N, 1] when per row: float32 integers 0..2^bits - 1, CPU. Undefined when
+  /// symmetric; groups then have zero point 8.
+  at::Tensor zero;
 
   /// The cell of row n and input column k.
   GridCell cell(int64_t n, int64_t k) const;
 };
 
-/// What the fit minimizes besides never being worse than the absolute maximum's grid.
-enum class Clip {
-  kNone,     ///< the largest weight decides ("QQQ", MSE clip off)
-  kMse,      ///< sum |error|^2.4, factors 1.00 to 0.21 ("QQQ", MSE clip on)
-  kWeighted  ///< sum importance[k] * error^2, the same factors
-};
-
 struct GridOptions {
+  /// What clipping a group's largest weights minimizes; the search below minimizes the same, or squared
+  /// errors where nothing is clipped.
   Clip clip = Clip::kNone;
-  /// Grouped grids: search scale[n] and the integer group scales together; false: round them from the
-  /// largest weights.
+  /// Grouped grids: search scale[n], which decides how the groups' scales round to integers; false: it
+  /// follows from the row's largest weight.
   bool search = true;
+  /// Clip::kOutput: this many candidates of scale[n] are judged by the whole row's output error, the others
+  /// by the sum of their groups' errors only.
+  int64_t rerank = 8;
 };
 
-/// Fits the grid to weight [N, K]. `importance` [K] (mean square of each input) weighs errors; undefined: 1.
+/// Fits the grid to weight [N, K]. Undefined members of `moments` weigh all inputs alike.
 WeightGrid fit_grid(const at::Tensor& weight, const WeightScheme& scheme, const GridOptions& options,
-                    const at::Tensor& importance = {});
+                    const InputMoments& moments = {});
 
-/// Nearest codes, I8 [N, K] on the CPU.
+/// What plain group-wise quantization makes of weight [N, K]: every group keeps its own float scale ("DGQ",
+/// phase 1 alone). No integer product works with that; it is what integer scales are compared with.
+at::Tensor round_group_wise(const at::Tensor& weight, const WeightScheme& scheme, Clip clip,
+                            const InputMoments& moments = {});
+
+/// Bytes that fit_grid holds at its peak for K inputs beside the weight and the grid.
+size_t fit_bytes(int64_t k);
+
+/// Nearest codes relative to the zero point, I8 [N, K] on the CPU.
 at::Tensor round_to_grid(const WeightGrid& grid, const at::Tensor& weight);
 
 /// Real weights of codes, float32 [N, K] on the CPU.

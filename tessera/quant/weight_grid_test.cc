@@ -45,7 +45,7 @@ TEST(WeightGrid, T8_ExtremesOfAGroup) {
   at::Tensor weight = at::full({2, 32}, 1.0f);
   weight[0][0] = 7.5f;
   weight[1][0] = -7.5f;
-  const WeightGrid grid{{4, 32}, at::full({2}, 1.0f / 16), at::full({2, 1}, 16.0f)};
+  const WeightGrid grid{{4, 32}, at::full({2}, 1.0f / 15), at::full({2, 1}, 15.0f), {}};
   const at::Tensor codes = round_to_grid(grid, weight);
   EXPECT_EQ(codes[0][0].item<int>(), 7);
   EXPECT_EQ(codes[1][0].item<int>(), -8);
@@ -143,7 +143,7 @@ TEST(WeightGrid, SearchNeverLosesToRounding) {
         weighted_error(fit_grid(weight, {4, group}, {.search = false}), weight, importance);
     const GridOptions best{.clip = Clip::kWeighted};
     const double searched =
-        weighted_error(fit_grid(weight, {4, group}, best, importance), weight, importance);
+        weighted_error(fit_grid(weight, {4, group}, best, {importance, {}, {}}), weight, importance);
     EXPECT_LT(searched, rounded) << "group " << group;
   }
 }

@@ -150,6 +150,8 @@ TEST_F(Cli, RefusesBadConfigurations) {
   expect_refusal(quantize(dir_ / "nowhere"), {"nowhere"});
   expect_refusal(quantize(kDemo, "--group-size 96"), {"96", "128"});
   expect_refusal(quantize(kDemo, "--method magic"), {"magic", "qqq"});
+  expect_refusal(quantize(kDemo, "--method qqq --set rtn.clip=mse"), {"changes nothing", "smooth", "gptq"});
+  expect_refusal(quantize(kDemo, "--method qqq --set smooth.magic=1"), {"unknown option 'magic'"});
   write_file(dir_ / "recipe.json", R"({"name": "x", "passes": [{"pass": "rtn", "speed": 1}]})");
   expect_refusal(quantize(kDemo, "--recipe " + (dir_ / "recipe.json").string()), {"speed"});
 }

@@ -49,13 +49,12 @@ class IntegerEngine : public testing::TestWithParam<Case> {
   void SetUp() override {
     out_ = fs::path(testing::TempDir()) / ("integer_engine_" + name_of({GetParam(), 0}));
     Reporter silent;
-    quantize(
-        {.model_dir = kModel,
-         .output_dir = out_,
-         .recipe = find_method(GetParam().method).recipe.with_weight(GetParam().bits, GetParam().group_size),
-         .calibration = {.windows = {windows_.begin(), windows_.begin() + 4}, .manifest = {}},
-         .overwrite = true},
-        silent);
+    quantize({.model_dir = kModel,
+              .output_dir = out_,
+              .recipe = find_method(GetParam().method).with_weight(GetParam().bits, GetParam().group_size),
+              .calibration = {.windows = {windows_.begin(), windows_.begin() + 4}, .manifest = {}},
+              .overwrite = true},
+             silent);
   }
   void TearDown() override { fs::remove_all(out_); }
 
@@ -95,7 +94,8 @@ TEST_P(IntegerEngine, ComputesWhatTheQuantizerSimulates) {
 
 INSTANTIATE_TEST_SUITE_P(Methods, IntegerEngine,
                          testing::Values(Case{"rtn", 8, 0}, Case{"rtn", 4, 32}, Case{"qqq", 4, 0},
-                                         Case{"qqq", 4, 128}, Case{"qqq-rotation", 4, 64}),
+                                         Case{"qqq", 4, 128}, Case{"qqq-rotation", 4, 64},
+                                         Case{"dgq", 4, 128}, Case{"dgq-static", 4, 32}),
                          name_of);
 
 }  // namespace

@@ -46,7 +46,7 @@ class TinyModel : public testing::TestWithParam<const char*> {
     try {
       quantize({.model_dir = dir_,
                 .output_dir = out_,
-                .recipe = find_method(method).recipe.with_weight(bits, 0),
+                .recipe = find_method(method).with_weight(bits, 0),
                 .calibration = {.windows = {ids_, reversed}, .manifest = {}},
                 .overwrite = true},
                silent);

@@ -10,12 +10,14 @@ namespace {
 class GptqPass : public Pass {
  public:
   explicit GptqPass(const PassOptions& options)
-      : grid_{.clip = clip_option(options), .search = options.get<bool>("search")},
+      : grid_(grid_options(options)),
         act_order_(options.get<bool>("act_order")),
         damping_(options.in_range("damping", 1e-6, 10.0)),
         block_size_(options.in_range<int64_t>("block_size", 1, 1 << 16)),
         true_sequential_(options.get<bool>("true_sequential")),
-        quantized_input_(options.get<bool>("quantized_input")) {}
+        observe_{.hessian = true,
+                 .quantized_input = options.get<bool>("quantized_input"),
+                 .static_quantile = options.in_range("static_quantile", 0.0, 1.0)} {}
 
   std::string name() const override { return "gptq"; }
 
@@ -34,7 +36,7 @@ class GptqPass : public Pass {
     for (const LinearSpec& linear : spec.linears) largest = std::max(largest, linear.k);
     const size_t solve = std::max(
         factor_bytes(largest), static_cast<size_t>(largest * largest) * sizeof(float) + rounding_bytes(spec));
-    return observed_bytes(spec, windows, tokens, {.hessian = true}) +
+    return observed_bytes(spec, windows, tokens, observe_) +
            std::max(chunk_forward_bytes(spec, windows, tokens), solve);
   }
 
@@ -46,8 +48,7 @@ class GptqPass : public Pass {
     const LinearFn linear = [&](LinearId id, const at::Tensor& x) {
       return context.quantized[id] ? fake(id, x) : exact(id, x);
     };
-    const ObserveOptions options{.hessian = true, .quantized_input = quantized_input_};
-    return observe_sites(context.spec, context.block, linear, context.x_quant, context.schemes, options);
+    return observe_sites(context.spec, context.block, linear, context.x_quant, context.schemes, observe_);
   }
 
   void quantize_site(BlockContext& context, const Site& site, const SiteInputs& inputs) const {
@@ -72,11 +73,10 @@ class GptqPass : public Pass {
     if (factor) {
       // Group scales come from weights without dead columns, row scales from all ("QQQ", static groups).
       const at::Tensor kept = scheme.weight.group_size > 0 ? weight.masked_fill(factor->dead, 0) : weight;
-      const WeightGrid grid = fit_grid(kept, scheme.weight, grid_, inputs.hessian.diagonal());
+      const WeightGrid grid = fit_grid(kept, scheme.weight, grid_, inputs.moments());
       const GptqResult result = gptq(weight, grid, *factor, block_size_);
-      context.quantized[id] =
-          make_quantized_linear(grid, result.codes, scheme.activation, context.block.bias[id],
-                                static_input_scale(scheme.activation, inputs));
+      context.quantized[id] = make_quantized_linear(grid, result.codes, scheme.activation,
+                                                    context.block.bias[id], inputs.static_scale);
       report.update({{"loss", result.loss}, {"damping", factor->damping}});
     } else {
       context.quantized[id] = std::move(rounded);
@@ -89,7 +89,8 @@ class GptqPass : public Pass {
   bool act_order_;
   double damping_;
   int64_t block_size_;
-  bool true_sequential_, quantized_input_;
+  bool true_sequential_;
+  ObserveOptions observe_;
 };
 
 }  // namespace
@@ -97,13 +98,15 @@ class GptqPass : public Pass {
 PassInfo gptq_pass_info() {
   return {"gptq",
           "rounds weights column by column, later columns make up for earlier errors",
-          {{"act_order", true},           // columns by falling mean square of their input; groups stay static
-           {"damping", 0.01},             // added to the Hessian's diagonal, relative to its mean
-           {"block_size", 128},           // columns between two updates of all later ones
-           {"clip", "weighted"},          // none | mse | weighted by the inputs' mean square
-           {"search", true},              // grouped: search integer scales instead of rounding them
-           {"true_sequential", false},    // later sites of a block see its quantized earlier linears
-           {"quantized_input", false}}};  // the Hessian sees quantized activations
+          {{"act_order", true},         // columns by falling mean square of their input; groups stay static
+           {"damping", 0.01},           // added to the Hessian's diagonal, relative to its mean
+           {"block_size", 128},         // columns between two updates of all later ones
+           {"clip", "weighted"},        // none | mse | weighted by the inputs' mean square | output error
+           {"search", true},            // grouped: search the row scale instead of deriving it
+           {"rerank", 8},               // clip output: row scales judged by the whole output error
+           {"true_sequential", false},  // later sites of a block see its quantized earlier linears
+           {"quantized_input", false},  // the Hessian sees quantized activations
+           {"static_quantile", 1.0}}};  // static activations: over windows, of their channel maxima
 }
 
 std::unique_ptr<Pass> make_gptq_pass(const PassOptions& options) {

@@ -3,9 +3,13 @@
 
 namespace tessera {
 
-Clip clip_option(const PassOptions& options) {
-  return options.choice<Clip>("clip",
-                              {{"none", Clip::kNone}, {"mse", Clip::kMse}, {"weighted", Clip::kWeighted}});
+GridOptions grid_options(const PassOptions& options) {
+  return {.clip = options.choice<Clip>("clip", {{"none", Clip::kNone},
+                                                {"mse", Clip::kMse},
+                                                {"weighted", Clip::kWeighted},
+                                                {"output", Clip::kOutput}}),
+          .search = options.get<bool>("search"),
+          .rerank = options.in_range<int64_t>("rerank", 1, 1000)};
 }
 
 void report_linear(BlockContext& context, LinearId id, const std::string& pass, nlohmann::json values) {
@@ -22,15 +26,12 @@ PassTimer::~PassTimer() {
 }
 
 size_t rounding_bytes(const ModelSpec& spec) {
-  int64_t largest = 0;
-  for (const LinearSpec& linear : spec.linears) largest = std::max(largest, linear.n * linear.k);
-  return static_cast<size_t>(largest) * (4 * sizeof(float) + 2);
-}
-
-float static_input_scale(const ActivationFormat& format, const SiteInputs& inputs) {
-  if (format.per_token) return 0;
-  const float absmax = inputs.channel_absmax.max().item<float>();
-  return (absmax > 0 ? absmax : 1) / static_cast<float>((1 << (format.bits - 1)) - 1);
+  int64_t largest = 0, widest = 0;
+  for (const LinearSpec& linear : spec.linears) {
+    largest = std::max(largest, linear.n * linear.k);
+    widest = std::max(widest, linear.k);
+  }
+  return static_cast<size_t>(largest) * (4 * sizeof(float) + 2) + fit_bytes(widest);
 }
 
 QuantizedLinear round_to_nearest(const BlockContext& context, LinearId id, const SiteInputs& inputs) {
@@ -38,7 +39,7 @@ QuantizedLinear round_to_nearest(const BlockContext& context, LinearId id, const
   const at::Tensor& weight = context.block.weight[id];
   const WeightGrid grid = fit_grid(weight, scheme.weight, {.search = false});
   return make_quantized_linear(grid, round_to_grid(grid, weight), scheme.activation, context.block.bias[id],
-                               static_input_scale(scheme.activation, inputs));
+                               inputs.static_scale);
 }
 
 }  // namespace tessera

@@ -9,17 +9,19 @@
 
 namespace tessera {
 
+PassInfo equalize_pass_info();
 PassInfo gptq_pass_info();
 PassInfo rotate_pass_info();
 PassInfo rtn_pass_info();
 PassInfo smooth_pass_info();
+std::unique_ptr<Pass> make_equalize_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_gptq_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_rotate_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_rtn_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_smooth_pass(const PassOptions& options);
 
-/// "none", "mse" or "weighted" of the option "clip".
-Clip clip_option(const PassOptions& options);
+/// The options "clip", "search" and "rerank".
+GridOptions grid_options(const PassOptions& options);
 
 /// Adds `values` to report["linears"][NAME][pass], and likewise for sites.
 void report_linear(BlockContext& context, LinearId id, const std::string& pass, nlohmann::json values);
@@ -39,11 +41,9 @@ class PassTimer {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// Bytes to fit, round, pack and check one linear: float copies of its weight, and codes.
+/// Bytes to fit, round, pack and check one linear: float copies of its weight, codes, and the search's
+/// errors.
 size_t rounding_bytes(const ModelSpec& spec);
-
-/// Static activation scale of a site, 0 for per-token formats.
-float static_input_scale(const ActivationFormat& format, const SiteInputs& inputs);
 
 /// The linear rounded to nearest on the grid that its largest weights give: the baseline of every report.
 QuantizedLinear round_to_nearest(const BlockContext& context, LinearId id, const SiteInputs& inputs);

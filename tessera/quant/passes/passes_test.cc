@@ -24,7 +24,8 @@ TEST(MakePass, RefusesWhatItDoesNotKnow) {
   EXPECT_NE(message_of({{"pass", "magic"}}).find("known: "), std::string::npos);
   EXPECT_NE(message_of({{"pass", "rtn"}, {"speed", 3}}).find("unknown option 'speed'"), std::string::npos);
   EXPECT_NE(message_of({{"pass", "rtn"}, {"search", "yes"}}).find("option 'search'"), std::string::npos);
-  EXPECT_NE(message_of({{"pass", "rtn"}, {"clip", "hard"}}).find("none, mse, weighted"), std::string::npos);
+  EXPECT_NE(message_of({{"pass", "rtn"}, {"clip", "hard"}}).find("none, mse, weighted, output"),
+            std::string::npos);
   EXPECT_NE(message_of("rtn").find("names no pass"), std::string::npos);
 }
 
@@ -116,6 +117,87 @@ TEST(RtnPass, StaticScalesComeFromTheInputs) {
   const float scale = run.context->quantized[kQ]->input_scale.as<float>()[0];
   const double absmax = run.context->report["sites"]["qkv"]["rtn"]["absmax"].get<double>();
   EXPECT_NEAR(scale, absmax / 127, 1e-6 * absmax);
+}
+
+/// "DGQ", 6.2: with quantile 0 a channel counts with its quietest window.
+TEST(RtnPass, StaticScalesFollowAQuantileOfTheWindows) {
+  for (const double quantile : {0.0, 1.0}) {
+    PassRun run({});
+    for (LinearScheme& scheme : run.context->schemes) scheme.activation.per_token = false;
+    run.run({{{"pass", "rtn"}, {"static_quantile", quantile}}});
+    const at::Tensor input = norm_forward(run.model.spec, run.context->block, kAttentionNorm, run.x);
+    const at::Tensor windows = at::amax(input.abs(), {1});
+    const at::Tensor channels = quantile == 0 ? at::amin(windows, {0}) : at::amax(windows, {0});
+    for (LinearId id : {kQ, kV}) {
+      EXPECT_FLOAT_EQ(run.context->quantized[id]->input_scale.as<float>()[0],
+                      channels.max().item<float>() / 127);
+    }
+  }
+}
+
+TEST(EqualizePass, D1_KeepsTheFunctionAndTamesTheOutliers) {
+  for (const TestModelOptions& family : kFamilies) {
+    for (const char* rule : {"percentile", "smoothquant"}) {
+      PassRun run(family);
+      run.run({{{"pass", "equalize"}, {"rule", rule}, {"fraction", 0.02}, {"sites", "all"}}});
+      EXPECT_LT(run.drift(), 1e-5);
+      const auto& site = run.context->report["sites"]["qkv"]["equalize"];
+      EXPECT_LT(site["after"]["absmax"].get<double>(), 0.5 * site["absmax"].get<double>()) << rule;
+    }
+  }
+}
+
+TEST(EqualizePass, ScalesTheSitesThatItIsToldTo) {
+  const auto scaled = [](const TestModelOptions& family, const char* sites) {
+    PassRun run(family);
+    run.run({{{"pass", "equalize"}, {"fraction", 0.02}, {"sites", sites}}});
+    std::string names;
+    for (const auto& [name, report] : run.context->report["sites"].items()) names += name + " ";
+    return names;
+  };
+  EXPECT_EQ(scaled(kFamilies[0], "norms"), "gate_up qkv ");
+  EXPECT_EQ(scaled(kFamilies[0], "norms_and_gated"), "down gate_up qkv ");
+  EXPECT_EQ(scaled(kFamilies[2], "norms_and_gated"), "qkv up ");
+}
+
+TEST(RtnPass, DgqSearchBeatsRoundingOfEveryKind) {
+  for (const TestModelOptions& family : kFamilies) {
+    const auto error = [&](const nlohmann::json& options) {
+      nlohmann::json step{{"pass", "rtn"}};
+      step.update(options);
+      PassRun run(family, {4, 32, false});
+      for (LinearScheme& scheme : run.context->schemes) scheme.activation.bits = 16;
+      return run.run({{{"pass", "equalize"}}, step}).block_error();
+    };
+    const double searched = error({{"clip", "output"}, {"search", true}});
+    EXPECT_LT(searched, error({{"clip", "output"}}));
+    EXPECT_LT(searched, error(nlohmann::json::object()));
+    EXPECT_NE(error({{"clip", "output"}, {"search", true}, {"samples", "last"}}), searched);
+    EXPECT_NEAR(error({{"clip", "output"}, {"scales", "float"}}), searched, 0.1 * searched);
+  }
+}
+
+TEST(RtnPass, QuantizedInputsCanBeTheObjective) {
+  for (const bool per_token : {true, false}) {
+    const auto error = [&](const nlohmann::json& options) {
+      PassRun run({}, {4, 32, false});
+      for (LinearScheme& scheme : run.context->schemes) scheme.activation = {4, true, per_token};
+      nlohmann::json step{{"pass", "rtn"}, {"clip", "output"}, {"search", true}};
+      step.update(options);
+      return run.run({{{"pass", "equalize"}, {"fraction", 0.02}}, step}).block_error();
+    };
+    EXPECT_LT(error({{"objective", "quantized"}}), error({{"objective", "float"}}));
+  }
+}
+
+TEST(SmoothPass, AwqRuleKeepsTheFunctionAndHelps) {
+  PassRun run({}, {4, 32, false});
+  for (LinearScheme& scheme : run.context->schemes) scheme.activation.bits = 16;
+  run.run({{{"pass", "smooth"}, {"rule", "awq"}, {"tokens", 128}}});
+  EXPECT_LT(run.drift(), 1e-4);
+  const auto& site = run.context->report["sites"]["qkv"]["smooth"];
+  EXPECT_LE(site["loss"].get<double>(), site["loss_unsmoothed"].get<double>());
+  EXPECT_TRUE(site.contains("exponent"));
 }
 
 TEST(SmoothPass, KeepsTheFunctionAndFindsTheOutliers) {
@@ -230,6 +312,44 @@ TEST(GptqPass, T6_BeatsRoundingOnEveryLinearOfARealBlock) {
     }
     x = block_forward(spec, context.block, float_linears(context.block), x);
   }
+}
+
+/// "DGQ" on real blocks: integer group scales cost little against float ones, deriving them without the
+/// search costs more.
+TEST(RtnPass, D5_IntegerScalesComeNearFloatScalesOnRealBlocks) {
+  const auto dir = shared_dir() / "models" / "demo-llama";
+  TESSERA_REQUIRE_FILE(dir / "golden.safetensors");
+  const ModelSpec spec = make_model_spec(ModelConfig::load(dir));
+  const Checkpoint checkpoint(dir);
+  at::manual_seed(4);
+  const at::Tensor ids = at::randint(spec.vocab_size, {4, 128}, at::kLong);
+  const at::Tensor x = at::embedding(to_float_tensor(checkpoint.at(spec.embedding), at::kCPU), ids);
+  Reporter reporter;
+  const auto errors = [&](const nlohmann::json& options) {
+    BlockContext context{.spec = spec,
+                         .layer = 0,
+                         .schemes = {},
+                         .x_float = x,
+                         .x_quant = x,
+                         .block = load_block(checkpoint, spec, 0, at::kCPU),
+                         .quantized = {},
+                         .report = nlohmann::json::object(),
+                         .reporter = reporter};
+    context.schemes.fill({{4, 128, false}, {16, true, true}});
+    nlohmann::json step{{"pass", "rtn"}, {"clip", "output"}};
+    step.update(options);
+    make_pass(step)->run_on_block(context);
+    std::vector<float> squares;
+    for (LinearId id : spec.existing_linears()) {
+      const double error = context.report["linears"][spec.linears[id].name]["rtn"]["error"];
+      squares.push_back(static_cast<float>(error * error));
+    }
+    return at::tensor(at::ArrayRef<float>(squares)).clone();
+  };
+  const at::Tensor floats = errors({{"scales", "float"}}), searched = errors({{"search", true}}) / floats,
+                   rounded = errors({{"search", false}}) / floats;
+  EXPECT_LE(searched.median().item<float>(), 1.03) << searched;
+  EXPECT_GT(rounded.median().item<float>(), searched.median().item<float>()) << rounded;
 }
 
 }  // namespace

@@ -7,14 +7,16 @@ namespace {
 class RtnPass : public Pass {
  public:
   explicit RtnPass(const PassOptions& options)
-      : grid_{.clip = clip_option(options), .search = options.get<bool>("search")} {}
+      : grid_(grid_options(options)),
+        observe_(observe_options(options, grid_.clip == Clip::kOutput)),
+        float_scales_(options.choice<bool>("scales", {{"integer", false}, {"float", true}})) {}
 
   std::string name() const override { return "rtn"; }
 
   void run_on_block(BlockContext& context) override {
     const PassTimer timer(context, name());
     const auto inputs = observe_sites(context.spec, context.block, float_linears(context.block),
-                                      context.x_quant, context.schemes, {});
+                                      context.x_quant, context.schemes, observe_);
     for (size_t s = 0; s < inputs.size(); ++s) {
       const Site& site = context.spec.sites[s];
       report_site(context, site, name(), inputs[s].statistics());
@@ -23,24 +25,36 @@ class RtnPass : public Pass {
   }
 
   size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
-    return observed_bytes(spec, windows, tokens, {}) +
+    return observed_bytes(spec, windows, tokens, observe_) +
            std::max(chunk_forward_bytes(spec, windows, tokens), rounding_bytes(spec));
   }
 
  private:
+  static ObserveOptions observe_options(const PassOptions& options, bool moments) {
+    const bool quantized = options.choice<bool>("objective", {{"float", false}, {"quantized", true}});
+    return {.hessian = moments,
+            .quantized_input = moments && quantized,
+            .cross = moments && quantized,
+            .last_window = options.choice<bool>("samples", {{"all", false}, {"last", true}}),
+            .static_quantile = options.in_range("static_quantile", 0.0, 1.0)};
+  }
+
   void quantize(BlockContext& context, LinearId id, const SiteInputs& inputs) {
-    const at::Tensor& weight = context.block.weight[id];
     const LinearScheme& scheme = context.schemes[id];
-    const at::Tensor importance = inputs.sample.square().mean({0});
-    const WeightGrid grid = fit_grid(weight, scheme.weight, grid_, importance);
-    context.quantized[id] =
-        make_quantized_linear(grid, round_to_grid(grid, weight), scheme.activation, context.block.bias[id],
-                              static_input_scale(scheme.activation, inputs));
+    const bool float_scales = float_scales_ && scheme.weight.group_size > 0;
+    at::Tensor weight = context.block.weight[id];
+    if (float_scales) weight = round_group_wise(weight, scheme.weight, grid_.clip, inputs.moments());
+    const WeightGrid grid = float_scales ? fit_grid(weight, {8, 0}, {})
+                                         : fit_grid(weight, scheme.weight, grid_, inputs.moments());
+    context.quantized[id] = make_quantized_linear(grid, round_to_grid(grid, weight), scheme.activation,
+                                                  context.block.bias[id], inputs.static_scale);
     report_linear(context, id, name(),
-                  {{"error", output_error(*context.quantized[id], weight, inputs.sample)}});
+                  {{"error", output_error(*context.quantized[id], context.block.weight[id], inputs.sample)}});
   }
 
   GridOptions grid_;
+  ObserveOptions observe_;
+  bool float_scales_;
 };
 
 }  // namespace
@@ -48,8 +62,13 @@ class RtnPass : public Pass {
 PassInfo rtn_pass_info() {
   return {"rtn",
           "rounds weights to the nearest code",
-          {{"clip", "none"},     // none | mse | weighted by the inputs' mean square
-           {"search", false}}};  // grouped: search integer scales instead of rounding them
+          {{"clip", "none"},            // none | mse | weighted by the inputs' mean square | output error
+           {"search", false},           // grouped: search the row scale instead of deriving it
+           {"scales", "integer"},       // grouped: integer | float, to compare with: held by 8-bit weights
+           {"rerank", 8},               // clip output: row scales judged by the whole output error
+           {"objective", "float"},      // clip output: error for float | quantized inputs
+           {"samples", "all"},          // clip output: windows that count: all | last
+           {"static_quantile", 1.0}}};  // static activations: over windows, of their channel maxima
 }
 
 std::unique_ptr<Pass> make_rtn_pass(const PassOptions& options) {

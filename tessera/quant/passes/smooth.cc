@@ -1,4 +1,4 @@
-// Adaptive smoothing, site by site in order of execution: later sites see the quantized earlier ones.
+// Searched smoothing, site by site in order of execution: later sites see the quantized earlier ones.
 #include "tessera/quant/smoothing.h"
 
 #include "tessera/quant/fake_quant.h"
@@ -37,6 +37,7 @@ class SmoothPass : public Pass {
         grid_{.linear = options.choice<bool>("grid", {{"geometric", false}, {"qqq", true}}),
               .points = options.in_range<int64_t>("points", 4, 10000),
               .floor = options.in_range("floor", 1e-9, 1.0)},
+        awq_(options.choice<bool>("rule", {{"outliers", false}, {"awq", true}})),
         share_heads_(options.choice<bool>("shared_heads", {{"max", true}, {"skip", false}})) {}
 
   std::string name() const override { return "smooth"; }
@@ -60,7 +61,7 @@ class SmoothPass : public Pass {
   /// Chooses the scale of the site for input x, folds it and returns it.
   at::Tensor smooth_site(BlockContext& context, const Site& site, const at::Tensor& x) const {
     const ModelSpec& spec = context.spec;
-    SiteInputs inputs = describe(x);
+    SiteInputs inputs = describe(context, site, x);
     const at::Tensor none = at::ones_like(inputs.channel_absmax);
     const bool shared =
         site.producer == Site::Producer::kLinear && site.linear == kV && spec.n_heads != spec.n_kv_heads;
@@ -76,14 +77,17 @@ class SmoothPass : public Pass {
           site_output(spec, context.block, site, linear, input_rounded(context, site, x / scale));
       return (output - reference).square_().mean().item<double>();
     };
-    const at::Tensor absmax = share_over_query_heads(spec, site, inputs.channel_absmax);
-    const Smoothing best = search_smoothing(absmax, loss, grid_);
+    const auto shared_over_heads = [&](const at::Tensor& values) {
+      return share_over_query_heads(spec, site, values);
+    };
+    const Smoothing best = awq_ ? search_awq(shared_over_heads(inputs.sample.abs().mean({0})), loss)
+                                : search_smoothing(shared_over_heads(inputs.channel_absmax), loss, grid_);
     fold_scale(spec, context.block, site, best.scale);
 
     nlohmann::json report = inputs.statistics();
-    inputs = describe(x / best.scale);
+    inputs = describe(context, site, x / best.scale);
     report_errors(context, site, inputs, "error_after");
-    report.update({{"sigma", best.sigma},
+    report.update({{awq_ ? "exponent" : "sigma", best.parameter},
                    {"scaled_channels", (best.scale > 1).sum().item<int64_t>()},
                    {"largest_scale", best.scale.max().item<double>()},
                    {"loss", best.loss},
@@ -94,15 +98,20 @@ class SmoothPass : public Pass {
     return best.scale;
   }
 
-  static SiteInputs describe(const at::Tensor& x) {
-    const at::Tensor rows = x.reshape({-1, x.size(-1)});
-    return {rows.size(0), at::amax(rows.abs(), {0}), {}, rows};
+  static SiteInputs describe(const BlockContext& context, const Site& site, const at::Tensor& x) {
+    const at::Tensor rows = x.reshape({-1, x.size(-1)}), window_absmax = at::amax(x.abs(), {1});
+    const ActivationFormat& format = context.schemes[site.readers.front()].activation;
+    SiteInputs inputs;
+    inputs.channel_absmax = at::amax(window_absmax, {0});
+    inputs.static_scale = static_scale(format, window_absmax, 1);
+    inputs.sample = rows;
+    return inputs;
   }
 
   /// The site's input as its first reader quantizes it.
   static at::Tensor input_rounded(const BlockContext& context, const Site& site, const at::Tensor& x) {
     const ActivationFormat& format = context.schemes[site.readers.front()].activation;
-    return fake_quantize_rows(x, format, format.per_token ? 0 : static_input_scale(format, describe(x)));
+    return fake_quantize_rows(x, format, static_scale(format, at::amax(x.abs(), {1}), 1));
   }
 
   /// y of the linear with its weights rounded to nearest.
@@ -124,15 +133,16 @@ class SmoothPass : public Pass {
 
   int64_t tokens_;
   SigmaGrid grid_;
-  bool share_heads_;
+  bool awq_, share_heads_;
 };
 
 }  // namespace
 
 PassInfo smooth_pass_info() {
   return {"smooth",
-          "divides outlier channels by searched scales that fold into the producer",
-          {{"tokens", 2048},           // calibration tokens that the search uses
+          "divides channels by searched scales that fold into the producer",
+          {{"rule", "outliers"},       // outliers: max(1, channel maximum / sigma) | awq: mean^exponent
+           {"tokens", 2048},           // calibration tokens that the search uses
            {"grid", "geometric"},      // geometric | qqq: linear down to 0.1, at least 100 points
            {"points", 12},             // of the geometric grid, before refinement
            {"floor", 1e-3},            // least sigma of the geometric grid, relative to the largest input

@@ -1,0 +1,53 @@
+// What the weights of a linear lose on candidate grids: the measures that the fit of a grid minimizes.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace tessera {
+
+enum class Clip {
+  kNone,      ///< the largest weight decides ("QQQ", MSE clip off)
+  kMse,       ///< sum |error|^2.4 ("QQQ", MSE clip on)
+  kWeighted,  ///< sum importance[k] * error[k]^2
+  kOutput     ///< the error of the linear's output, through the second moments of its input ("DGQ")
+};
+
+/// What is known of the input x of a linear, or of x as it will be quantized, xh. On any device.
+struct InputMoments {
+  at::Tensor importance;  ///< [K]: mean of x^2; undefined: 1
+  at::Tensor hessian;     ///< [K, K]: 2 E[x x'], or 2 E[xh xh'] beside `cross`; needed for kOutput
+  at::Tensor cross;       ///< [K, K]: 2 E[xh (xh - x)']; undefined: the output error is that of float inputs
+};
+
+/// One cell a row and group of columns: values step * code, code in [lo, hi]. Float32 [R, G] on the CPU.
+struct GridCells {
+  at::Tensor step, lo, hi;
+};
+
+/// Losses of the rows of a weight, up to a constant for each row where `cross` is known.
+class GridLoss {
+ public:
+  /// weight [R, K]: float32, contiguous, on the CPU.
+  GridLoss(Clip clip, const at::Tensor& weight, int64_t groups, const InputMoments& moments);
+
+  /// [R, G]: what each group's errors cost by themselves.
+  at::Tensor by_group(const GridCells& cells) const;
+  /// [R]: what they cost together.
+  at::Tensor by_row(const GridCells& cells) const;
+  /// True when a row's loss is more than the sum of its groups' losses.
+  bool groups_interact() const { return clip_ == Clip::kOutput && groups_ > 1; }
+
+ private:
+  at::Tensor separable_losses(const GridCells& cells) const;
+  at::Tensor errors(const GridCells& cells) const;
+  at::Tensor output_loss(const at::Tensor& error, const at::Tensor& shift, int64_t begin,
+                         int64_t count) const;
+
+  Clip clip_;
+  at::Tensor weight_, importance_, hessian_;
+  int64_t groups_, group_size_;
+  /// weight * cross', [R, K]: of the whole row, and of each group alone. Undefined without `cross`.
+  at::Tensor row_shift_, group_shift_;
+};
+
+}  // namespace tessera
