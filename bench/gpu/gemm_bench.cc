@@ -217,7 +217,7 @@ void compare(Arena& arena, const Point& at) {
 /// many rounds of small ones.
 bool plausible(const GemmConfig& c, const Point& at) {
   const int64_t token_tiles = cuda::ceil_div(at.m, c.tokens);
-  if (c.tokens > 8 && c.tokens / 2 >= at.m) return false;
+  if (c.tokens > 8 && c.tokens / 2 > at.m) return false;
   if (token_tiles > 4 && c.tokens < 64) return false;
   const int64_t blocks = token_tiles * cuda::ceil_div(at.shape.n, c.rows) * c.split;
   return blocks >= 48 && (c.split == 1 || blocks / c.split <= 2 * 132);

@@ -11,9 +11,9 @@ steps=("${@:-}")
 
 if [[ ! -x build/gpu/gemm_bench ]]; then
   cmake --preset cuda -DTESSERA_QUANT=OFF
-  cmake --build build/cuda --target gemm_check gemm_bench
+  cmake --build build/cuda --target gemm_check gemm_bench activation_check
   mkdir -p build/gpu
-  find build/cuda -type f \( -name gemm_check -o -name gemm_bench \) -exec cp {} build/gpu/ \;
+  find build/cuda -type f \( -name gemm_check -o -name gemm_bench -o -name activation_check \) -exec cp {} build/gpu/ \;
 fi
 # cuBLAS may come with a Python package instead of a toolkit.
 cublas=$(python3 -c 'import nvidia, pathlib
@@ -24,7 +24,9 @@ nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --fo
 for step in "${steps[@]}"; do
   echo "== $step"
   case $step in
-    check) timeout 240 build/gpu/gemm_check ;;
+    check)
+      timeout 240 build/gpu/gemm_check
+      timeout 60 build/gpu/activation_check ;;
     sanitize)
       for tool in memcheck racecheck synccheck; do
         timeout 240 compute-sanitizer --tool $tool --error-exitcode 1 build/gpu/gemm_check small | tail -3

@@ -78,14 +78,14 @@ void launch_layout(const GemmProblem& problem, const CUtensorMap& codes, const G
       return launch.template operator()<128, 256>();
     case 192'160:
       return launch.template operator()<192, 160>();
+    case 192'032:
+      return launch.template operator()<192, 32>();
     case 192'064:
       return launch.template operator()<192, 64>();
     case 192'096:
       return launch.template operator()<192, 96>();
     case 192'128:
       return launch.template operator()<192, 128>();
-    case 256'064:
-      return launch.template operator()<256, 64>();
     case 256'128:
       return launch.template operator()<256, 128>();
     default:
