@@ -67,9 +67,13 @@ Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t la
   return block;
 }
 
+at::Tensor mapped_input(const Block& block, LinearId id, const at::Tensor& x) {
+  return block.map[id].repeated(block.map[id].apply(x));
+}
+
 LinearFn float_linears(const Block& block) {
   return [&block](LinearId id, const at::Tensor& x) {
-    const at::Tensor y = at::matmul(x, block.weight[id].t());
+    const at::Tensor y = at::matmul(mapped_input(block, id, x), block.weight[id].t());
     return block.bias[id].defined() ? y + block.bias[id] : y;
   };
 }

@@ -10,16 +10,18 @@
 
 #include "tessera/arch/model_spec.h"
 #include "tessera/format/kv_format.h"
+#include "tessera/quant/channel_map.h"
 
 namespace tessera {
 
 /// Float32 parameters of one block, on the calibration device. Absent biases, linears and norms are undefined
 /// tensors.
 struct Block {
-  std::array<at::Tensor, kLinearCount> weight;  ///< [N, K]
+  std::array<at::Tensor, kLinearCount> weight;  ///< [N, K], or [N, columns of the map]
   std::array<at::Tensor, kLinearCount> bias;    ///< [N]
   std::array<at::Tensor, kNormCount> gain;      ///< [norm_width]
   std::array<at::Tensor, kNormCount> norm_bias;
+  std::array<ChannelMap, kLinearCount> map;  ///< of the linears' inputs, equal for the readers of a site
   /// The cache that attention reads its keys and values from: a quantized one rounds them, F16 counts as
   /// exact.
   KvFormat kv_format = KvFormat::kF16;
@@ -34,6 +36,9 @@ Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t la
 
 /// y [..., N] of linear `id` for its input x [..., K]. Replaced to quantize, observed to calibrate.
 using LinearFn = std::function<at::Tensor(LinearId id, const at::Tensor& x)>;
+
+/// What the weight of linear `id` multiplies: x [..., K] behind the linear's map.
+at::Tensor mapped_input(const Block& block, LinearId id, const at::Tensor& x);
 
 /// The plain float linears of `block`, which must outlive the function.
 LinearFn float_linears(const Block& block);

@@ -35,7 +35,8 @@ nlohmann::json channel_profile(const ModelSpec& spec, const Block& block, const 
   const LinearFn observed = [&](LinearId id, const at::Tensor& input) {
     const Site& site = spec.sites[site_index(spec, id)];
     if (site.readers.front() == id) {
-      out[site.name] = band_maxima(at::amax(input.reshape({-1, input.size(-1)}).abs(), {0}));
+      const at::Tensor mapped = block.map[id].apply(input);
+      out[site.name] = band_maxima(at::amax(mapped.reshape({-1, mapped.size(-1)}).abs(), {0}));
     }
     return linear(id, input);
   };

@@ -76,7 +76,6 @@ at::Tensor float_tensor(std::span<const T> values, const Shape& shape, const at:
 at::Tensor to_torch(const Tensor& tensor, const at::Device& device) {
   if (tensor.empty()) return {};
   if (tensor.dtype() == DType::kI32) return float_tensor(tensor.as<int32_t>(), tensor.shape(), device);
-  if (tensor.dtype() == DType::kU8) return float_tensor(tensor.as<uint8_t>(), tensor.shape(), device);
   const std::vector<float> values = to_floats(tensor.view());
   return float_tensor(std::span<const float>(values), tensor.shape(), device);
 }
@@ -102,38 +101,8 @@ at::Tensor fake_quantize_rows(const at::Tensor& x, const ActivationFormat& forma
   return rows.codes.mul_(rows.scale);
 }
 
-FakeQuantMap::FakeQuantMap(const QuantizedLinear& linear, const at::Device& device) {
-  if (linear.plain_input()) return;
-  const InputMap map(linear);
-  for (int32_t r = 0;; ++r) {
-    std::vector<int32_t> column, index;
-    std::vector<float> gain;
-    for (size_t c = 0; c < static_cast<size_t>(linear.k); ++c) {
-      if (map.offset[c] + r >= map.offset[c + 1]) continue;
-      const auto source = static_cast<size_t>(map.offset[c] + r);
-      column.push_back(static_cast<int32_t>(c));
-      index.push_back(map.index[source]);
-      gain.push_back(map.gain[source]);
-    }
-    if (column.empty()) break;
-    const auto count = static_cast<int64_t>(gain.size());
-    rounds_.push_back({index_tensor(column, device), index_tensor(index, device),
-                       float_tensor(std::span<const float>(gain), {count}, device)});
-  }
-}
-
-at::Tensor FakeQuantMap::forward(const at::Tensor& x) const {
-  if (rounds_.empty()) return x;
-  at::Tensor mapped = x.index_select(-1, rounds_[0].index).mul_(rounds_[0].gain);
-  for (size_t r = 1; r < rounds_.size(); ++r) {
-    const Round& round = rounds_[r];
-    mapped.index_add_(-1, round.column, x.index_select(-1, round.index).mul_(round.gain));
-  }
-  return mapped;
-}
-
 FakeQuantLinear::FakeQuantLinear(const QuantizedLinear& linear, const at::Device& device)
-    : activation_(linear.activation), map_(linear, device) {
+    : activation_(linear.activation), map_(linear) {
   at::Tensor w8 = at::empty({linear.n, linear.k}, at::kFloat);
   float* out = w8.data_ptr<float>();
   parallel_for(linear.n, [&](int64_t n) {
@@ -145,7 +114,6 @@ FakeQuantLinear::FakeQuantLinear(const QuantizedLinear& linear, const at::Device
   scale_ = to_torch(linear.scale, device);
   row_sum_ = to_torch(linear.row_sum, device);
   bias_ = to_torch(linear.bias, device);
-  repeat_ = to_torch(linear.input_repeat, device);
   if (!linear.outlier_index.empty()) {
     outlier_index_ = index_tensor(linear.outlier_index.as<int32_t>(), device);
     outlier_weight_ = to_torch(linear.outlier_weight, device);
@@ -155,15 +123,13 @@ FakeQuantLinear::FakeQuantLinear(const QuantizedLinear& linear, const at::Device
 
 QuantizedRows FakeQuantLinear::quantize(const at::Tensor& mapped) const {
   QuantizedRows rows = quantize_rows(mapped, activation_, input_scale_);
-  if (!repeat_.defined()) return rows;
+  if (!map_.repeats()) return rows;
   if (rows.zero_point.defined()) rows.codes.sub_(rows.zero_point);
-  rows.codes.mul_(repeat_);
-  rows.zero_point.reset();
-  return rows;
+  return {map_.repeated(rows.codes), rows.scale, {}};
 }
 
 at::Tensor FakeQuantLinear::forward(const at::Tensor& x) const {
-  const at::Tensor mapped = map_.forward(x);
+  const at::Tensor mapped = map_.apply(x);
   at::Tensor y;
   if (activation_.weight_only()) {
     y = at::matmul(mapped, w8_.t()).mul_(scale_);
@@ -180,7 +146,7 @@ at::Tensor FakeQuantLinear::forward(const at::Tensor& x) const {
 }
 
 at::Tensor FakeQuantLinear::accumulators(const at::Tensor& x) const {
-  const at::Tensor codes = quantize(map_.forward(x)).codes;
+  const at::Tensor codes = quantize(map_.apply(x)).codes;
   return at::matmul(codes.to(at::kDouble), w8_.to(at::kDouble).t()).to(at::kLong);
 }
 

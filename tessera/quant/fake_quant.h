@@ -4,8 +4,6 @@
 
 #include <ATen/ATen.h>
 
-#include <vector>
-
 #include "tessera/format/quantized_linear.h"
 #include "tessera/quant/block.h"
 
@@ -22,21 +20,6 @@ struct QuantizedRows {
 QuantizedRows quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale = 0);
 /// scale * (codes - zero_point): what the rows have become; x itself in weight-only formats.
 at::Tensor fake_quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale = 0);
-
-/// The input map of a QuantizedLinear, ready for repeated use.
-class FakeQuantMap {
- public:
-  FakeQuantMap(const QuantizedLinear& linear, const at::Device& device);
-  /// x' [..., K] of x [..., K_in], bit for bit that of map_input.
-  at::Tensor forward(const at::Tensor& x) const;
-
- private:
-  /// The r-th sources of the columns that have so many.
-  struct Round {
-    at::Tensor column, index, gain;  ///< int64 [C], int64 [C], float [C]
-  };
-  std::vector<Round> rounds_;  ///< the first one has all columns; none: identity
-};
 
 /// A QuantizedLinear with its int8 operand as a float tensor, ready for repeated use.
 class FakeQuantLinear {
@@ -55,8 +38,8 @@ class FakeQuantLinear {
 
   ActivationFormat activation_;
   float input_scale_ = 0;  ///< static activation scale
-  FakeQuantMap map_;
-  at::Tensor w8_, scale_, row_sum_, bias_, repeat_;
+  ChannelMap map_;
+  at::Tensor w8_, scale_, row_sum_, bias_;
   at::Tensor outlier_index_, outlier_weight_;  ///< int64 [F], float [N, F]; undefined without outliers
 };
 

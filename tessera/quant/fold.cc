@@ -3,6 +3,8 @@
 
 #include <cassert>
 
+#include "tessera/base/error.h"
+
 namespace tessera {
 namespace {
 
@@ -14,6 +16,13 @@ at::Tensor producer_rows(const ModelSpec& spec, const Site& site, const at::Tens
       .reshape({-1});
 }
 
+void expect_natural_channels(const Block& block, const std::vector<LinearId>& readers) {
+  for (LinearId id : readers) {
+    if (block.map[id].identity()) continue;
+    throw Error("smoothing and rotation come before reassembled channels; put reassemble behind them");
+  }
+}
+
 }  // namespace
 
 bool can_fold_scale(const ModelSpec& spec, const Site& site) {
@@ -23,6 +32,7 @@ bool can_fold_scale(const ModelSpec& spec, const Site& site) {
 
 void fold_scale(const ModelSpec& spec, Block& block, const Site& site, const at::Tensor& scale) {
   assert(can_fold_scale(spec, site));
+  expect_natural_channels(block, site.readers);
   if (site.producer == Site::Producer::kNorm) {
     block.gain[site.norm] = block.gain[site.norm] / scale;
     at::Tensor& bias = block.norm_bias[site.norm];
@@ -46,6 +56,7 @@ void fold_norm_gain(const ModelSpec& spec, Block& block, NormId id) {
   const at::Tensor gain = block.gain[id].to(at::kDouble);
   for (const Site& site : spec.sites) {
     if (site.producer != Site::Producer::kNorm || site.norm != id) continue;
+    expect_natural_channels(block, site.readers);
     for (LinearId reader : site.readers) {
       const at::Tensor weight = block.weight[reader].to(at::kDouble);
       if (block.norm_bias[id].defined()) {

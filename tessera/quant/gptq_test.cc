@@ -89,9 +89,9 @@ TEST(Gptq, T9_BlockSizesAgree) {
   const Problem problem = correlated(32, 200, 1000);
   const WeightGrid grid = fit_grid(problem.weight, {4, 0}, {});
   const auto factor = factor_hessian(problem.hessian, 0.01, true);
-  const double reference = output_loss(problem, grid, gptq(problem.weight, grid, *factor, 1).codes);
+  const double reference = output_loss(problem, grid, gptq(problem.weight, grid, *factor, {1}).codes);
   for (const int64_t block : {32, 128, 1000}) {
-    const GptqResult result = gptq(problem.weight, grid, *factor, block);
+    const GptqResult result = gptq(problem.weight, grid, *factor, {block});
     EXPECT_NEAR(output_loss(problem, grid, result.codes), reference, 0.02 * reference) << block;
   }
 }

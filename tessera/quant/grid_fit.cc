@@ -156,8 +156,9 @@ size_t fit_bytes(int64_t k) {
 
 WeightGrid fit_grid(const at::Tensor& weight, const WeightScheme& scheme, const GridOptions& options,
                     const InputMoments& moments) {
-  if (scheme.bits == 8 && scheme.group_size > 0) {
-    throw Error("8-bit weights have one scale a row: group size {} needs 4 bits", scheme.group_size);
+  if (scheme.bits != 4 && scheme.group_size > 0) {
+    throw Error("{}-bit weights have one scale a row: group size {} needs 4 bits", scheme.bits,
+                scheme.group_size);
   }
   const at::Tensor w = weight.to(at::kCPU, at::kFloat).contiguous();
   const int64_t n_rows = w.size(0), groups = scheme.group_size > 0 ? w.size(1) / scheme.group_size : 1;

@@ -99,8 +99,8 @@ Journal Journal::resume(const fs::path& dir, const Fingerprint& fingerprint) {
   return Journal(file, fingerprint, value["blocks"]);
 }
 
-void Journal::append(json report) {
-  blocks_.push_back(std::move(report));
+void Journal::append(std::vector<json> reports) {
+  for (json& report : reports) blocks_.push_back(std::move(report));
   write();
 }
 

@@ -31,7 +31,8 @@ class Journal {
   int64_t finished_blocks() const { return static_cast<int64_t>(blocks_.size()); }
   /// The reports of the finished blocks.
   const nlohmann::json& blocks() const { return blocks_; }
-  void append(nlohmann::json report);
+  /// Records blocks that finished together, all or none.
+  void append(std::vector<nlohmann::json> reports);
   /// Removes the file.
   void remove();
 

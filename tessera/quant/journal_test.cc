@@ -44,8 +44,8 @@ class JournalTest : public testing::Test {
 
 TEST_F(JournalTest, RemembersFinishedBlocks) {
   Journal journal = Journal::start(dir_, fingerprint_);
-  journal.append({{"layer", 0}});
-  journal.append({{"layer", 1}});
+  journal.append({nlohmann::json{{"layer", 0}}});
+  journal.append({nlohmann::json{{"layer", 1}}});
   const Journal resumed = Journal::resume(dir_, fingerprint_);
   EXPECT_EQ(resumed.finished_blocks(), 2);
   EXPECT_EQ(resumed.blocks()[1]["layer"], 1);

@@ -46,8 +46,13 @@ MemoryPlan plan_memory(const ModelSpec& spec, const Checkpoint& checkpoint,
   plan.earlier_peak = peak_memory();
   release_free_memory();
   plan.baseline = resident_memory() + kLibraryWarmUp;
-  plan.weights = static_cast<size_t>(parameters) * (kFloat + 1);
-  plan.activations = static_cast<size_t>(2 * windows * tokens * spec.hidden_size) * kFloat;
+  int64_t blocks = 1, streams = 2;
+  for (const auto& pass : passes) {
+    blocks = std::max(blocks, std::min(pass->group_blocks(), spec.n_layers));
+    if (!pass->keeps_function()) streams = 3;  // the float model's output is taken before the pass runs
+  }
+  plan.weights = static_cast<size_t>(parameters) * (static_cast<size_t>(blocks) * kFloat + 1);
+  plan.activations = static_cast<size_t>(streams * windows * tokens * spec.hidden_size) * kFloat;
 
   // Behind the passes the block's codes are simulated by a float copy.
   size_t block = static_cast<size_t>(parameters) * kFloat + chunk_forward_bytes(spec, windows, tokens);

@@ -1,16 +1,18 @@
-// A pass changes one decoder block: it folds a scale, rotates, or quantizes. A method is a list of passes
-// (recipe.h).
+// A pass changes a decoder block, or a few consecutive ones together: it folds a scale, rotates, trains a
+// correction, or quantizes. A method is a list of passes (recipe.h).
 #pragma once
 
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "tessera/base/reporter.h"
 #include "tessera/format/quantized_linear.h"
 #include "tessera/quant/block.h"
+#include "tessera/quant/outliers.h"
 #include "tessera/quant/scheme.h"
 
 namespace tessera {
@@ -34,14 +36,26 @@ struct BlockContext {
   std::array<LinearScheme, kLinearCount> schemes;  ///< of the linears that exist
 
   /// Inputs of this block [windows, tokens, hidden]: `x_float` as the float model produces them, `x_quant` as
-  /// the blocks already quantized do (weights and activations quantized).
-  const at::Tensor& x_float;
-  const at::Tensor& x_quant;
+  /// the blocks already quantized do (weights and activations quantized). In front of a pass that works on
+  /// groups of blocks both are the float model's; behind it `x_float` is undefined.
+  at::Tensor x_float, x_quant;
 
-  Block block;  ///< float parameters; passes transform them in place, keeping the block's function
+  Block block;  ///< float parameters; passes transform them in place
+  /// Set by the pass that selects outliers, equal for the readers of a site; passes that quantize keep those
+  /// columns in floating point.
+  std::array<OutlierSplit, kLinearCount> split = {};
   /// Set by the pass that quantizes: the linears' final integer form.
   std::array<std::optional<QuantizedLinear>, kLinearCount> quantized;
   nlohmann::json report;  ///< one object a block: passes add what they chose and what it cost
+  Reporter& reporter;
+};
+
+/// Consecutive blocks, on all of which the passes in front have run.
+struct GroupContext {
+  const ModelSpec& spec;
+  std::span<BlockContext> blocks;
+  const at::Tensor& x_quant;  ///< input of the first block as the blocks already quantized produce it
+  const at::Tensor& target;   ///< output of the last block in the float model
   Reporter& reporter;
 };
 
@@ -53,10 +67,16 @@ class Pass {
   virtual std::string name() const = 0;
   /// Called once, before the first block.
   virtual void run_on_outer(const ModelSpec& /*spec*/, OuterWeights& /*outer*/) {}
-  virtual void run_on_block(BlockContext& context) = 0;
+  virtual void run_on_block(BlockContext& /*context*/) {}
+  /// Consecutive blocks that run_on_group changes together; 0: the pass works on blocks by themselves. A
+  /// recipe has at most one pass that works on groups.
+  virtual int64_t group_blocks() const { return 0; }
+  virtual void run_on_group(GroupContext& /*context*/) {}
+  /// False when the pass changes what the blocks compute in float, beyond rounding.
+  virtual bool keeps_function() const { return true; }
   /// True when run_on_outer unties embedding and lm_head (rotation).
   virtual bool unties_embedding() const { return false; }
-  /// Most bytes that run_on_block holds beside the block's float weights, its quantized linears and the two
+  /// Most bytes that the pass holds beside the float weights of its blocks, their quantized linears and the
   /// streams of `windows` x `tokens` calibration tokens.
   virtual size_t workspace_bytes(const ModelSpec& /*spec*/, int64_t /*windows*/, int64_t /*tokens*/) const {
     return 0;

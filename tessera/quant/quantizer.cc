@@ -66,6 +66,15 @@ std::vector<std::unique_ptr<Pass>> make_passes(const Recipe& recipe) {
   return passes;
 }
 
+/// Index of the pass that works on groups of blocks; the number of passes where there is none.
+size_t find_group_pass(const std::string& recipe, const std::vector<std::unique_ptr<Pass>>& passes) {
+  const auto on_groups = [](const auto& pass) { return pass->group_blocks() > 0; };
+  if (std::ranges::count_if(passes, on_groups) > 1) {
+    throw Error("recipe {}: only one pass can work on groups of blocks", recipe);
+  }
+  return static_cast<size_t>(std::ranges::find_if(passes, on_groups) - passes.begin());
+}
+
 class Run {
  public:
   /// Checks all that can be checked. Writes nothing.
@@ -78,8 +87,10 @@ class Run {
   void discard_unfinished(int64_t finished_blocks);
   void quantize_blocks(Journal& journal);
   void start_streams();
-  json quantize_block(int64_t layer, ProgressMeter& meter);
-  void run_passes(BlockContext& context, ProgressMeter& meter);
+  std::vector<json> quantize_group(int64_t first, int64_t count, ProgressMeter& meter);
+  void prepare_block(BlockContext& context, ProgressMeter& meter);
+  json finish_block(BlockContext& context, ProgressMeter& meter);
+  void run_pass(Pass& pass, BlockContext& context, ProgressMeter& meter);
   void write_report(const Journal& journal);
   json quantization_config() const;
 
@@ -88,6 +99,10 @@ class Run {
   }
   int64_t windows() const { return static_cast<int64_t>(options_.calibration.windows.size()); }
   int64_t tokens() const { return options_.calibration.window_tokens(); }
+  /// Blocks that are worked on together.
+  int64_t group_blocks() const {
+    return group_pass_ < passes_.size() ? passes_[group_pass_]->group_blocks() : 1;
+  }
   int64_t shards() const { return spec_.n_layers + 1; }  // the first holds what is outside the blocks
   fs::path streams_file(int64_t finished_blocks) const {
     return writer_.partial() / fmt::format("streams-{:05}.safetensors", finished_blocks);
@@ -101,6 +116,7 @@ class Run {
   ModelSpec spec_;
   std::array<LinearScheme, kLinearCount> schemes_;
   std::vector<std::unique_ptr<Pass>> passes_;
+  size_t group_pass_;  ///< index of the pass that works on groups of blocks; their number where there is none
   CheckpointWriter writer_;
   MemoryPlan memory_;
   Fingerprint fingerprint_;
@@ -116,6 +132,7 @@ Run::Run(const QuantizeOptions& options, Reporter& reporter)
       spec_(make_model_spec(config_, checkpoint_)),
       schemes_(options.recipe.schemes(spec_)),
       passes_(make_passes(options.recipe)),
+      group_pass_(find_group_pass(options.recipe.name, passes_)),
       writer_(options.output_dir, options.model_dir, options.overwrite) {
   check_float_model(config_, spec_, checkpoint_);
   check_calibration(spec_, options.calibration);
@@ -183,13 +200,16 @@ void Run::quantize_blocks(Journal& journal) {
   } else {
     streams_ = Streams::load(streams_file(finished), {windows(), tokens(), spec_.hidden_size}, device_);
   }
-  ProgressMeter meter(reporter_, spec_.n_layers, finished, passes_.size() + 1);
-  for (int64_t layer = finished; layer < spec_.n_layers; ++layer) {
-    json report = quantize_block(layer, meter);
-    streams_.save(streams_file(layer + 1));
-    journal.append(std::move(report));
-    fs::remove(streams_file(layer));
-    meter.finish_step();
+  const int64_t group = group_blocks();
+  const size_t steps = static_cast<size_t>(group) * (passes_.size() + 1);
+  ProgressMeter meter(reporter_, (spec_.n_layers + group - 1) / group, finished / group, steps);
+  for (int64_t first = finished; first < spec_.n_layers; first += group) {
+    const int64_t count = std::min(group, spec_.n_layers - first);
+    std::vector<json> reports = quantize_group(first, count, meter);
+    streams_.save(streams_file(first + count));
+    journal.append(std::move(reports));
+    fs::remove(streams_file(first));
+    meter.finish_group();
   }
 }
 
@@ -212,48 +232,88 @@ void Run::start_streams() {
   for (const auto& [name, tensor] : checkpoint_.tensors()) release_pages({tensor.data, tensor.bytes()});
 }
 
-json Run::quantize_block(int64_t layer, ProgressMeter& meter) {
+std::vector<json> Run::quantize_group(int64_t first, int64_t count, ProgressMeter& meter) {
   const auto start = std::chrono::steady_clock::now();
-  BlockContext context{.spec = spec_,
-                       .layer = layer,
-                       .schemes = schemes_,
-                       .x_float = streams_.x_float,
-                       .x_quant = streams_.x_quant,
-                       .block = load_block(checkpoint_, spec_, layer, device_),
-                       .quantized = {},
-                       .report = json::object(),
-                       .reporter = reporter_};
-  run_passes(context, meter);
-  writer_.write_shard(layer + 1, shards(), block_shard(checkpoint_, context).tensors());
-  propagate(spec_, context.block, float_linears(context.block), streams_.x_float);
-  context.block.kv_format = options_.recipe.kv_format;
-  propagate(spec_, context.block, fake_quant_linears(context.quantized, device_), streams_.x_quant);
-  release_free_memory();
-  return {{"layer", layer},
-          {"output_error", streams_.relative_error()},
-          {"passes", std::move(context.report)},
-          {"seconds", seconds_since(start)}};
+  std::vector<BlockContext> blocks;
+  for (int64_t layer = first; layer < first + count; ++layer) {
+    blocks.push_back({.spec = spec_,
+                      .layer = layer,
+                      .schemes = schemes_,
+                      .x_float = {},
+                      .x_quant = {},
+                      .block = load_block(checkpoint_, spec_, layer, device_),
+                      .quantized = {},
+                      .report = json::object(),
+                      .reporter = reporter_});
+  }
+  for (BlockContext& block : blocks) prepare_block(block, meter);
+  if (group_pass_ < passes_.size()) {
+    GroupContext group{spec_, blocks, streams_.x_quant, streams_.x_float, reporter_};
+    passes_[group_pass_]->run_on_group(group);
+    release_free_memory();
+    meter.finish_step();
+  }
+  std::vector<json> reports;
+  for (BlockContext& block : blocks) reports.push_back(finish_block(block, meter));
+  reports.back()["output_error"] = streams_.relative_error();
+  for (json& report : reports) report["seconds"] = seconds_since(start) / static_cast<double>(count);
+  return reports;
 }
 
-void Run::run_passes(BlockContext& context, ProgressMeter& meter) {
+/// Runs the passes in front of the one that works on groups, which is all of them where there is none, and
+/// moves the float stream on to the next block.
+void Run::prepare_block(BlockContext& context, ProgressMeter& meter) {
+  const bool grouped = group_pass_ < passes_.size();
+  context.x_float = streams_.x_float;
+  context.x_quant = grouped ? streams_.x_float : streams_.x_quant;
   json profiles = json::array();
   const auto add_profile = [&](const std::string& name) {
     profiles.push_back({{"after", name}, {"sites", channel_profile(spec_, context.block, context.x_float)}});
   };
   // A rotated stream does not fit the block before its own rotation.
   if (!unties_embedding()) add_profile("checkpoint");
-  for (const auto& pass : passes_) {
-    pass->run_on_block(context);
-    if (!context.quantized[kQ]) add_profile(pass->name());
-    release_free_memory();
-    meter.finish_step();
+  at::Tensor next;  // the float model's output, taken before a pass changes the block's function
+  for (size_t i = 0; i < group_pass_; ++i) {
+    if (!passes_[i]->keeps_function() && !next.defined()) {
+      next = streams_.x_float.clone();
+      propagate(spec_, context.block, float_linears(context.block), next);
+    }
+    run_pass(*passes_[i], context, meter);
+    if (!context.quantized[kQ]) add_profile(passes_[i]->name());
   }
   context.report["channel_absmax"] = std::move(profiles);
+  context.x_float.reset();
+  context.x_quant.reset();
+  if (next.defined()) {
+    streams_.x_float = next;
+  } else {
+    propagate(spec_, context.block, float_linears(context.block), streams_.x_float);
+  }
+}
+
+/// Runs the passes behind the one that works on groups, writes the block, and moves the quantized stream on.
+json Run::finish_block(BlockContext& context, ProgressMeter& meter) {
+  context.x_quant = streams_.x_quant;
+  for (size_t i = group_pass_ + 1; i < passes_.size(); ++i) run_pass(*passes_[i], context, meter);
   for (LinearId id : spec_.existing_linears()) {
     if (context.quantized[id]) continue;
     throw Error("recipe {}: no pass quantizes {}; end the recipe with rtn or gptq", options_.recipe.name,
                 spec_.linear_name(context.layer, id));
   }
+  writer_.write_shard(context.layer + 1, shards(), block_shard(checkpoint_, context).tensors());
+  context.block.kv_format = options_.recipe.kv_format;
+  propagate(spec_, context.block, fake_quant_linears(context.quantized, device_), streams_.x_quant);
+  context.block = {};
+  context.quantized = {};
+  release_free_memory();
+  meter.finish_step();
+  return {{"layer", context.layer}, {"passes", std::move(context.report)}};
+}
+
+void Run::run_pass(Pass& pass, BlockContext& context, ProgressMeter& meter) {
+  pass.run_on_block(context);
+  release_free_memory();
+  meter.finish_step();
 }
 
 void Run::write_report(const Journal& journal) {

@@ -182,6 +182,35 @@ TEST_F(QuantizerTest, ResumesToTheSameBytes) {
   EXPECT_EQ(resumed, straight);
 }
 
+TEST_F(QuantizerTest, GroupsOfBlocksResumeToTheSameBytes) {
+  options_.recipe.passes = json::array({{{"pass", "reassemble"}, {"tokens", 48}, {"candidates", 2}},
+                                        {{"pass", "correct"}, {"epochs", 1}, {"blocks", 4}},
+                                        {{"pass", "rtn"}}});
+  options_.recipe.scheme = {{4, 0, false}, {4, false, true}};
+  ASSERT_EQ(run(), "");
+  auto straight = files(dir_ / "out");
+  const json report = json::parse(straight["report.json"]);
+  EXPECT_EQ(report["blocks"].size(), 6u);
+  EXPECT_EQ(report["blocks"][3]["passes"]["correct"]["blocks"], 4);
+  EXPECT_EQ(report["blocks"][5]["passes"]["correct"]["blocks"], 2) << "the last group is shorter";
+  fs::rename(dir_ / "out", dir_ / "straight");
+  kill_after(3.2);  // of the two groups of the progress, in the second
+  EXPECT_TRUE(fs::exists(dir_ / "out.partial" / "streams-00004.safetensors"));
+  options_.resume = true;
+  ASSERT_EQ(run(), "");
+  auto resumed = files(dir_ / "out");
+  EXPECT_NE(reporter_.text.find("resuming after 4 of 6 blocks"), std::string::npos) << reporter_.text;
+  resumed.erase("report.json");
+  straight.erase("report.json");
+  EXPECT_EQ(resumed, straight);
+}
+
+TEST_F(QuantizerTest, OneGroupPassIsEnough) {
+  const json correct = {{"pass", "correct"}};
+  options_.recipe.passes = json::array({correct, correct, {{"pass", "rtn"}}});
+  expect_error("only one pass can work on groups");
+}
+
 TEST_F(QuantizerTest, ResumeRefusesAnotherModelTextOrRecipe) {
   const fs::path model = copy_model();
   kill_after(2);

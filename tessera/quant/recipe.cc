@@ -16,6 +16,8 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kGroupSizes[] = {128, 64, 32};
+/// Behind the key of an override: for models that have such a linear.
+constexpr char kWhereThereIsOne = '?';
 
 void expect_keys(const json& object, const std::set<std::string>& known, const std::string& where) {
   if (!object.is_object()) throw Error("{}: not a JSON object", where);
@@ -27,15 +29,14 @@ void expect_keys(const json& object, const std::set<std::string>& known, const s
 
 /// Throws Error for formats that QuantizedLinear does not have.
 void check_weight(const WeightScheme& weight, const std::string& where) {
-  if (weight.bits != 4 && weight.bits != 8)
-    throw Error("{}: {} weight bits; 4 and 8 exist", where, weight.bits);
+  if (weight.bits < 4 || weight.bits > 8) throw Error("{}: {} weight bits; 4 to 8 exist", where, weight.bits);
   const bool known = std::ranges::find(kGroupSizes, weight.group_size) != std::end(kGroupSizes);
   if (weight.group_size != 0 && !known) {
     throw Error("{}: group size {}; 0 (one scale a row), {} exist", where, weight.group_size,
                 fmt::join(kGroupSizes, ", "));
   }
-  if (weight.bits == 8 && weight.group_size != 0) {
-    throw Error("{}: 8-bit weights have one scale a row; set group_size to 0", where);
+  if (weight.bits != 4 && weight.group_size != 0) {
+    throw Error("{}: {}-bit weights have one scale a row; set group_size to 0", where, weight.bits);
   }
   if (weight.bits == 8 && !weight.symmetric) {
     throw Error("{}: 8-bit weights have no zero points; set symmetric to true", where);
@@ -203,7 +204,9 @@ Recipe Recipe::with_setting(const std::string& change) const {
 
 LinearScheme Recipe::scheme_of(const std::string& component) const {
   LinearScheme result = scheme;
-  if (overrides.contains(component)) apply_scheme(overrides[component], "recipe " + name, result);
+  for (const std::string& key : {component, component + kWhereThereIsOne}) {
+    if (overrides.contains(key)) apply_scheme(overrides[key], "recipe " + name, result);
+  }
   return result;
 }
 
@@ -217,7 +220,7 @@ std::array<LinearScheme, kLinearCount> Recipe::schemes(const ModelSpec& spec) co
     check_group_size(result[id].weight, spec.linears[id], name);
   }
   for (const auto& [component, change] : overrides.items()) {
-    if (components.contains(component)) continue;
+    if (components.contains(component) || component.ends_with(kWhereThereIsOne)) continue;
     throw Error("recipe {}: override '{}' matches no linear of this model (there are {})", name, component,
                 fmt::join(components, ", "));
   }

@@ -12,7 +12,7 @@ namespace tessera {
 
 /// What the weights of a linear become.
 struct WeightScheme {
-  int bits = 4;            ///< 4 or 8
+  int bits = 4;            ///< 4 to 8
   int64_t group_size = 0;  ///< 0: one scale a row; else a two-level grid with integer group scales
   bool symmetric = true;   ///< false: rows (groups) have zero points of their own
 

@@ -39,17 +39,17 @@ class SiteCollector {
         stride_(std::max<int64_t>(1, windows * tokens / options.sample_tokens)),
         input_scale_(input_scale) {}
 
-  /// x [some windows, tokens, K]
-  void add(const at::Tensor& x) {
-    const at::Tensor rows = x.reshape({-1, x.size(-1)});
+  /// input [some windows, tokens, K in front of the map]
+  void add(const ChannelMap& map, const at::Tensor& input) {
+    const at::Tensor x = map.apply(input), rows = input.reshape({-1, input.size(-1)});
     window_absmax_.push_back(at::amax(x.abs(), {1}));
     samples_.push_back(rows.slice(0, 0, rows.size(0), stride_).clone());
     windows_ -= x.size(0);
     if (!options_.hessian) return;
     if (!options_.last_window) {
-      add_moments(rows);
+      add_moments(map, x.reshape({-1, x.size(-1)}));
     } else if (windows_ == 0) {
-      add_moments(x[x.size(0) - 1]);
+      add_moments(map, x[x.size(0) - 1]);
     }
   }
 
@@ -64,8 +64,11 @@ class SiteCollector {
   }
 
  private:
-  void add_moments(const at::Tensor& x) {
-    const at::Tensor seen = options_.quantized_input ? fake_quantize_rows(x, activation_, input_scale_) : x;
+  /// mapped [S, K]
+  void add_moments(const ChannelMap& map, const at::Tensor& mapped) {
+    const at::Tensor x = map.repeated(mapped);
+    const at::Tensor seen =
+        options_.quantized_input ? map.repeated(fake_quantize_rows(mapped, activation_, input_scale_)) : x;
     const auto start = [&](at::Tensor& sum) {
       if (!sum.defined()) sum = at::zeros({x.size(1), x.size(1)}, x.options());
     };
@@ -97,10 +100,6 @@ nlohmann::json outlier_statistics(const at::Tensor& channel_absmax) {
           {"absmax_to_median", median > 0 ? absmax / median : 0.0}};
 }
 
-InputMoments SiteInputs::moments() const {
-  return {hessian.defined() ? hessian.diagonal() : sample.square().mean({0}), hessian, cross};
-}
-
 float static_scale(const ActivationFormat& format, const at::Tensor& window_absmax, double quantile) {
   if (format.per_token) return 0;
   const at::Tensor channels = at::quantile(window_absmax, quantile, 0);
@@ -127,7 +126,7 @@ std::vector<SiteInputs> observe_sites(const ModelSpec& spec, const Block& block,
   }
   const LinearFn observed = [&](LinearId id, const at::Tensor& input) {
     const size_t site = site_index(spec, id);
-    if (spec.sites[site].readers.front() == id) collectors[site].add(input);
+    if (spec.sites[site].readers.front() == id) collectors[site].add(block.map[id], input);
     return linear(id, input);
   };
   const int64_t windows = x.size(0), step = windows_per_chunk(x.size(1));
@@ -159,8 +158,8 @@ size_t site_index(const ModelSpec& spec, LinearId id) {
   return 0;
 }
 
-double output_error(const QuantizedLinear& linear, const at::Tensor& weight, const at::Tensor& x) {
-  const at::Tensor exact = at::matmul(x, weight.t());
+double output_error(const QuantizedLinear& linear, const Block& block, LinearId id, const at::Tensor& x) {
+  const at::Tensor exact = float_linears(block)(id, x);
   FakeQuantLinear fake(linear, x.device());
   at::Tensor approximate = fake.forward(x);
   return ((approximate - exact).norm() / exact.norm()).item<double>();

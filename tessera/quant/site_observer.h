@@ -11,16 +11,13 @@ namespace tessera {
 /// absmax, median channel maximum and their ratio.
 nlohmann::json outlier_statistics(const at::Tensor& channel_absmax);
 
-/// The inputs of one site over the calibration tokens.
+/// The inputs of one site over the calibration tokens. Columns are those behind the site's map.
 struct SiteInputs {
   at::Tensor channel_absmax;  ///< [K]
   float static_scale = 0;     ///< of the activation codes; 0 for per-token formats
   at::Tensor hessian;         ///< [K, K], 2 / tokens * sum of x x'; undefined unless asked for
   at::Tensor cross;           ///< [K, K], 2 / tokens * sum of xh (xh - x)'; undefined unless asked for
-  at::Tensor sample;          ///< [about sample_tokens, K], spread over all windows
-
-  /// Of x itself (its sample), or through the Hessian where there is one.
-  InputMoments moments() const;
+  at::Tensor sample;          ///< [about sample_tokens, K in front of the map], spread over all windows
 
   nlohmann::json statistics() const { return outlier_statistics(channel_absmax); }
 };
@@ -51,7 +48,8 @@ size_t observed_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens, co
 /// Index into spec.sites of the site that feeds `id`.
 size_t site_index(const ModelSpec& spec, LinearId id);
 
-/// ||fake(x) - x W^T|| / ||x W^T||: what quantizing weights and activations costs on the sample x [S, K].
-double output_error(const QuantizedLinear& linear, const at::Tensor& weight, const at::Tensor& x);
+/// ||fake(x) - x W^T|| / ||x W^T||: what quantizing weights and activations of linear `id` costs on the
+/// sample x [S, K]; without the bias.
+double output_error(const QuantizedLinear& linear, const Block& block, LinearId id, const at::Tensor& x);
 
 }  // namespace tessera

@@ -21,6 +21,28 @@ TEST(WeightGrid, PerRowCodesReachPlusMinusSeven) {
   EXPECT_TRUE(at::isfinite(grid.scale).all().item<bool>());
 }
 
+/// "QLLM", quantizers: the zero point lies within the codes, no weight is off by more than half a step.
+TEST(WeightGrid, AsymmetricRowsHaveZeroPoints) {
+  at::manual_seed(4);
+  at::Tensor weight = at::randn({6, 64}) + at::tensor({0.0f, 1.0f, -2.0f, 9.0f, -9.0f, 0.0f}).unsqueeze(1);
+  weight[5].zero_();
+  for (const int bits : {4, 5, 6, 7}) {
+    const WeightGrid grid = fit_grid(weight, {bits, 0, false}, {});
+    const at::Tensor codes = round_to_grid(grid, weight), error = (dequantize(grid, codes) - weight).abs();
+    EXPECT_TRUE((error <= grid.scale.unsqueeze(1) * 0.5001).all().item<bool>());
+    EXPECT_GE(grid.zero.min().item<float>(), 0);
+    EXPECT_LE(grid.zero.max().item<float>(), (1 << bits) - 1);
+    const QuantizedLinear linear = make_quantized_linear(grid, codes, {bits, false, true}, {});
+    EXPECT_NO_THROW(linear.validate("test"));
+    std::vector<int8_t> w8(64);
+    for (int64_t n = 0; n < 6; ++n) {
+      expand_row(linear, n, w8);
+      EXPECT_TRUE(std::equal(w8.begin(), w8.end(), codes[n].data_ptr<int8_t>()));
+      EXPECT_EQ(linear.row_sum.as<int32_t>()[static_cast<size_t>(n)], codes[n].sum().item<int>());
+    }
+  }
+}
+
 TEST(WeightGrid, T8_DegenerateGroups) {
   at::manual_seed(1);
   at::Tensor weight = at::randn({6, 128});

@@ -17,8 +17,8 @@ using Ids = std::vector<int32_t>;
 
 struct Case {
   const char* method;
-  int bits;
-  int64_t group_size;
+  int bits = 0;  ///< 0: the recipe's formats
+  int64_t group_size = 0;
 };
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
@@ -44,6 +44,16 @@ const std::vector<Ids>& sampled_windows() {
   return windows;
 }
 
+/// Short searches and training.
+Recipe recipe_of(const Case& c) {
+  Recipe recipe = find_method(c.method);
+  for (nlohmann::json& step : recipe.passes) {
+    if (step["pass"] == "reassemble") step.update({{"tokens", kWindow}, {"candidates", 3}});
+    if (step["pass"] == "correct") step["epochs"] = 1;
+  }
+  return c.bits == 0 ? recipe : recipe.with_weight(c.bits, c.group_size);
+}
+
 class IntegerEngine : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
@@ -51,7 +61,7 @@ class IntegerEngine : public testing::TestWithParam<Case> {
     Reporter silent;
     quantize({.model_dir = kModel,
               .output_dir = out_,
-              .recipe = find_method(GetParam().method).with_weight(GetParam().bits, GetParam().group_size),
+              .recipe = recipe_of(GetParam()),
               .calibration = {.windows = {windows_.begin(), windows_.begin() + 4}, .manifest = {}},
               .overwrite = true},
              silent);
@@ -95,7 +105,8 @@ TEST_P(IntegerEngine, ComputesWhatTheQuantizerSimulates) {
 INSTANTIATE_TEST_SUITE_P(Methods, IntegerEngine,
                          testing::Values(Case{"rtn", 8, 0}, Case{"rtn", 4, 32}, Case{"qqq", 4, 0},
                                          Case{"qqq", 4, 128}, Case{"qqq-rotation", 4, 64},
-                                         Case{"dgq", 4, 128}, Case{"dgq-static", 4, 32}),
+                                         Case{"dgq", 4, 128}, Case{"dgq-static", 4, 32}, Case{"quik"},
+                                         Case{"qllm-w4a4"}, Case{"qllm-w6a6"}),
                          name_of);
 
 }  // namespace

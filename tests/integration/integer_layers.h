@@ -14,7 +14,7 @@ namespace tessera {
 inline std::vector<float> kernel_output(Backend& backend, const QuantizedLinear& linear,
                                         std::span<const float> x, int64_t m) {
   const auto weights = backend.load(linear);
-  const auto input = backend.make_input(m, linear.k);
+  const auto input = backend.make_input(m, std::max(linear.k, static_cast<int64_t>(x.size()) / m));
   const auto x_device = backend.allocate(x.size_bytes());
   backend.upload(*x_device, std::as_bytes(x));
   const auto y_device = backend.allocate(static_cast<size_t>(m * linear.n) * sizeof(float));
@@ -32,7 +32,7 @@ inline int64_t expect_equal_accumulators(const std::filesystem::path& dir, const
   int64_t layers = 0;
   window_nll(
       dir, windows, "cpu", [&](const std::string& name, const QuantizedLinear& linear, const at::Tensor& x) {
-        const at::Tensor rows = x.reshape({-1, linear.k}).narrow(0, 0, 17).contiguous();
+        const at::Tensor rows = x.reshape({-1, x.size(-1)}).narrow(0, 0, 17).contiguous();
         const std::span<const float> values(rows.data_ptr<float>(), static_cast<size_t>(rows.numel()));
         const int64_t m = rows.size(0);
         std::vector<float> expected(static_cast<size_t>(m * linear.n));
@@ -41,8 +41,16 @@ inline int64_t expect_equal_accumulators(const std::filesystem::path& dir, const
         const at::Tensor simulated = FakeQuantLinear(linear, at::kCPU).accumulators(rows).contiguous();
         EXPECT_TRUE(std::equal(accumulators.begin(), accumulators.end(), simulated.data_ptr<int64_t>()))
             << name;
-        // Scaled in the defined order, equal outputs mean equal accumulators.
-        EXPECT_EQ(kernel_output(backend, linear, values, m), expected) << name;
+        // Scaled in the defined order, equal outputs mean equal accumulators; sums over float columns may
+        // come in another order.
+        const std::vector<float> output = kernel_output(backend, linear, values, m);
+        if (linear.outlier_index.empty()) {
+          EXPECT_EQ(output, expected) << name;
+        } else {
+          const float largest = *std::max_element(expected.begin(), expected.end());
+          for (size_t i = 0; i < output.size(); ++i)
+            ASSERT_NEAR(output[i], expected[i], 1e-5 * largest) << name;
+        }
         ++layers;
       });
   return layers;

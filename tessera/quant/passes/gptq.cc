@@ -13,7 +13,11 @@ class GptqPass : public Pass {
       : grid_(grid_options(options)),
         act_order_(options.get<bool>("act_order")),
         damping_(options.in_range("damping", 1e-6, 10.0)),
-        block_size_(options.in_range<int64_t>("block_size", 1, 1 << 16)),
+        block_size_(options.in_range<int64_t>("block_size", 4, 1 << 16)),
+        sparse_(options.choice<Sparse>("sparse", {{"none", Sparse::kNone},
+                                                  {"attention", Sparse::kAttention},
+                                                  {"mlp", Sparse::kMlp},
+                                                  {"all", Sparse::kAll}})),
         true_sequential_(options.get<bool>("true_sequential")),
         observe_{.hessian = true,
                  .quantized_input = options.get<bool>("quantized_input"),
@@ -52,7 +56,8 @@ class GptqPass : public Pass {
   }
 
   void quantize_site(BlockContext& context, const Site& site, const SiteInputs& inputs) const {
-    const auto factor = factor_hessian(inputs.hessian, damping_, act_order_);
+    const OutlierSplit& split = context.split[site.readers.front()];
+    const auto factor = factor_hessian(inputs.hessian, damping_, act_order_, split);
     nlohmann::json report = inputs.statistics();
     report["dead_channels"] = (inputs.channel_absmax == 0).sum().item<int64_t>();
     report_site(context, site, name(), std::move(report));
@@ -69,26 +74,58 @@ class GptqPass : public Pass {
     const at::Tensor& weight = context.block.weight[id];
     const LinearScheme& scheme = context.schemes[id];
     QuantizedLinear rounded = round_to_nearest(context, id, inputs);
-    nlohmann::json report{{"error_rtn", output_error(rounded, weight, inputs.sample)}};
+    nlohmann::json report{{"error_rtn", output_error(rounded, context.block, id, inputs.sample)}};
     if (factor) {
+      const OutlierSplit& split = context.split[id];
       // Group scales come from weights without dead columns, row scales from all ("QQQ", static groups).
       const at::Tensor kept = scheme.weight.group_size > 0 ? weight.masked_fill(factor->dead, 0) : weight;
-      const WeightGrid grid = fit_grid(kept, scheme.weight, grid_, inputs.moments());
-      const GptqResult result = gptq(weight, grid, *factor, block_size_);
-      context.quantized[id] = make_quantized_linear(grid, result.codes, scheme.activation,
-                                                    context.block.bias[id], inputs.static_scale);
+      const bool sparse = sparsify(context, id, *factor);
+      const WeightGrid grid =
+          fit_grid(split.base_columns(kept), scheme.weight, grid_, base_moments(context, id, inputs));
+      const GptqResult result = gptq(weight, grid, *factor, {block_size_, sparse});
+      context.quantized[id] = finish_linear(context, id, grid, result.codes, inputs, result.outlier_weight);
+      if (sparse) gather_inputs(*context.quantized[id], factor->order);
       report.update({{"loss", result.loss}, {"damping", factor->damping}});
     } else {
       context.quantized[id] = std::move(rounded);
     }
-    report["error"] = output_error(*context.quantized[id], weight, inputs.sample);
+    report["error"] = output_error(*context.quantized[id], context.block, id, inputs.sample);
     report_linear(context, id, name(), report);
   }
+
+  /// Whether the linear becomes 2:4 sparse. Throws Error for formats that cannot.
+  bool sparsify(const BlockContext& context, LinearId id, const HessianFactor& factor) const {
+    const bool attention = id == kQ || id == kK || id == kV || id == kO;
+    if (sparse_ == Sparse::kNone || sparse_ == (attention ? Sparse::kMlp : Sparse::kAttention)) return false;
+    const std::string name = context.spec.linear_name(context.layer, id);
+    if (!context.block.map[id].identity()) {
+      throw Error("{}: 2:4 sparse weights order their inputs; they cannot be reassembled, too", name);
+    }
+    if (context.schemes[id].weight.group_size > 0) {
+      throw Error("{}: 2:4 sparse weights have one scale a row; set group_size to 0", name);
+    }
+    const int64_t columns = factor.order.size(0) - factor.outliers;
+    if (columns % 4 != 0 || block_size_ % 4 != 0) {
+      throw Error("{}: 2:4 sparsity needs columns and block_size in fours; there are {} and {}", name,
+                  columns, block_size_);
+    }
+    return true;
+  }
+
+  /// The codes of a sparse layer stand in the order of the factor: its inputs must, too.
+  static void gather_inputs(QuantizedLinear& linear, const at::Tensor& order) {
+    const at::Tensor index = order.narrow(0, 0, linear.k).to(at::kCPU, at::kInt).contiguous();
+    linear.input_index = Tensor::from(
+        std::span<const int32_t>(index.data_ptr<int32_t>(), static_cast<size_t>(linear.k)), {linear.k});
+  }
+
+  enum class Sparse : uint8_t { kNone, kAttention, kMlp, kAll };
 
   GridOptions grid_;
   bool act_order_;
   double damping_;
   int64_t block_size_;
+  Sparse sparse_;
   bool true_sequential_;
   ObserveOptions observe_;
 };
@@ -98,12 +135,14 @@ class GptqPass : public Pass {
 PassInfo gptq_pass_info() {
   return {"gptq",
           "rounds weights column by column, later columns make up for earlier errors",
-          {{"act_order", true},         // columns by falling mean square of their input; groups stay static
-           {"damping", 0.01},           // added to the Hessian's diagonal, relative to its mean
-           {"block_size", 128},         // columns between two updates of all later ones
-           {"clip", "weighted"},        // none | mse | weighted by the inputs' mean square | output error
-           {"search", true},            // grouped: search the row scale instead of deriving it
-           {"rerank", 8},               // clip output: row scales judged by the whole output error
+          {{"act_order", true},   // columns by falling mean square of their input, else as they are, or by
+                                  // rising maximum where outliers were selected; groups stay static
+           {"damping", 0.01},     // added to the Hessian's diagonal, relative to its mean
+           {"block_size", 128},   // columns between two updates of all later ones
+           {"sparse", "none"},    // none | attention | mlp | all: 2:4 zeros in these linears
+           {"clip", "weighted"},  // none | mse | weighted by the inputs' mean square | output error
+           {"search", true},      // grouped: search the row scale instead of deriving it
+           {"rerank", 8},         // clip output: row scales judged by the whole output error
            {"true_sequential", false},  // later sites of a block see its quantized earlier linears
            {"quantized_input", false},  // the Hessian sees quantized activations
            {"static_quantile", 1.0}}};  // static activations: over windows, of their channel maxima

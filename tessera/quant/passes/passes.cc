@@ -34,12 +34,45 @@ size_t rounding_bytes(const ModelSpec& spec) {
   return static_cast<size_t>(largest) * (4 * sizeof(float) + 2) + fit_bytes(widest);
 }
 
+at::Tensor base_weight(const BlockContext& context, LinearId id) {
+  return context.split[id].base_columns(context.block.weight[id]);
+}
+
+InputMoments base_moments(const BlockContext& context, LinearId id, const SiteInputs& inputs) {
+  const OutlierSplit& split = context.split[id];
+  const auto square = [&](const at::Tensor& matrix) {
+    return matrix.defined() ? split.base_columns(split.base_columns(matrix).t()).t() : matrix;
+  };
+  const at::Tensor mean_square = inputs.hessian.defined()
+                                     ? inputs.hessian.diagonal()
+                                     : mapped_input(context.block, id, inputs.sample).square().mean({0});
+  return {split.base_columns(mean_square), square(inputs.hessian), square(inputs.cross)};
+}
+
+QuantizedLinear finish_linear(const BlockContext& context, LinearId id, const WeightGrid& grid,
+                              const at::Tensor& codes, const SiteInputs& inputs,
+                              const at::Tensor& outlier_weight) {
+  const ActivationFormat& activation = context.schemes[id].activation;
+  const OutlierSplit& split = context.split[id];
+  // Static scales need not cover outliers.
+  const float scale =
+      split.count == 0 ? inputs.static_scale
+                       : static_scale(activation, split.base_columns(inputs.channel_absmax).unsqueeze(0), 1);
+  QuantizedLinear linear = make_quantized_linear(grid, codes, activation, context.block.bias[id], scale);
+  if (split.count > 0) {
+    const at::Tensor index = split.outliers();
+    attach_outliers(
+        linear, index,
+        outlier_weight.defined() ? outlier_weight : context.block.weight[id].index_select(1, index));
+  }
+  context.block.map[id].attach(linear);
+  return linear;
+}
+
 QuantizedLinear round_to_nearest(const BlockContext& context, LinearId id, const SiteInputs& inputs) {
-  const LinearScheme& scheme = context.schemes[id];
-  const at::Tensor& weight = context.block.weight[id];
-  const WeightGrid grid = fit_grid(weight, scheme.weight, {.search = false});
-  return make_quantized_linear(grid, round_to_grid(grid, weight), scheme.activation, context.block.bias[id],
-                               inputs.static_scale);
+  const at::Tensor weight = base_weight(context, id);
+  const WeightGrid grid = fit_grid(weight, context.schemes[id].weight, {.search = false});
+  return finish_linear(context, id, grid, round_to_grid(grid, weight), inputs);
 }
 
 }  // namespace tessera

@@ -9,13 +9,19 @@
 
 namespace tessera {
 
+PassInfo correct_pass_info();
 PassInfo equalize_pass_info();
 PassInfo gptq_pass_info();
+PassInfo outliers_pass_info();
+PassInfo reassemble_pass_info();
 PassInfo rotate_pass_info();
 PassInfo rtn_pass_info();
 PassInfo smooth_pass_info();
+std::unique_ptr<Pass> make_correct_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_equalize_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_gptq_pass(const PassOptions& options);
+std::unique_ptr<Pass> make_outliers_pass(const PassOptions& options);
+std::unique_ptr<Pass> make_reassemble_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_rotate_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_rtn_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_smooth_pass(const PassOptions& options);
@@ -44,6 +50,16 @@ class PassTimer {
 /// Bytes to fit, round, pack and check one linear: float copies of its weight, codes, and the search's
 /// errors.
 size_t rounding_bytes(const ModelSpec& spec);
+
+/// The columns of the linear's weight that are quantized: all but its outliers.
+at::Tensor base_weight(const BlockContext& context, LinearId id);
+/// The moments of these columns' inputs: of the sample, or through the Hessian where there is one.
+InputMoments base_moments(const BlockContext& context, LinearId id, const SiteInputs& inputs);
+/// The linear of the grid's codes for base_weight, with the map of its input; its outlier columns get
+/// `outlier_weight` [N, F], or what the block has there.
+QuantizedLinear finish_linear(const BlockContext& context, LinearId id, const WeightGrid& grid,
+                              const at::Tensor& codes, const SiteInputs& inputs,
+                              const at::Tensor& outlier_weight = {});
 
 /// The linear rounded to nearest on the grid that its largest weights give: the baseline of every report.
 QuantizedLinear round_to_nearest(const BlockContext& context, LinearId id, const SiteInputs& inputs);

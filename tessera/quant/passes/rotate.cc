@@ -64,7 +64,7 @@ class RotatePass : public Pass {
       for (LinearId id : site.readers) {
         const QuantizedLinear rounded = round_to_nearest(context, id, inputs[s]);
         report_linear(context, id, name(),
-                      {{"error_" + when, output_error(rounded, context.block.weight[id], inputs[s].sample)}});
+                      {{"error_" + when, output_error(rounded, context.block, id, inputs[s].sample)}});
       }
     }
   }

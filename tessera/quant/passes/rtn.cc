@@ -42,14 +42,14 @@ class RtnPass : public Pass {
   void quantize(BlockContext& context, LinearId id, const SiteInputs& inputs) {
     const LinearScheme& scheme = context.schemes[id];
     const bool float_scales = float_scales_ && scheme.weight.group_size > 0;
-    at::Tensor weight = context.block.weight[id];
-    if (float_scales) weight = round_group_wise(weight, scheme.weight, grid_.clip, inputs.moments());
-    const WeightGrid grid = float_scales ? fit_grid(weight, {8, 0}, {})
-                                         : fit_grid(weight, scheme.weight, grid_, inputs.moments());
-    context.quantized[id] = make_quantized_linear(grid, round_to_grid(grid, weight), scheme.activation,
-                                                  context.block.bias[id], inputs.static_scale);
+    const InputMoments moments = base_moments(context, id, inputs);
+    at::Tensor weight = base_weight(context, id);
+    if (float_scales) weight = round_group_wise(weight, scheme.weight, grid_.clip, moments);
+    const WeightGrid grid =
+        float_scales ? fit_grid(weight, {8, 0}, {}) : fit_grid(weight, scheme.weight, grid_, moments);
+    context.quantized[id] = finish_linear(context, id, grid, round_to_grid(grid, weight), inputs);
     report_linear(context, id, name(),
-                  {{"error", output_error(*context.quantized[id], context.block.weight[id], inputs.sample)}});
+                  {{"error", output_error(*context.quantized[id], context.block, id, inputs.sample)}});
   }
 
   GridOptions grid_;

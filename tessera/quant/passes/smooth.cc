@@ -4,31 +4,10 @@
 #include "tessera/quant/fake_quant.h"
 #include "tessera/quant/fold.h"
 #include "tessera/quant/passes/passes.h"
+#include "tessera/quant/site_output.h"
 
 namespace tessera {
 namespace {
-
-/// Windows of `tokens` tokens that hold about `wanted` together.
-int64_t sample_count(int64_t windows, int64_t tokens, int64_t wanted) {
-  return std::clamp<int64_t>(wanted / tokens, 1, windows);
-}
-
-/// Whole windows, evenly spaced.
-at::Tensor sample_windows(const at::Tensor& x, int64_t wanted) {
-  const int64_t count = sample_count(x.size(0), x.size(1), wanted);
-  return x.slice(0, 0, x.size(0), x.size(0) / count).narrow(0, 0, count);
-}
-
-/// What the search compares: the output of everything that the site's linears feed before the next linear.
-at::Tensor site_output(const ModelSpec& spec, const Block& block, const Site& site, const LinearFn& linear,
-                       const at::Tensor& x) {
-  const auto reads = [&](LinearId id) { return std::ranges::find(site.readers, id) != site.readers.end(); };
-  std::vector<at::Tensor> outputs;
-  if (reads(kQ)) outputs.push_back(attention_core(spec, block, linear(kQ, x), linear(kK, x), linear(kV, x)));
-  if (reads(kUp))
-    outputs.push_back(mlp_core(spec, reads(kGate) ? linear(kGate, x) : at::Tensor(), linear(kUp, x)));
-  return outputs.empty() ? linear(site.readers.front(), x) : at::cat(outputs, -1);
-}
 
 class SmoothPass : public Pass {
  public:
@@ -126,8 +105,7 @@ class SmoothPass : public Pass {
                      const char* key) const {
     for (LinearId id : site.readers) {
       const QuantizedLinear rounded = round_to_nearest(context, id, inputs);
-      report_linear(context, id, name(),
-                    {{key, output_error(rounded, context.block.weight[id], inputs.sample)}});
+      report_linear(context, id, name(), {{key, output_error(rounded, context.block, id, inputs.sample)}});
     }
   }
 

@@ -1,0 +1,77 @@
+// Low-rank error correction of groups of blocks ("QLLM").
+#include "tessera/quant/correction.h"
+#include "tessera/quant/passes/passes.h"
+
+namespace tessera {
+namespace {
+
+class CorrectPass : public Pass {
+ public:
+  explicit CorrectPass(const PassOptions& options)
+      : options_{.rank = options.in_range<int64_t>("rank", 1, 1 << 12),
+                 .epochs = options.in_range<int64_t>("epochs", 1, 1 << 16),
+                 .batch = options.in_range<int64_t>("batch", 1, 1 << 16),
+                 .learning_rate = options.in_range("learning_rate", 1e-9, 1.0),
+                 .norms = options.get<bool>("norms"),
+                 .seed = options.in_range<uint64_t>("seed", 0, UINT64_MAX)},
+        blocks_(options.in_range<int64_t>("blocks", 1, 1 << 12)) {}
+
+  std::string name() const override { return "correct"; }
+  int64_t group_blocks() const override { return blocks_; }
+  bool keeps_function() const override { return false; }
+
+  void run_on_group(GroupContext& group) override {
+    const PassTimer timer(group.blocks.back(), name());
+    for (const BlockContext& block : group.blocks) check(block);
+    const CorrectionResult result = correct_blocks(group, options_);
+    const bool kept = result.loss_after < result.loss_before;
+    group.blocks.back().report[name()] = {{"blocks", group.blocks.size()},
+                                          {"loss_before", result.loss_before},
+                                          {"loss_after", result.loss_after},
+                                          {"steps", result.steps},
+                                          {"kept", kept}};
+    if (kept) return;
+    group.reporter.note(fmt::format("blocks {} to {}: the correction did not help and is left out",
+                                    group.blocks.front().layer, group.blocks.back().layer));
+  }
+
+  size_t workspace_bytes(const ModelSpec& spec, int64_t /*windows*/, int64_t tokens) const override {
+    return correction_bytes(spec, std::min(blocks_, spec.n_layers), tokens, options_) + rounding_bytes(spec);
+  }
+
+ private:
+  static void check(const BlockContext& block) {
+    for (LinearId id : block.spec.existing_linears()) {
+      if (block.quantized[id]) {
+        throw Error("correct trains what comes before rounding; put it in front of the pass that quantizes");
+      }
+      if (!block.schemes[id].activation.per_token) {
+        throw Error("{}: the correction needs activation scales per token",
+                    block.spec.linear_name(block.layer, id));
+      }
+    }
+  }
+
+  CorrectionOptions options_;
+  int64_t blocks_;
+};
+
+}  // namespace
+
+PassInfo correct_pass_info() {
+  return {"correct",
+          "trains low-rank corrections of consecutive blocks against the float model and merges them",
+          {{"rank", 4},                // of the correction of every linear
+           {"epochs", 10},             // over the calibration windows
+           {"batch", 1},               // windows a step
+           {"learning_rate", 0.0005},  // falls to 0 linearly
+           {"blocks", 4},              // that are trained together
+           {"norms", true},            // also train the norms' gains
+           {"seed", 0}}};              // of the first matrices and the order of windows
+}
+
+std::unique_ptr<Pass> make_correct_pass(const PassOptions& options) {
+  return std::make_unique<CorrectPass>(options);
+}
+
+}  // namespace tessera
