@@ -177,6 +177,7 @@ __device__ __forceinline__ void run_stage(const SharedMemory<T>& shared, const W
   wgmma_wait<0>();
   keep_fragments<T>(first, never);
   keep_fragments<T>(second, never);
+  __syncwarp();
   if (me.lane == 0) ptx::mbarrier_arrive(shared.empty(stage));
 }
 
