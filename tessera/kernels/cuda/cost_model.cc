@@ -160,8 +160,8 @@ bool runs(const GemmConfig& config, int64_t k) {
 }
 
 double estimate_microseconds(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k) {
-  return config.streams() ? estimate_stream(layout, config, m, n, k)
-                          : estimate_tiles(layout, config, m, n, k);
+  return correction(config) * (config.streams() ? estimate_stream(layout, config, m, n, k)
+                                                : estimate_tiles(layout, config, m, n, k));
 }
 
 GemmConfig choose_config(WeightLayout layout, int64_t m, int64_t n, int64_t k) {
