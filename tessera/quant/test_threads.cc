@@ -1,5 +1,6 @@
-// Fixes libtorch's number of threads before the first test. Left alone, libtorch chooses it at its first parallel
-// operation, and what ran before, on more threads, has other bits than its repetition. quantize() fixes it, too.
+// Fixes libtorch's number of threads before the first test. Left alone, libtorch chooses it at its first
+// parallel operation, and what ran before, on more threads, has other bits than its repetition. quantize()
+// fixes it, too.
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
