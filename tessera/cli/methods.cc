@@ -28,13 +28,14 @@ void run(const GlobalOptions& global) {
     fmt::print("{}\n", out.dump(2));
     return;
   }
-  Table table({"method", "what it does", "formats", "passes", "cost", "source"});
+  fmt::print("Methods (a -g128 behind the name asks for groups of 128 inputs):\n");
   for (const Recipe& m : methods()) {
-    table.add({m.name, m.summary, to_string(m.scheme), pass_names(m), m.cost, m.source});
+    fmt::print("  {:16} {}: {}\n{:19}{}\n{:19}cost: {}{}\n", m.name, to_string(m.scheme), pass_names(m), "",
+               m.summary, "", m.cost, m.source.empty() ? "" : "; " + m.source);
   }
-  fmt::print("{}\nPasses that a recipe file can combine, with their options and defaults:\n", table.text());
+  fmt::print("\nPasses that a recipe file can combine, with their options and defaults:\n");
   for (const PassInfo& pass : known_passes()) {
-    fmt::print("  {:8} {}\n           {}\n", pass.name, pass.summary, pass.defaults.dump());
+    fmt::print("  {:16} {}\n{:19}{}\n", pass.name, pass.summary, "", pass.defaults.dump());
   }
 }
 
@@ -42,6 +43,7 @@ void run(const GlobalOptions& global) {
 
 void add_methods(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command = app.add_subcommand("methods", "List the quantization methods and passes");
+  command->footer("Example:\n  tessera methods --json");
   command->callback([&global] { run(global); });
 }
 
