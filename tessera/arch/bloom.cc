@@ -60,12 +60,7 @@ ModelSpec bloom_spec(const ModelConfig& config) {
   s.linears[kO] = {"self_attention.dense", h, h, true};
   s.linears[kUp] = {"mlp.dense_h_to_4h", i, h, true};
   s.linears[kDown] = {"mlp.dense_4h_to_h", h, i, true};
-
-  using enum Site::Producer;
-  s.sites = {{.name = "qkv", .readers = {kQ, kK, kV}, .producer = kNorm, .norm = kAttentionNorm},
-             {.name = "o", .readers = {kO}, .producer = kLinear, .linear = kV},
-             {.name = "up", .readers = {kUp}, .producer = kNorm, .norm = kMlpNorm},
-             {.name = "down", .readers = {kDown}, .producer = kLinear, .linear = kUp}};
+  s.sites = sites_of(s);
   return s;
 }
 

@@ -14,19 +14,6 @@ void refuse_variants(const ModelConfig& config) {
   }
 }
 
-/// In order of execution; a parallel block without a norm of its own for the MLP has one site more readers.
-std::vector<Site> sites_of(const ModelSpec& s) {
-  using enum Site::Producer;
-  const Site qkv{.name = "qkv", .readers = {kQ, kK, kV}, .producer = kNorm, .norm = kAttentionNorm},
-      qkv_up{.name = "qkv_up", .readers = {kQ, kK, kV, kUp}, .producer = kNorm, .norm = kAttentionNorm},
-      up{.name = "up", .readers = {kUp}, .producer = kNorm, .norm = kMlpNorm},
-      o{.name = "o", .readers = {kO}, .producer = kLinear, .linear = kV},
-      down{.name = "down", .readers = {kDown}, .producer = kLinear, .linear = kUp};
-  if (!s.parallel) return {qkv, o, up, down};
-  if (s.has(kMlpNorm)) return {qkv, up, o, down};
-  return {qkv_up, o, down};
-}
-
 }  // namespace
 
 ModelSpec falcon_spec(const ModelConfig& config) {

@@ -39,12 +39,7 @@ ModelSpec llama_spec(const ModelConfig& config) {
   s.linears[kGate] = {"mlp.gate_proj", i, h, mlp_bias};
   s.linears[kUp] = {"mlp.up_proj", i, h, mlp_bias};
   s.linears[kDown] = {"mlp.down_proj", h, i, mlp_bias};
-
-  using enum Site::Producer;
-  s.sites = {{.name = "qkv", .readers = {kQ, kK, kV}, .producer = kNorm, .norm = kAttentionNorm},
-             {.name = "o", .readers = {kO}, .producer = kLinear, .linear = kV},
-             {.name = "gate_up", .readers = {kGate, kUp}, .producer = kNorm, .norm = kMlpNorm},
-             {.name = "down", .readers = {kDown}, .producer = kLinear, .linear = kUp}};
+  s.sites = sites_of(s);
   return s;
 }
 

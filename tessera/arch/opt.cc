@@ -67,12 +67,7 @@ ModelSpec opt_spec(const ModelConfig& config) {
   s.linears[kO] = {"self_attn.out_proj", h, h, bias};
   s.linears[kUp] = {"fc1", i, h, bias};
   s.linears[kDown] = {"fc2", h, i, bias};
-
-  using enum Site::Producer;
-  s.sites = {{.name = "qkv", .readers = {kQ, kK, kV}, .producer = kNorm, .norm = kAttentionNorm},
-             {.name = "o", .readers = {kO}, .producer = kLinear, .linear = kV},
-             {.name = "up", .readers = {kUp}, .producer = kNorm, .norm = kMlpNorm},
-             {.name = "down", .readers = {kDown}, .producer = kLinear, .linear = kUp}};
+  s.sites = sites_of(s);
   return s;
 }
 
