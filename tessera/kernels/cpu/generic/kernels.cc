@@ -4,33 +4,13 @@
 // clang-format off
 #include "tessera/kernels/cpu/generic/lanes.h"
 #include "tessera/kernels/cpu/generic/integer_panel.h"
-#include "tessera/kernels/cpu/row_ops-inl.h"
-#include "tessera/kernels/cpu/float_matmul-inl.h"
-#include "tessera/kernels/cpu/epilogue-inl.h"
-#include "tessera/kernels/cpu/weight_only-inl.h"
-#include "tessera/kernels/cpu/attention-inl.h"
-#include "tessera/kernels/cpu/peak-inl.h"
+#include "tessera/kernels/cpu/kernels-inl.h"
 // clang-format on
 
 namespace tessera {
 
 const CpuKernels& generic_kernels() {
-  static constexpr CpuKernels kTable = {.isa = CpuIsa::kGeneric,
-                                        .norm = norm,
-                                        .glu = glu,
-                                        .gather = gather,
-                                        .quantize = quantize,
-                                        .integer_panel = integer_panel,
-                                        .weight_only_panel = weight_only_panel,
-                                        .integer_epilogue = integer_epilogue,
-                                        .float_epilogue = float_epilogue,
-                                        .float_panel = float_panel,
-                                        .attend = attend,
-                                        .to_float = to_float,
-                                        .to_half = to_half,
-                                        .integer_peak = integer_peak,
-                                        .float_peak = float_peak,
-                                        .read_floats = read_floats};
+  static constexpr CpuKernels kTable = kernels_of(CpuIsa::kGeneric);
   return kTable;
 }
 
