@@ -6,7 +6,7 @@
 #pragma once
 
 #include "tessera/kernels/cuda/ptx.cuh"
-#include "tessera/kernels/cuda/sm90a/scaling.cuh"
+#include "tessera/kernels/cuda/scaling.cuh"
 #include "tessera/kernels/cuda/sm90a/tile.cuh"
 
 namespace tessera::cuda {

@@ -19,11 +19,12 @@
 // cores. Source  QQQ (weights at rest), DGQ (exact expansion), LiquidGEMM (swapped operands).
 #pragma once
 
+#include "tessera/kernels/cuda/expand.cuh"
 #include "tessera/kernels/cuda/ptx.cuh"
 #include "tessera/kernels/cuda/sm90a/epilogue.cuh"
-#include "tessera/kernels/cuda/sm90a/expand.cuh"
 #include "tessera/kernels/cuda/sm90a/tile.cuh"
 #include "tessera/kernels/cuda/sm90a/wgmma.cuh"
+#include "tessera/kernels/cuda/tile_order.cuh"
 
 namespace tessera::cuda {
 
@@ -58,18 +59,6 @@ __device__ __forceinline__ WorkRange work_range(const GemmParams& p) {
           p.input_blocks * (rank + 1) / split};
 }
 
-/// Tiles are numbered tokens first within bands of 16 token tiles: blocks that run together share weights and
-/// the codes of a band, which stays in L2.
-struct TileIndex {
-  int token, row;
-};
-__device__ __forceinline__ TileIndex tile_at(const GemmParams& p, int index) {
-  constexpr int kBand = 16;
-  const int band = index / (kBand * p.row_tiles), within = index - band * kBand * p.row_tiles;
-  const int height = min(kBand, p.token_tiles - band * kBand);
-  return {band * kBand + within % height, within / height};
-}
-
 // --- producers -----------------------------------------------------------------------------------------
 
 /// Streams a block's share of the operands, by four warps, since a warp takes 100 cycles and more a copy:
@@ -89,7 +78,7 @@ __device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams
   RingCursor<T::kStages> ring;
 #pragma unroll 1
   for (int index = work.first; index < work.end; index += work.step) {
-    const TileIndex tile = tile_at(p, index);
+    const TileIndex tile = tile_at(index, p.token_tiles, p.row_tiles);
     const int first = tile.row * kTileBlocks, count = min(kTileBlocks, row_blocks - first);
     const uint8_t* from = static_cast<const uint8_t*>(p.problem.weights.blocks) +
                           static_cast<int64_t>(first + warp) * p.input_blocks * T::kBlockBytes;
@@ -213,7 +202,7 @@ __device__ __forceinline__ void consume(const GemmParams& p, const SharedMemory<
   uint32_t round = 0;
 #pragma unroll 1
   for (int index = work.first; index < work.end; index += work.step) {
-    const TileIndex tile = tile_at(p, index);
+    const TileIndex tile = tile_at(index, p.token_tiles, p.row_tiles);
     const int64_t first_row = static_cast<int64_t>(tile.row) * T::kRows;
     const int64_t first_token = static_cast<int64_t>(tile.token) * p.tile_tokens;
     const int64_t end_token = min(first_token + p.tile_tokens, p.problem.m);

@@ -11,8 +11,8 @@
 #pragma once
 
 #include "tessera/kernels/cuda/ptx.cuh"
-#include "tessera/kernels/cuda/sm90a/expand.cuh"
-#include "tessera/kernels/cuda/sm90a/scaling.cuh"
+#include "tessera/kernels/cuda/scaling.cuh"
+#include "tessera/kernels/cuda/warp_product.cuh"
 
 namespace tessera::cuda {
 
@@ -102,13 +102,6 @@ struct StreamStage {
   }
 };
 
-/// Word of (token, row) in a warp's sums: rows are swizzled so that the fragments' stores meet few bank
-/// conflicts and aligned runs of four outputs stay together.
-template <class T>
-__device__ __forceinline__ int sum_index(int token, int row) {
-  return token * T::kRows + (row ^ (token % 8 / 2 * 8 % T::kRows));
-}
-
 // --- copies --------------------------------------------------------------------------------------------
 
 /// Announces a stage and fetches its weights.
@@ -137,63 +130,11 @@ __device__ __forceinline__ void stream_codes(const CUtensorMap* map, const Strea
                    static_cast<int>(blockIdx.y) * p.tile_tokens, shared.full(warp, stage), ptx::kEvictLast);
 }
 
-// --- products ------------------------------------------------------------------------------------------
-
-/// Adds the products of one block of inputs.
-template <class Weights, class T>
-__device__ __forceinline__ void multiply_block(const uint8_t* strips, uint32_t codes, int lane,
-                                               int (&acc)[T::kStrips][T::kTokens / 8][4]) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    uint32_t b[T::kTokens / 8][4];
-    const uint32_t chunk = ((4 * half + lane / 8) ^ lane % 8) * 16;  // the 128-byte swizzle
-#pragma unroll
-    for (int i = 0; i < T::kTokens / 8; ++i) {
-      ptx::load_matrices(b[i], codes + (8 * i + lane % 8) * kBlockInputs + chunk);
-    }
-#pragma unroll
-    for (int j = 0; j < T::kStrips; ++j) {
-      uint32_t a[2][4];
-      Weights::expand(Weights::load(strips + j * strip_bytes(Weights::kLayout), half, lane), 0, a);
-#pragma unroll
-      for (int step = 0; step < 2; ++step) {
-#pragma unroll
-        for (int i = 0; i < T::kTokens / 8; ++i) {
-          ptx::mma(acc[j][i], a[step], b[i][2 * step], b[i][2 * step + 1]);
-        }
-      }
-    }
-  }
-}
-
-template <class T>
-__device__ __forceinline__ void store_sums(int* sums, int lane,
-                                           const int (&acc)[T::kStrips][T::kTokens / 8][4]) {
-  const int row = lane / 4, token = 2 * (lane % 4);
-#pragma unroll
-  for (int j = 0; j < T::kStrips; ++j) {
-#pragma unroll
-    for (int i = 0; i < T::kTokens / 8; ++i) {
-#pragma unroll
-      for (int d = 0; d < 4; ++d) {
-        sums[sum_index<T>(8 * i + token + d % 2, 16 * j + row + d / 2 * 8)] = acc[j][i][d];
-      }
-    }
-  }
-}
-
 // --- end of a tile -------------------------------------------------------------------------------------
-
-__device__ __forceinline__ void add(int4& sum, int4 term) {
-  sum.x += term.x;
-  sum.y += term.y;
-  sum.z += term.z;
-  sum.w += term.w;
-}
 
 template <class T>
 __device__ __forceinline__ int4 sum_of_warps(const StreamShared<T>& shared, int run) {
-  const int at = sum_index<T>(run / T::kRunsPerToken, run % T::kRunsPerToken * 4);
+  const int at = sum_index<T::kRows>(run / T::kRunsPerToken, run % T::kRunsPerToken * 4);
   int4 sum = *reinterpret_cast<const int4*>(shared.sums(0) + at);
 #pragma unroll 4
   for (int warp = 1; warp < shared.warps; ++warp) {
@@ -286,13 +227,13 @@ template <class Weights, class T>
 __device__ __forceinline__ void accumulate_run(const CUtensorMap* codes, const StreamParams& p,
                                                const StreamShared<T>& shared, const StreamWork& work,
                                                int lane, StreamStage& ring, StreamCursor& fetch,
-                                               int (&acc)[T::kStrips][T::kTokens / 8][4]) {
+                                               WarpSums<T::kStrips, T::kTokens / 8>& acc) {
   const int warp = work.warp;
 #pragma unroll 1
   for (int k = work.k_begin + warp; k < work.k_end; k += work.warps) {
     ptx::mbarrier_wait(shared.full(warp, ring.stage), ring.parity);
-    multiply_block<Weights, T>(shared.weights(warp, ring.stage),
-                               ptx::shared_address(shared.codes(warp, ring.stage)), lane, acc);
+    multiply_block<Weights>(shared.weights(warp, ring.stage),
+                            ptx::shared_address(shared.codes(warp, ring.stage)), lane, acc);
     __syncwarp();
     if (fetch.tile < work.tiles) {
       stream_weights(p, shared, warp, ring.stage, fetch);
@@ -312,7 +253,7 @@ __device__ __forceinline__ void stream_tiles(const CUtensorMap* codes, const Str
   uint32_t round = 0;
 #pragma unroll 1
   for (int tile = work.first; tile < work.tiles; tile += work.step, ++round) {
-    int acc[T::kStrips][T::kTokens / 8][4] = {};
+    WarpSums<T::kStrips, T::kTokens / 8> acc = {};
     accumulate_run<Weights, T>(codes, p, shared, work, lane, ring, fetch, acc);
     if (round > 0) {
       columns = columns_of<T>(p, work, tile);
@@ -321,7 +262,7 @@ __device__ __forceinline__ void stream_tiles(const CUtensorMap* codes, const Str
     } else if (threadIdx.x < T::kTokens) {
       shared.factors()[threadIdx.x] = factors;
     }
-    store_sums<T>(shared.sums(work.warp), lane, acc);
+    store_sums<T::kRows>(shared.sums(work.warp), 0, 0, lane, acc);
     if (work.split > 1) ptx::cluster_wait();  // everybody has started, or read the inbox
     __syncthreads();
     finish_tile<Weights, T>(p, shared, work, columns, round & 1);

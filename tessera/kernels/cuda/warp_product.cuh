@@ -1,0 +1,72 @@
+// What a warp does with mma.m16n8k32: products of a block of inputs, and its sums in shared memory.
+#pragma once
+
+#include "tessera/kernels/cuda/expand.cuh"
+#include "tessera/kernels/cuda/ptx.cuh"
+
+namespace tessera::cuda {
+
+/// Sums of a warp: acc[j][i] is the fragment of strip j (16 outputs) and token group i (8 tokens).
+template <int kStrips, int kGroups>
+using WarpSums = int[kStrips][kGroups][4];
+
+/// Adds the products of one block of inputs: `strips` are its weights in shared memory, `codes` the address
+/// of its codes, 128 bytes a token in the 128-byte swizzle.
+template <class Weights, int kStrips, int kGroups>
+__device__ __forceinline__ void multiply_block(const uint8_t* strips, uint32_t codes, int lane,
+                                               WarpSums<kStrips, kGroups>& acc) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    uint32_t b[kGroups][4];
+    const uint32_t chunk = ((4 * half + lane / 8) ^ lane % 8) * 16;
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      ptx::load_matrices(b[i], codes + (8 * i + lane % 8) * kBlockInputs + chunk);
+    }
+#pragma unroll
+    for (int j = 0; j < kStrips; ++j) {
+      uint32_t a[2][4];
+      Weights::expand(Weights::load(strips + j * strip_bytes(Weights::kLayout), half, lane), 0, a);
+#pragma unroll
+      for (int step = 0; step < 2; ++step) {
+#pragma unroll
+        for (int i = 0; i < kGroups; ++i) {
+          ptx::mma(acc[j][i], a[step], b[i][2 * step], b[i][2 * step + 1]);
+        }
+      }
+    }
+  }
+}
+
+/// Word of (token, row) in the sums of a tile of kRows outputs: rows are swizzled so that the fragments'
+/// stores meet few bank conflicts and aligned runs of four outputs stay together.
+template <int kRows>
+__device__ __forceinline__ int sum_index(int token, int row) {
+  return token * kRows + (row ^ (token % 8 / 2 * 8 % kRows));
+}
+
+/// Stores a warp's sums, whose first element is (first_token, first_row) of a tile of kRows outputs.
+template <int kRows, int kStrips, int kGroups>
+__device__ __forceinline__ void store_sums(int* sums, int first_token, int first_row, int lane,
+                                           const WarpSums<kStrips, kGroups>& acc) {
+  const int row = first_row + lane / 4, token = first_token + 2 * (lane % 4);
+#pragma unroll
+  for (int j = 0; j < kStrips; ++j) {
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+#pragma unroll
+      for (int d = 0; d < 4; ++d) {
+        sums[sum_index<kRows>(8 * i + token + d % 2, 16 * j + row + d / 2 * 8)] = acc[j][i][d];
+      }
+    }
+  }
+}
+
+__device__ __forceinline__ void add(int4& sum, int4 term) {
+  sum.x += term.x;
+  sum.y += term.y;
+  sum.z += term.z;
+  sum.w += term.w;
+}
+
+}  // namespace tessera::cuda
