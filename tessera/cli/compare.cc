@@ -18,7 +18,7 @@ constexpr const char* kExample =
     "Examples:\n"
     "  tessera compare Llama-2-7b llama-qqq llama-qqq-g128 --text wiki.test.txt\n"
     "  tessera compare Llama-2-7b --methods all --calib text.txt --text wiki.test.txt --html methods.html\n"
-    "  tessera compare Llama-2-7b --methods rtn-g128,qqq-g128 --text wiki.test.txt\n"
+    "  tessera compare Llama-2-7b --methods rtn-g128,qqq-g128,quik+outliers.count=64 --text wiki.test.txt\n"
     "Perplexity, KL divergence, agreement of the likeliest token, and how far each block's output is off.";
 
 struct Options {
@@ -39,11 +39,6 @@ struct Contest {
 
   const Model& model(size_t i) const { return i == 0 ? *reference.model : *candidates[i - 1]; }
 };
-
-std::string base_name(const std::string& dir) {
-  const std::filesystem::path path(dir);
-  return (path.has_filename() ? path.filename() : path.parent_path().filename()).string();
-}
 
 json to_json(const Distribution& d) {
   return {{"mean", d.mean},
@@ -222,7 +217,8 @@ void add_compare(CLI::App& app, const GlobalOptions& global) {
   o->text.add_to(*command);
   command
       ->add_option("--methods", o->methods,
-                   "Quantize with these methods first: a list with commas (see tessera methods), or 'all'")
+                   "Quantize with these methods first: a list with commas, or 'all' (see tessera methods; "
+                   "METHOD+SETTING changes one as quantize --set does)")
       ->delimiter(',');
   o->calibration.add_to(*command);
   command->add_option("--work", o->work, "Folder for the models that --methods makes; finished ones are kept")

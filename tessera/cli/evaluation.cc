@@ -65,6 +65,11 @@ json evaluate_perplexity(const std::vector<std::string>& dirs, const TextOptions
   return out;
 }
 
+std::string base_name(const std::string& dir) {
+  const std::filesystem::path path(dir);
+  return (path.has_filename() ? path.filename() : path.parent_path().filename()).string();
+}
+
 size_t weight_bytes(const std::string& dir) {
   size_t total = 0;
   for (const auto& path : Checkpoint(dir).files()) total += std::filesystem::file_size(path);

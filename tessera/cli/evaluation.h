@@ -32,6 +32,9 @@ nlohmann::json to_json(const Perplexity& perplexity);
 nlohmann::json evaluate_perplexity(const std::vector<std::string>& dirs, const TextOptions& text,
                                    const GlobalOptions& global, Reporter& reporter);
 
+/// Last component of a model folder: its name in tables.
+std::string base_name(const std::string& dir);
+
 /// Size of the weights of a model folder in bytes.
 size_t weight_bytes(const std::string& dir);
 

@@ -48,8 +48,8 @@ int run(int argc, char** argv) {
   app.parse_complete_callback([&] {
     if (global.threads > 0) set_thread_count(global.threads);
   });
-  for (auto* add : {add_quantize, add_methods, add_perplexity, add_compare, add_generate, add_inspect,
-                    add_bench, add_demo}) {
+  for (auto* add : {add_quantize, add_methods, add_perplexity, add_compare, add_verify, add_generate,
+                    add_inspect, add_bench, add_demo}) {
     add(app, global);
   }
   try {

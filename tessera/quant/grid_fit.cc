@@ -175,8 +175,20 @@ WeightGrid fit_grid(const at::Tensor& weight, const WeightScheme& scheme, const 
   return grid;
 }
 
-at::Tensor round_group_wise(const at::Tensor& weight, const WeightScheme& scheme, Clip clip,
-                            const InputMoments& moments) {
+namespace {
+
+/// One group's codes with its float scale rounded to a multiple of the row's `unit` [N, 1], as int8 holds
+/// them.
+at::Tensor wrapped_values(const WeightGrid& grid, const at::Tensor& codes, const at::Tensor& unit) {
+  const at::Tensor scale = (grid.scale.unsqueeze(1) / unit).round_().clamp_min_(1);
+  return (scale * codes).to(at::kInt).to(at::kChar) * unit;
+}
+
+}  // namespace
+
+at::Tensor round_group_wise(const at::Tensor& weight, const WeightScheme& scheme, GroupScales scales,
+                            Clip clip, const InputMoments& moments) {
+  const at::Tensor unit = at::amax(weight.abs(), {1}, /*keepdim=*/true).clamp_min(kTiny) / kInt8;
   std::vector<at::Tensor> groups;
   for (int64_t begin = 0; begin < weight.size(1); begin += scheme.group_size) {
     const auto part = [&](const at::Tensor& t, std::initializer_list<int64_t> dims) {
@@ -190,7 +202,9 @@ at::Tensor round_group_wise(const at::Tensor& weight, const WeightScheme& scheme
                               part(moments.cross, {0, 1})};
     const at::Tensor columns = part(weight, {1});
     const WeightGrid grid = fit_grid(columns, {scheme.bits, 0, scheme.symmetric}, {.clip = clip}, inputs);
-    groups.push_back(fake_quantize_weight(grid, columns));
+    const at::Tensor codes = round_to_grid(grid, columns);
+    groups.push_back(scales == GroupScales::kFloat ? dequantize(grid, codes)
+                                                   : wrapped_values(grid, codes, unit));
   }
   return at::cat(groups, 1);
 }

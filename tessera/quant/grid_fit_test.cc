@@ -30,7 +30,9 @@ struct Layer {
   WeightGrid fit(const GridOptions& options, const WeightScheme& scheme = kDgq) const {
     return fit_grid(weight, scheme, options, moments());
   }
-  at::Tensor group_wise() const { return round_group_wise(weight, kDgq, Clip::kOutput, moments()); }
+  at::Tensor group_wise(GroupScales scales = GroupScales::kFloat) const {
+    return round_group_wise(weight, kDgq, scales, Clip::kOutput, moments());
+  }
 };
 
 enum class Weights { kGaussian, kHeavyTails, kOutliers };
@@ -69,6 +71,15 @@ TEST(GridFit, D5_SearchNeverLosesToRoundedScalesAndComesNearFloatScales) {
     const double ratio = (searched.sum() / floats.sum()).item<double>();
     EXPECT_LE(ratio, kind == Weights::kOutliers ? 1.10 : 1.05);
     EXPECT_GT((rounded.sum() / floats.sum()).item<double>(), ratio * 1.02) << "rounding costs something";
+  }
+}
+
+/// Scales that round up under codes that stay push the largest weights of heavy tails past int8.
+TEST(GridFit, WrappedScalesLoseMuchMore) {
+  for (const Weights kind : {Weights::kHeavyTails, Weights::kOutliers}) {
+    const Layer layer = make_layer(kind);
+    const double wrapped = layer.loss(layer.group_wise(GroupScales::kWrapped)).sum().item<double>();
+    EXPECT_GT(wrapped, 3 * layer.loss(layer.fit(kSearch)).sum().item<double>());
   }
 }
 

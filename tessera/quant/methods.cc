@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <regex>
+#include <sstream>
 #include <string_view>
 
 #include "tessera/base/error.h"
@@ -33,11 +34,24 @@ const Recipe& find_method(const std::string& name) {
               fmt::join(names, ", "));
 }
 
-Recipe method_recipe(const std::string& name) {
+namespace {
+
+/// "NAME" or "NAME-gG".
+Recipe grouped_recipe(const std::string& name) {
   static const std::regex kGrouped("(.+)-g([0-9]{1,4})");
   std::smatch match;
   if (!std::regex_match(name, match, kGrouped)) return find_method(name);
-  Recipe recipe = find_method(match[1]).with_weight(4, std::stoll(match[2]));
+  return find_method(match[1]).with_weight(4, std::stoll(match[2]));
+}
+
+}  // namespace
+
+Recipe method_recipe(const std::string& name) {
+  std::istringstream parts(name);
+  std::string part;
+  std::getline(parts, part, '+');
+  Recipe recipe = grouped_recipe(part);
+  while (std::getline(parts, part, '+')) recipe = recipe.with_setting(part);
   recipe.name = name;
   return recipe;
 }

@@ -33,6 +33,12 @@ void add_parts(std::vector<ChannelMap::Column>& columns, int64_t channel, int64_
   }
 }
 
+/// Channels that may merge into others: every second of those with one part, by rank.
+int64_t most_merges(std::span<const int64_t> parts) {
+  const int64_t whole = std::ranges::count(parts, 1);
+  return whole > 1 ? ceil_div(whole, 2) : 0;
+}
+
 /// Every theta of the grid that changes the split and adds few enough columns.
 std::vector<double> candidate_thetas(const at::Tensor& absmax, const ReassemblyLayout& layout,
                                      const ThetaSearch& search) {
@@ -47,8 +53,8 @@ std::vector<double> candidate_thetas(const at::Tensor& absmax, const ReassemblyL
     const double theta = most - static_cast<double>(p) * (most - least) / static_cast<double>(steps);
     const std::vector<int64_t> parts = split_counts(absmax, theta);
     const int64_t total = std::accumulate(parts.begin(), parts.end(), int64_t{0});
-    const int64_t added = added_columns(parts, layout), whole = std::ranges::count(parts, 1);
-    if (added > cap || (layout.assemble && added > (whole + 1) / 2)) break;
+    const int64_t added = added_columns(parts, layout);
+    if (added > cap || (layout.assemble && added > most_merges(parts))) break;
     if (total == last_parts) continue;
     last_parts = total;
     candidates.push_back(theta);
@@ -99,9 +105,9 @@ std::vector<Merge> match_channels(const at::Tensor& distances, std::span<const i
   for (size_t k = 0; k < parts.size(); ++k) {
     if (parts[k] == 1) (rank++ % 2 == 0 ? sources : targets).push_back(static_cast<int64_t>(k));
   }
-  if (count > static_cast<int64_t>(sources.size()) || (count > 0 && targets.empty())) {
-    throw Error("{} channels cannot be merged: only {} of {} may; lower max_expansion", count, sources.size(),
-                parts.size());
+  if (count > most_merges(parts)) {
+    throw Error("{} channels cannot be merged: only {} of {} may; lower max_expansion", count,
+                most_merges(parts), parts.size());
   }
   if (count == 0) return {};
   const auto device = distances.device();

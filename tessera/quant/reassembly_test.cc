@@ -235,6 +235,16 @@ TEST(ThetaSearch, FixedThetaIsTaken) {
   EXPECT_EQ(fixed.evaluations, 2);
 }
 
+TEST(ThetaSearch, EndsWhereNothingIsLeftToMerge) {
+  at::Tensor absmax = at::full({64}, 10.0f);
+  absmax[0] = 1;
+  absmax[1] = 20;  // the first that needs a second column, when only channel 0 is still whole
+  int64_t scored = 0;
+  search_reassembly(absmax, at::ones({64, 64}), {.max_repeat = 8}, {.candidates = 1000},
+                    [&](const ChannelMap&) { return static_cast<double>(++scored); });
+  EXPECT_GT(scored, 5);
+}
+
 /// Accumulators of the integer layer that stands behind a map.
 std::vector<int32_t> accumulators(const Site& site, const ChannelMap& map) {
   const at::Tensor weight = map.fold(site.weight);

@@ -48,6 +48,11 @@ int64_t integer(const json& value, const std::string& where, const char* key) {
   return value.get<int64_t>();
 }
 
+KvFormat kv_format_from_json(const json& bits, const std::string& where) {
+  return kv_format_of_bits(static_cast<int>(std::clamp<int64_t>(integer(bits, where, "kv_bits"), 0, 99)),
+                           where);
+}
+
 WeightScheme weight_from_json(const json& value, const std::string& where) {
   expect_keys(value, {"bits", "group_size", "symmetric"}, where);
   WeightScheme weight;
@@ -155,10 +160,7 @@ Recipe Recipe::from_json(const json& value, const std::string& where) {
   }
   if (value.contains("passes")) recipe.passes = value["passes"];
   check_passes(recipe.passes, where);
-  if (value.contains("kv_bits")) {
-    const int64_t bits = std::clamp<int64_t>(integer(value["kv_bits"], where, "kv_bits"), 0, 99);
-    recipe.kv_format = kv_format_of_bits(static_cast<int>(bits), where);
-  }
+  if (value.contains("kv_bits")) recipe.kv_format = kv_format_from_json(value["kv_bits"], where);
   return recipe;
 }
 
@@ -180,15 +182,20 @@ Recipe Recipe::with_setting(const std::string& change) const {
   static const std::regex form(R"((\w+)(?:\.(\w+))?=(.+))");
   const std::string place = fmt::format("setting '{}'", change);
   std::smatch match;
-  if (!std::regex_match(change, match, form) || (!match[2].matched && match[3] != "off")) {
-    throw Error("{}: write weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE or PASS=off", place);
+  if (!std::regex_match(change, match, form) ||
+      (!match[2].matched && match[3] != "off" && match[1] != "kv_bits")) {
+    throw Error(
+        "{}: write weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off or kv_bits=BITS",
+        place);
   }
   const std::string where = match[1], key = match[2], text = match[3];
   json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (value.is_discarded()) value = text;
 
   Recipe recipe = *this;
-  if (where == "weight" || where == "activation") {
+  if (where == "kv_bits") {
+    recipe.kv_format = kv_format_from_json(value, place);
+  } else if (where == "weight" || where == "activation") {
     json formats = to_json();
     formats[where][key] = value;
     apply_scheme(formats, place, recipe.scheme);

@@ -45,9 +45,10 @@ struct Recipe {
   /// not exist.
   Recipe with_weight(int bits, int64_t group_size) const;
 
-  /// The same recipe with one change, "WHERE.KEY=VALUE" or "PASS=off". WHERE is "weight", "activation" or a
-  /// pass, of which every step gets the option; VALUE is JSON, or a string as it stands. PASS=off drops the
-  /// pass's steps. Throws Error for a pass that the recipe does not have, or a malformed change.
+  /// The same recipe with one change, "WHERE.KEY=VALUE", "kv_bits=BITS" or "PASS=off". WHERE is "weight",
+  /// "activation" or a pass, of which every step gets the option; VALUE is JSON, or a string as it stands.
+  /// PASS=off drops the pass's steps. Throws Error for a pass that the recipe does not have, or a malformed
+  /// change.
   Recipe with_setting(const std::string& change) const;
 
   /// The formats of the linear whose name ends in `component`, such as "down_proj".
@@ -65,8 +66,9 @@ std::string last_component(const std::string& name);
 const std::vector<Recipe>& methods();
 /// Throws Error listing the known names.
 const Recipe& find_method(const std::string& name);
-/// A method's recipe. "NAME-gG", such as "qqq-g128", is the method with 4-bit weights in groups of G inputs;
-/// it is named so.
+/// A method's recipe, with changes as the name asks for them: "NAME-gG", such as "qqq-g128", is the method
+/// with 4-bit weights in groups of G inputs, and "NAME+SETTING+SETTING", such as "quik+outliers.count=64",
+/// has with_setting() applied. The recipe is named so.
 Recipe method_recipe(const std::string& name);
 
 }  // namespace tessera

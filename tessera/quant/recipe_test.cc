@@ -134,12 +134,15 @@ TEST(Recipe, TakesSettings) {
   EXPECT_EQ(recipe.with_setting("smooth=off").passes, json::array({value["passes"][1]}));
   EXPECT_EQ(recipe.with_setting("weight.group_size=64").scheme.weight, (WeightScheme{4, 64}));
   EXPECT_FALSE(recipe.with_setting("activation.scale=static").scheme.activation.per_token);
+  EXPECT_EQ(recipe.with_setting("kv_bits=4").kv_format, KvFormat::kInt4);
 
   EXPECT_ERROR(recipe.with_setting("rotate=off"), "setting 'rotate=off': changes nothing");
   EXPECT_ERROR(recipe.with_setting("gptq.clip=mse"), "changes nothing");
   EXPECT_ERROR(recipe.with_setting("rtn.clip=mse"), "changes nothing");
   EXPECT_ERROR(recipe.with_setting("gptq=fast"), "write weight.KEY=VALUE");
   EXPECT_ERROR(recipe.with_setting("gptq.clip"), "write weight.KEY=VALUE");
+  EXPECT_ERROR(recipe.with_setting("kv_bits=5"), "setting 'kv_bits=5'");
+  EXPECT_ERROR(recipe.with_setting("kv_bits=off"), "'kv_bits' is not an integer");
   EXPECT_ERROR(recipe.with_setting("weight.bits=3"), "3 weight bits");
   EXPECT_ERROR(recipe.with_setting("weight.size=5"), "unknown key 'size'");
   EXPECT_ERROR(recipe.with_setting("smooth=off").with_setting("gptq=off"), "not a list with entries");
@@ -171,6 +174,17 @@ TEST(Recipe, MethodNamesTakeAGroupSize) {
   EXPECT_THROW(method_recipe("qqq-g63"), Error);
   EXPECT_THROW(method_recipe("qqq-g"), Error);
   EXPECT_THROW(method_recipe("unknown-g128"), Error);
+}
+
+TEST(Recipe, MethodNamesTakeSettings) {
+  const Recipe recipe = method_recipe("qqq-g64+smooth=off+gptq.clip=none");
+  EXPECT_EQ(recipe.name, "qqq-g64+smooth=off+gptq.clip=none");
+  EXPECT_EQ(recipe.scheme.weight.group_size, 64);
+  ASSERT_EQ(recipe.passes.size(), 1u);
+  EXPECT_EQ(recipe.passes[0]["clip"], "none");
+  EXPECT_EQ(method_recipe("rtn+weight.bits=8").scheme.weight.bits, 8);
+  EXPECT_ERROR(method_recipe("rtn+smooth=off"), "setting 'smooth=off': changes nothing");
+  EXPECT_ERROR(method_recipe("rtn++"), "setting ''");
 }
 
 }  // namespace

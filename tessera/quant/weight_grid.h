@@ -61,10 +61,16 @@ struct GridOptions {
 WeightGrid fit_grid(const at::Tensor& weight, const WeightScheme& scheme, const GridOptions& options,
                     const InputMoments& moments = {});
 
-/// What plain group-wise quantization makes of weight [N, K]: every group keeps its own float scale ("DGQ",
-/// phase 1 alone). No integer product works with that; it is what integer scales are compared with.
-at::Tensor round_group_wise(const at::Tensor& weight, const WeightScheme& scheme, Clip clip,
-                            const InputMoments& moments = {});
+/// Grouped quantization that fit_grid is compared with; no integer kernel runs it.
+enum class GroupScales {
+  kFloat,   ///< every group keeps its own float scale: plain group-wise quantization ("DGQ", phase 1 alone)
+  kWrapped  ///< the float scales round to integers under codes that stay, and products beyond int8 wrap
+            ///< around: dual-grained rounding to nearest ("DGQ", table 1)
+};
+
+/// What quantization in groups makes of weight [N, K], each group clipped by itself.
+at::Tensor round_group_wise(const at::Tensor& weight, const WeightScheme& scheme, GroupScales scales,
+                            Clip clip, const InputMoments& moments = {});
 
 /// Bytes that fit_grid holds at its peak for K inputs beside the weight and the grid.
 size_t fit_bytes(int64_t k);

@@ -1,5 +1,6 @@
 // End to end: the program as a user meets it, above all when the input is bad. Every refusal is one clear
 // line and exit status 2, and leaves no half-written model.
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 #include <sentencepiece_trainer.h>
 #include <sys/wait.h>
@@ -9,6 +10,7 @@
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "tessera/base/atomic_output.h"
@@ -109,7 +111,8 @@ class Cli : public testing::Test {
 };
 
 TEST_F(Cli, HelpTeaches) {
-  for (const char* command : {"quantize", "perplexity", "compare", "generate", "inspect", "bench"}) {
+  for (const char* command :
+       {"quantize", "perplexity", "compare", "verify", "generate", "inspect", "bench"}) {
     const Outcome o = run(fmt::format("{} --help", command));
     EXPECT_EQ(o.status, 0);
     EXPECT_NE(o.out.find("Example"), std::string::npos) << command;
@@ -288,6 +291,28 @@ TEST_F(Cli, QuantizedModelWorksEverywhere) {
                                           out.string(), text().string()));
   ASSERT_EQ(compare.status, 0) << compare.err;
   EXPECT_TRUE(json::accept(compare.out)) << compare.out;
+
+  const std::string words = fmt::format("--text {} --window 64", text().string());
+  const auto perplexity = [&](int kv_bits) {
+    const Outcome o =
+        run(fmt::format("-q --json perplexity {} {} --kv-bits {}", out.string(), words, kv_bits));
+    return o.status == 0 ? json::parse(o.out)[0]["perplexity"].get<double>() : 0;
+  };
+  const double exact = perplexity(16), int8 = perplexity(8), int4 = perplexity(4);
+  EXPECT_NE(int8, exact);
+  EXPECT_NEAR(int8, exact, 0.02 * exact);
+  EXPECT_GT(std::abs(int4 - exact), std::abs(int8 - exact));
+
+  const Outcome verify = run(fmt::format("-q --json verify {} {} --max-windows 4", out.string(), words));
+  ASSERT_EQ(verify.status, 0) << verify.err;
+  const json checked = json::parse(verify.out)[0];
+  EXPECT_EQ(checked["layers"], 6 * 7);
+  EXPECT_GT(checked["accumulators"], 0);
+  EXPECT_EQ(checked["accumulators_differing"], 0);
+  EXPECT_EQ(checked["outputs_off"], 0);
+  EXPECT_NEAR(checked["engine_perplexity"].get<double>() / checked["simulated_perplexity"].get<double>(), 1,
+              0.01);
+  expect_refusal(fmt::format("verify {} {}", kDemo.string(), words), {"no quantized layers"});
   expect_refusal(
       fmt::format("quantize {} --calib {} -o {}/again", out.string(), text().string(), dir_.string()),
       {"quantized"});
@@ -320,6 +345,34 @@ TEST_F(Cli, ComparesMethodsItQuantizes) {
   EXPECT_NE(second.err.find("kept from an earlier run"), std::string::npos) << second.err;
   EXPECT_EQ(second.out, first.out);
   expect_refusal(fmt::format("compare {} --text {}", kDemo.string(), text().string()), {"--methods"});
+}
+
+/// Every part of a method can be left out or changed, and that changes the result.
+TEST_F(Cli, SwitchesOfEveryPartWork) {
+  const fs::path model = copy_model();
+  edit_config(model, [](json& config) { config["num_hidden_layers"] = 1; });
+  const std::string qllm = "qllm-w4a4+reassemble.tokens=64+reassemble.candidates=3+correct.epochs=9";
+  const std::vector<std::vector<std::string>> variants = {
+      {"qqq", "qqq+smooth=off", "qqq+gptq.clip=none", "qqq+gptq.act_order=false"},
+      {"dgq", "dgq+equalize=off", "dgq+rtn.clip=none", "dgq+rtn.search=false", "dgq+rtn.scales=float",
+       "dgq+rtn.scales=wrapped", "dgq+activation.scale=static", "dgq+weight.group_size=32"},
+      {"quik", "quik+outliers.count=0", "quik+outliers.max_share=0.5", "quik+gptq.clip=none",
+       "quik+gptq.sparse=all"},
+      {qllm, qllm + "+reassemble=off", qllm + "+correct=off", qllm + "+correct.norms=false",
+       qllm + "+reassemble.assembly=false", qllm + "+reassemble.theta=1.5", qllm + "+reassemble.virtual=true",
+       qllm + "+kv_bits=4"}};
+  for (const std::vector<std::string>& methods : variants) {
+    const Outcome o = run(fmt::format(
+        "-q --json compare {} --methods {} --calib {} --windows 2 --tokens 64 --text {} --window 64 "
+        "--max-windows 2 --work {}",
+        model.string(), fmt::join(methods, ","), text().string(), text().string(), (dir_ / "work").string()));
+    ASSERT_EQ(o.status, 0) << o.err;
+    const json report = json::parse(o.out);
+    std::set<double> results;
+    for (const json& candidate : report["candidates"])
+      results.insert(candidate["perplexity"]["perplexity"].get<double>());
+    EXPECT_EQ(results.size(), methods.size()) << "two variants give the same model:\n" << o.out;
+  }
 }
 
 }  // namespace

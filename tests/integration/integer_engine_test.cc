@@ -4,10 +4,11 @@
 
 #include <cmath>
 
+#include "tessera/cli/layer_check.h"
 #include "tessera/engine/self_text.h"
 #include "tessera/eval/perplexity.h"
+#include "tessera/quant/fake_quant_model.h"
 #include "tessera/quant/quantizer.h"
-#include "tests/integration/integer_layers.h"
 
 namespace tessera {
 namespace {
@@ -100,7 +101,9 @@ void IntegerEngine::expect_equal_perplexity() const {
 }
 
 TEST_P(IntegerEngine, ComputesWhatTheQuantizerSimulates) {
-  EXPECT_EQ(expect_equal_accumulators(out_, windows_[0], *backend_), 6 * 7);
+  const LayerCheck layers = check_layers(out_, windows_[0], *backend_);
+  EXPECT_EQ(layers.layers, 6 * 7);
+  EXPECT_EQ(layers.first_differing, "");
   expect_equal_perplexity();
 }
 
@@ -108,7 +111,9 @@ INSTANTIATE_TEST_SUITE_P(Methods, IntegerEngine,
                          testing::Values(Case{"rtn", 8, 0}, Case{"rtn", 4, 32}, Case{"qqq", 4, 0},
                                          Case{"qqq", 4, 128}, Case{"qqq-rotation", 4, 64},
                                          Case{"dgq", 4, 128}, Case{"dgq-static", 4, 32}, Case{"quik"},
-                                         Case{"qllm-w4a4"}, Case{"qllm-w6a6"}),
+                                         Case{"qllm-w4a4"}, Case{"qllm-w6a6"}, Case{"dgq-gptq"}, Case{"awq"},
+                                         Case{"gptq"}, Case{"smoothquant", 4, 128}, Case{"mix-rotation-dgq"},
+                                         Case{"mix-quik-w4a8"}, Case{"mix-qqq-dgq-qllm"}),
                          name_of);
 
 }  // namespace

@@ -1,4 +1,6 @@
 // Round to nearest: the baseline, and the last resort of others.
+#include <optional>
+
 #include "tessera/quant/passes/passes.h"
 
 namespace tessera {
@@ -9,7 +11,9 @@ class RtnPass : public Pass {
   explicit RtnPass(const PassOptions& options)
       : grid_(grid_options(options)),
         observe_(observe_options(options, grid_.clip == Clip::kOutput)),
-        float_scales_(options.choice<bool>("scales", {{"integer", false}, {"float", true}})) {}
+        group_scales_(options.choice<std::optional<GroupScales>>(
+            "scales",
+            {{"integer", {}}, {"float", GroupScales::kFloat}, {"wrapped", GroupScales::kWrapped}})) {}
 
   std::string name() const override { return "rtn"; }
 
@@ -41,12 +45,12 @@ class RtnPass : public Pass {
 
   void quantize(BlockContext& context, LinearId id, const SiteInputs& inputs) {
     const LinearScheme& scheme = context.schemes[id];
-    const bool float_scales = float_scales_ && scheme.weight.group_size > 0;
+    const bool compared = group_scales_ && scheme.weight.group_size > 0;
     const InputMoments moments = base_moments(context, id, inputs);
     at::Tensor weight = base_weight(context, id);
-    if (float_scales) weight = round_group_wise(weight, scheme.weight, grid_.clip, moments);
+    if (compared) weight = round_group_wise(weight, scheme.weight, *group_scales_, grid_.clip, moments);
     const WeightGrid grid =
-        float_scales ? fit_grid(weight, {8, 0}, {}) : fit_grid(weight, scheme.weight, grid_, moments);
+        compared ? fit_grid(weight, {8, 0}, {}) : fit_grid(weight, scheme.weight, grid_, moments);
     context.quantized[id] = finish_linear(context, id, grid, round_to_grid(grid, weight), inputs);
     report_linear(context, id, name(),
                   {{"error", output_error(*context.quantized[id], context.block, id, inputs.sample)}});
@@ -54,7 +58,7 @@ class RtnPass : public Pass {
 
   GridOptions grid_;
   ObserveOptions observe_;
-  bool float_scales_;
+  std::optional<GroupScales> group_scales_;  ///< other than the integer ones that run
 };
 
 }  // namespace
@@ -62,12 +66,12 @@ class RtnPass : public Pass {
 PassInfo rtn_pass_info() {
   return {"rtn",
           "rounds weights to the nearest code",
-          {{"clip", "none"},            // none | mse | weighted by the inputs' mean square | output error
-           {"search", false},           // grouped: search the row scale instead of deriving it
-           {"scales", "integer"},       // grouped: integer | float, to compare with: held by 8-bit weights
-           {"rerank", 8},               // clip output: row scales judged by the whole output error
-           {"objective", "float"},      // clip output: error for float | quantized inputs
-           {"samples", "all"},          // clip output: windows that count: all | last
+          {{"clip", "none"},        // none | mse | weighted by the inputs' mean square | output error
+           {"search", false},       // grouped: search the row scale instead of deriving it
+           {"scales", "integer"},   // grouped: integer | float, wrapped: to compare with, in 8-bit weights
+           {"rerank", 8},           // clip output: row scales judged by the whole output error
+           {"objective", "float"},  // clip output: error for float | quantized inputs
+           {"samples", "all"},      // clip output: windows that count: all | last
            {"static_quantile", 1.0}}};  // static activations: over windows, of their channel maxima
 }
 
