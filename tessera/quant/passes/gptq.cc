@@ -1,5 +1,6 @@
 // GPTQ on the final grid of every linear.
 #include "tessera/quant/gptq.h"
+#include "tessera/quant/heap.h"
 
 #include "tessera/quant/fake_quant.h"
 #include "tessera/quant/passes/passes.h"
@@ -57,6 +58,7 @@ class GptqPass : public Pass {
 
   void quantize_site(BlockContext& context, const Site& site, const SiteInputs& inputs) const {
     const OutlierSplit& split = context.split[site.readers.front()];
+    release_free_memory();  // of the site before, ahead of the largest matrices
     const auto factor = factor_hessian(inputs.hessian, damping_, act_order_, split);
     nlohmann::json report = inputs.statistics();
     report["dead_channels"] = (inputs.channel_absmax == 0).sum().item<int64_t>();

@@ -1,6 +1,7 @@
 // Round to nearest: the baseline, and the last resort of others.
 #include <optional>
 
+#include "tessera/quant/heap.h"
 #include "tessera/quant/passes/passes.h"
 
 namespace tessera {
@@ -25,6 +26,7 @@ class RtnPass : public Pass {
       const Site& site = context.spec.sites[s];
       report_site(context, site, name(), inputs[s].statistics());
       for (LinearId id : site.readers) quantize(context, id, inputs[s]);
+      release_free_memory();
     }
   }
 
