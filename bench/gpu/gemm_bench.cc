@@ -2,6 +2,7 @@
 // that exceed L2, median of replays; a pause before each timing of 512 tokens or more. One JSON object a line
 // on standard output.
 //   gemm_bench compare [M ...]    ours as dispatched (plain and with overlapping launches) and the baselines
+//   gemm_bench sm80 [M ...]       the kernels for 8.0, as dispatched there, beside cuBLAS FP16
 //   gemm_bench tune LAYOUT [M ...]  every configuration of int4, int8, g128, g64 or g32; input of
 //   fit_cost_model.py
 #include <cublasLt.h>
@@ -19,6 +20,7 @@
 #include "tessera/base/error.h"
 #include "tessera/kernels/cuda/cost_model.h"
 #include "tessera/kernels/cuda/packed_weights.h"
+#include "tessera/kernels/cuda/sm80/configs.h"
 
 namespace tessera::bench {
 namespace {
@@ -213,6 +215,14 @@ void compare(Arena& arena, const Point& at) {
   if (const double us = time_int8(arena, at); us > 0) print(at, "cublaslt int8", us);
 }
 
+void compare_sm80(Arena& arena, const Point& at) {
+  print(at, "fp16", time_fp16(arena, at));
+  for (WeightLayout layout : {kLayouts[0], kLayouts[1], kLayouts[2]}) {
+    const GemmConfig config = cuda::sm80::choose_config(layout, at.m, at.shape.n, at.shape.k, cuda::kSms);
+    print(at, name_of(layout) + " sm80", time_ours(arena, at, layout, config, false), config);
+  }
+}
+
 /// Configurations that could be the best: no tile more than twice too wide, no launch of a few blocks or of
 /// many rounds of small ones.
 bool plausible(const GemmConfig& c, const Point& at) {
@@ -234,7 +244,9 @@ void tune(Arena& arena, const Point& at, WeightLayout layout) {
 int run(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   const bool tuning = mode == "tune" && argc > 2;
-  if (mode != "compare" && !tuning) throw Error("usage: gemm_bench compare [M ...] | tune LAYOUT [M ...]");
+  if (mode != "compare" && mode != "sm80" && !tuning) {
+    throw Error("usage: gemm_bench compare [M ...] | sm80 [M ...] | tune LAYOUT [M ...]");
+  }
   WeightLayout layout;
   for (WeightLayout candidate : kLayouts) {
     if (tuning && name_of(candidate) == argv[2]) layout = candidate;
@@ -244,7 +256,10 @@ int run(int argc, char** argv) {
   if (tokens.empty()) tokens = {1, 4, 8, 16, 17, 32, 33, 64, 65, 128, 129, 256, 512, 1024, 2048, 4096};
   Arena arena;
   for (const LayerShape& shape : kShapes) {
-    for (int64_t m : tokens) tuning ? tune(arena, {shape, m}, layout) : compare(arena, {shape, m});
+    for (int64_t m : tokens) {
+      const Point at{shape, m};
+      tuning ? tune(arena, at, layout) : mode == "sm80" ? compare_sm80(arena, at) : compare(arena, at);
+    }
   }
   return 0;
 }

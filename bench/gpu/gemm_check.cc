@@ -1,11 +1,13 @@
 // Checks the CUDA GEMM against format/reference.h: accumulators bit for bit for every weight layout, tile and
 // split, all remainders of M and N, extreme codes, large K; and the epilogue in every output type.
-//   gemm_check [small]     small: a few launches of each kind, for compute-sanitizer
+//   gemm_check [small] [sm80]     small: a few launches of each kind, for compute-sanitizer; sm80: only the
+//                                 kernels for 8.0, as on all devices but those of 9.0
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <random>
 #include <string>
 
@@ -16,12 +18,14 @@
 #include "tessera/format/reference.h"
 #include "tessera/kernels/cuda/cost_model.h"
 #include "tessera/kernels/cuda/packed_weights.h"
+#include "tessera/kernels/cuda/sm80/configs.h"
 
 namespace tessera::bench {
 namespace {
 
 using cuda::GemmConfig;
 using cuda::GemmProblem;
+using cuda::KernelFamily;
 using cuda::OutputType;
 
 enum class Codes { kRandom, kExtreme };
@@ -121,9 +125,14 @@ struct Fixture {
   }
 };
 
+const char* name_of(KernelFamily family) {
+  return family == KernelFamily::kSm80 ? "sm80" : "sm90a";
+}
+
 std::string describe(const GemmProblem& p, const GemmConfig& c) {
-  return fmt::format("{} bits g{} N={} K={} M={} tile {}x{} split {}", p.weights.layout.bits,
-                     p.weights.layout.group_size, p.weights.n, p.weights.k, p.m, c.rows, c.tokens, c.split);
+  return fmt::format("{} bits g{} N={} K={} M={} {} tile {}x{} split {}", p.weights.layout.bits,
+                     p.weights.layout.group_size, p.weights.n, p.weights.k, p.m, name_of(c.family), c.rows,
+                     c.tokens, c.split);
 }
 
 /// Runs one configuration into a poisoned output and compares every element.
@@ -213,7 +222,24 @@ std::vector<int64_t> token_counts(const GemmConfig& config, bool small, bool eve
   return {1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 200, 255, 256, 257};
 }
 
-int run(bool small) {
+bool is_hopper() {
+  int device = 0, major = 0, minor = 0;
+  cuda::check(cudaGetDevice(&device), "cudaGetDevice");
+  cuda::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "attribute");
+  cuda::check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "attribute");
+  return major == 9 && minor == 0;
+}
+
+std::vector<GemmConfig> configs(int64_t k, bool sm90a) {
+  std::vector<GemmConfig> all(cuda::sm80::all_configs().begin(), cuda::sm80::all_configs().end());
+  if (sm90a) {
+    std::copy_if(cuda::all_configs().begin(), cuda::all_configs().end(), std::back_inserter(all),
+                 [&](const GemmConfig& config) { return cuda::runs(config, k); });
+  }
+  return all;
+}
+
+int run(bool small, bool sm90a) {
   using enum WeightFormat;
   std::vector<Case> cases;
   const std::pair<WeightFormat, int64_t> formats[] = {
@@ -233,12 +259,15 @@ int run(bool small) {
   for (const Case& c : cases) {
     const Fixture f(c);
     std::mt19937 rng(7);
-    for (const GemmConfig& config : cuda::all_configs()) {
-      if (!cuda::runs(config, c.k)) continue;
+    for (const GemmConfig& config : configs(c.k, sm90a)) {
       if (small && config.split == 8) continue;
-      const bool every = c.k == 1280 && c.group_size == 0 && config.split == 2;
-      if (small)
-        std::printf("tile %dx%d split %d\n", config.rows, config.tokens, config.split), std::fflush(stdout);
+      const bool sm80 = config.family == KernelFamily::kSm80;
+      const bool every = c.k == 1280 && c.group_size == 0 && (config.split == 2 || sm80);
+      if (small) {
+        std::printf("%s tile %dx%d split %d\n", name_of(config.family), config.rows, config.tokens,
+                    config.split);
+        std::fflush(stdout);
+      }
       for (int64_t m : token_counts(config, small, every)) {
         ++launches;
         failures += !check_accumulators(f, m, config);
@@ -267,7 +296,11 @@ int run(bool small) {
 
 int main(int argc, char** argv) {
   try {
-    return tessera::bench::run(argc > 1 && std::string(argv[1]) == "small");
+    const std::vector<std::string> words(argv + 1, argv + argc);
+    const auto asked = [&](const char* word) {
+      return std::find(words.begin(), words.end(), word) != words.end();
+    };
+    return tessera::bench::run(asked("small"), !asked("sm80") && tessera::bench::is_hopper());
   } catch (const tessera::Error& error) {
     std::fprintf(stderr, "gemm_check: %s\n", error.what());
     return 2;

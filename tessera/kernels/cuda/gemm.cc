@@ -4,10 +4,14 @@
 #include <cuda.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "tessera/base/error.h"
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/cost_model.h"
 #include "tessera/kernels/cuda/packed_weights.h"
+#include "tessera/kernels/cuda/sm80/configs.h"
+#include "tessera/kernels/cuda/sm80/gemm.h"
 #include "tessera/kernels/cuda/sm90a/launchers.h"
 
 namespace tessera::cuda {
@@ -109,15 +113,29 @@ GemmLauncher* launcher_of(WeightLayout layout) {
   }
 }
 
+/// The code of the kernels on wgmma runs on 9.0 alone.
+bool runs_sm90a(int device) {
+  return attribute(cudaDevAttrComputeCapabilityMajor, device) == 9 &&
+         attribute(cudaDevAttrComputeCapabilityMinor, device) == 0;
+}
+
+GemmConfig choose_config_for(const GemmProblem& p, int device) {
+  const PackedWeights& w = p.weights;
+  if (runs_sm90a(device)) return choose_config(w.layout, p.m, w.n, w.k);
+  return sm80::choose_config(w.layout, p.m, w.n, w.k, attribute(cudaDevAttrMultiProcessorCount, device));
+}
+
+bool exists(const GemmConfig& config, int64_t k, int device) {
+  if (config.family == KernelFamily::kSm90a) return runs_sm90a(device) && runs(config, k);
+  const auto all = sm80::all_configs();
+  return std::find(all.begin(), all.end(), config) != all.end();
+}
+
 }  // namespace
 
 std::string gemm_obstacle(const GemmProblem& problem, int device) {
   const int major = attribute(cudaDevAttrComputeCapabilityMajor, device);
-  const int minor = attribute(cudaDevAttrComputeCapabilityMinor, device);
-  if (major != 9 || minor != 0) {
-    return fmt::format("the device has compute capability {}.{}; the kernels are built for 9.0", major,
-                       minor);
-  }
+  if (major < 8) return fmt::format("the device has compute capability {}.x; the kernels need 8.0", major);
   const std::string obstacle = weight_obstacle(problem.weights);
   return obstacle.empty() ? operand_obstacle(problem) : obstacle;
 }
@@ -129,11 +147,12 @@ void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& 
     throw Error("integer GEMM: {}", obstacle);
   }
   const PackedWeights& w = problem.weights;
-  const GemmConfig config = options.config ? *options.config : choose_config(w.layout, problem.m, w.n, w.k);
-  if (!runs(config, w.k)) {
+  const GemmConfig config = options.config ? *options.config : choose_config_for(problem, device);
+  if (!exists(config, w.k, device)) {
     throw Error("integer GEMM: no kernel for {} outputs x {} tokens a block, {} warps, K = {} split {} ways",
                 config.rows, config.tokens, config.warps, w.k, config.split);
   }
+  if (config.family == KernelFamily::kSm80) return sm80::launch(problem, config, stream);
   launcher_of(w.layout)(problem, map_codes(problem, config.tokens), config, options.overlap_previous, stream);
 }
 

@@ -60,25 +60,30 @@ struct GemmProblem {
   OutputType output = OutputType::kHalf;
 };
 
-/// How a product is cut into thread blocks. Two kernels: one for few tokens, whose warps each stream their
-/// own run of K (32 outputs x 8, 16 or 32 tokens, or 64 x 8 or 16, with 4 or 8 warps), and one on wgmma (128
-/// or 256 outputs with 8 warps that multiply, or 192 with 12; 32 to 256 tokens).
+/// The kernels for compute capability 9.0, and those for 8.0 and everything later.
+enum class KernelFamily : uint8_t { kSm90a, kSm80 };
+
+/// How a product is cut into thread blocks. Two kernels for 9.0: one for few tokens, whose warps each stream
+/// their own run of K (32 outputs x 8, 16 or 32 tokens, or 64 x 8 or 16, with 4 or 8 warps), and one on wgmma
+/// (128 or 256 outputs with 8 warps that multiply, or 192 with 12; 32 to 256 tokens). One for 8.0, with the
+/// tiles of sm80/configs.h.
 struct GemmConfig {
   int rows = 0;    ///< outputs a block
   int tokens = 0;  ///< tokens a block
   int split =
       1;  ///< blocks that share one tile along K, as a cluster: 1, up to 128 tokens 2 or 4, from 64 on 8
   int warps = 8;
+  KernelFamily family = KernelFamily::kSm90a;
 
   bool streams() const { return rows <= 64; }  ///< runs the kernel for few tokens
   friend bool operator==(const GemmConfig&, const GemmConfig&) = default;
 };
 
 struct LaunchOptions {
-  std::optional<GemmConfig> config;  ///< empty: choose_config()
+  std::optional<GemmConfig> config;  ///< empty: the one expected to be the fastest on the device
   /// Launch with programmatic stream serialization: the kernel may start while the one before it on the
   /// stream still runs, and fetches weights meanwhile. It waits for that kernel before it touches anything
-  /// but PackedWeights, which therefore must not be written by it.
+  /// but PackedWeights, which therefore must not be written by it. No effect on the kernels for 8.0.
   bool overlap_previous = false;
 };
 
@@ -88,7 +93,8 @@ inline bool can_run(const GemmProblem& problem, int device) {
   return gemm_obstacle(problem, device).empty();
 }
 
-/// The configuration that the cost model (cost_model.h) expects to be the fastest.
+/// The configuration that the cost model (cost_model.h) expects to be the fastest on a device of compute
+/// capability 9.0.
 GemmConfig choose_config(WeightLayout layout, int64_t m, int64_t n, int64_t k);
 
 /// Enqueues the product on `stream` of the current device. Throws Error when the problem cannot run or the

@@ -81,6 +81,24 @@ __device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
+/// Copies 16 bytes (both sides 16-byte aligned) past the registers and L1; writes zeros and reads nothing
+/// when not `live`.
+__device__ __forceinline__ void copy_async(uint32_t to, const void* from, bool live) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(live ? 16 : 0)
+               : "memory");
+}
+
+/// Ends a group of this thread's copies.
+__device__ __forceinline__ void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Waits until at most kGroups groups of this thread's copies are under way.
+template <int kGroups>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+}
+
 // --- within a warp -------------------------------------------------------------------------------------
 
 /// True in one lane of a converged warp. Unlike a test of the lane index it tells the compiler that what
