@@ -30,7 +30,7 @@ int weight_bits(WeightFormat format) {
 
 std::string describe(const QuantizedLinear& l) {
   std::string text = fmt::format("w{}a{}", weight_bits(l.weight_format), l.activation.bits);
-  if (!l.activation.symmetric) text += " asymmetric";
+  if (!l.activation.symmetric) text += l.activation.real_zero ? " real-zero" : " asymmetric";
   if (!l.activation.per_token) text += " static";
   text += l.groups() > 1 ? fmt::format(" g{}", l.group_size) : " per-channel";
   if (!l.input_index.empty()) text += ", mapped";
@@ -46,9 +46,11 @@ int64_t max_integer_k(const ActivationFormat& format) {
 }
 
 json to_json(const ActivationFormat& format) {
-  return {{"bits", format.bits},
-          {"symmetric", format.symmetric},
-          {"scale", format.per_token ? "per_token" : "static"}};
+  json value = {{"bits", format.bits},
+                {"symmetric", format.symmetric},
+                {"scale", format.per_token ? "per_token" : "static"}};
+  if (format.real_zero) value["zero"] = "real";
+  return value;
 }
 
 ActivationFormat activation_format_from_json(const json& value, const std::string& where) {
@@ -67,11 +69,15 @@ ActivationFormat activation_format_from_json(const json& value, const std::strin
     } else if (key == "scale") {
       if (v != "per_token" && v != "static") throw bad("scale must be per_token or static");
       format.per_token = v == "per_token";
+    } else if (key == "zero") {
+      if (v != "integer" && v != "real") throw bad("zero must be integer or real");
+      format.real_zero = v == "real";
     } else {
       throw bad("unknown key");
     }
   }
   if (!format.per_token && !format.symmetric) throw bad("a static scale is symmetric");
+  if (format.real_zero && format.symmetric) throw bad("symmetric codes have no zero point");
   if (format.weight_only() && format != ActivationFormat{.bits = 16}) throw bad("16 bits are not quantized");
   return format;
 }
@@ -186,6 +192,7 @@ void validate_activation(const QuantizedLinear& l, const std::string& where) {
   }
   if (l.input_repeat.empty()) return;
   expect(l.input_repeat, DType::kU8, {l.k}, where, "input_repeat");
+  if (l.activation.real_zero) throw Error("{}: input_repeat needs an integer zero point", where);
   const int largest_code =
       l.activation.symmetric ? (1 << (l.activation.bits - 1)) - 1 : (1 << l.activation.bits) - 1;
   for (int repeat : l.input_repeat.as<uint8_t>()) {

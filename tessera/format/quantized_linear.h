@@ -40,12 +40,15 @@ struct ActivationFormat {
   int bits = 8;           ///< 4 to 8, or 16: the input stays in floats (weight-only quantization)
   bool symmetric = true;  ///< symmetric: codes -(2^(b-1) - 1) .. 2^(b-1) - 1 and zero point 0
   bool per_token = true;  ///< false: one static scale, QuantizedLinear::input_scale
+  /// Asymmetric codes: false: 0 is a code and the zero point an integer (QUIK, variant Z); true: the smallest
+  /// value is a code and the zero point real (variant R).
+  bool real_zero = false;
 
   bool weight_only() const { return bits == 16; }
   friend bool operator==(const ActivationFormat&, const ActivationFormat&) = default;
 };
 
-/// {"bits": 8, "symmetric": true, "scale": "per_token"}
+/// {"bits": 8, "symmetric": true, "scale": "per_token"}, and "zero": "real" where it is
 nlohmann::json to_json(const ActivationFormat& format);
 /// Throws Error naming `where` for unknown keys or values.
 ActivationFormat activation_format_from_json(const nlohmann::json& json, const std::string& where);
@@ -87,6 +90,7 @@ struct QuantizedLinear {
   /// True when x' = x: no map and no outliers.
   bool plain_input() const { return input_index.empty() && outlier_index.empty(); }
   /// True when the codes that reach the product have a zero point, so that row_sum is needed.
+  /// Whether the epilogue needs row_sum.
   bool has_zero_point() const { return !activation.symmetric && input_repeat.empty(); }
   /// Width of the float input x: K and the outliers, or one past the last input that map and outliers read.
   int64_t k_in() const;

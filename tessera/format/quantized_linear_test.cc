@@ -363,6 +363,10 @@ TEST(ActivationFormat, JsonRoundTripAndRefusals) {
   EXPECT_THROW(activation_format_from_json(json::parse(R"({"scale": "tensor"})"), "x"), Error);
   EXPECT_THROW(activation_format_from_json(json::parse(R"({"scale": "static", "symmetric": false})"), "x"),
                Error);
+  const ActivationFormat real{.bits = 4, .symmetric = false, .real_zero = true};
+  EXPECT_EQ(activation_format_from_json(to_json(real), "x"), real);
+  EXPECT_THROW(activation_format_from_json(json::parse(R"({"zero": "real"})"), "x"), Error);
+  EXPECT_THROW(activation_format_from_json(json::parse(R"({"zero": 0, "symmetric": false})"), "x"), Error);
   EXPECT_THROW(activation_format_from_json(json::parse("8"), "x"), Error);
 }
 

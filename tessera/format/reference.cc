@@ -67,6 +67,25 @@ TokenScale quantize_asymmetric(std::span<const float> x, int bits, std::span<int
   return {scale, static_cast<int32_t>(zero) - half};
 }
 
+TokenScale quantize_real_zero(std::span<const float> x, int bits, std::span<int8_t> codes) {
+  if (!all_finite(x)) return not_finite(codes);
+  constexpr float kLeastScale = 1e-6f;
+  const int half = 1 << (bits - 1);
+  const auto levels = static_cast<float>(2 * half - 1);
+  float least = x.empty() ? 0 : x[0], largest = least;
+  for (float v : x) {
+    least = std::min(least, v);
+    largest = std::max(largest, v);
+  }
+  if (!std::isfinite(largest - least)) return not_finite(codes);
+  const float scale = std::max((largest - least) / levels, kLeastScale);
+  for (size_t k = 0; k < x.size(); ++k) {
+    const float u = std::clamp(std::nearbyint((x[k] - least) / scale), 0.0f, levels);
+    codes[k] = static_cast<int8_t>(static_cast<int>(u) - half);
+  }
+  return {scale, 0, least + static_cast<float>(half) * scale};
+}
+
 TokenScale quantize_static(std::span<const float> x, int bits, float scale, std::span<int8_t> codes) {
   if (!all_finite(x)) return not_finite(codes);
   const int qmax = (1 << (bits - 1)) - 1;
@@ -80,6 +99,7 @@ TokenScale quantize_token(const QuantizedLinear& linear, std::span<const float> 
   TokenScale token = !format.per_token
                          ? quantize_static(x, format.bits, linear.input_scale.as<float>()[0], codes)
                      : format.symmetric ? quantize_symmetric(x, format.bits, codes)
+                     : format.real_zero ? quantize_real_zero(x, format.bits, codes)
                                         : quantize_asymmetric(x, format.bits, codes);
   const auto repeat = linear.input_repeat.as<uint8_t>();
   if (repeat.empty()) return token;

@@ -12,10 +12,11 @@
 
 namespace tessera {
 
-/// Scale and zero point of one quantized token: x[k] ~ scale * (code[k] - zero_point).
+/// Scale and zero point of one quantized token: x[k] ~ scale * (code[k] - zero_point) + offset.
 struct TokenScale {
   float scale = 0;
   int32_t zero_point = 0;
+  float offset = 0;  ///< of real zero points; their zero_point is 0
 };
 
 /// Symmetric codes, the definition for all kernels (QQQ, "per token, dynamic, symmetric"): with a = max|x|
@@ -28,6 +29,11 @@ TokenScale quantize_symmetric(std::span<const float> x, int bits, std::span<int8
 /// / L, z = rint(-lo / s), u = clamp(rint(x / s) + z, 0, L); stored shifted by h = 2^(bits-1): code = u - h,
 /// zero_point = z - h. A row of zeros has scale 1/L, z = 0 (all codes -h). Non-finite rows as above.
 TokenScale quantize_asymmetric(std::span<const float> x, int bits, std::span<int8_t> codes);
+
+/// Asymmetric codes with a real zero point (QUIK, variant R): mn = min x, L = 2^bits - 1, s = max((max x -
+/// mn) / L, 1e-6), u = clamp(rint((x - mn) / s), 0, L); code = u - h with h = 2^(bits-1), offset = mn + h *
+/// s. Rows whose range is not finite as above.
+TokenScale quantize_real_zero(std::span<const float> x, int bits, std::span<int8_t> codes);
 
 /// Static symmetric codes: code = rint(x / scale) clamped to [-qmax, qmax].
 TokenScale quantize_static(std::span<const float> x, int bits, float scale, std::span<int8_t> codes);
@@ -45,9 +51,11 @@ void expand_row(const QuantizedLinear& linear, int64_t n, std::span<int8_t> w8);
 /// sum_k codes[k] * w8[k].
 int32_t dot(std::span<const int8_t> codes, std::span<const int8_t> w8);
 
-/// (float(acc - zero_point * row_sum) * weight_scale) * token.scale, in this order.
+/// (float(acc - zero_point * row_sum) * weight_scale) * token.scale, in this order, and behind it, with a
+/// real zero point, + token.offset * (weight_scale * float(row_sum)).
 inline float scale_accumulator(int32_t acc, int32_t row_sum, float weight_scale, TokenScale token) {
-  return static_cast<float>(acc - token.zero_point * row_sum) * weight_scale * token.scale;
+  const float scaled = static_cast<float>(acc - token.zero_point * row_sum) * weight_scale * token.scale;
+  return token.offset == 0 ? scaled : scaled + token.offset * (weight_scale * static_cast<float>(row_sum));
 }
 
 /// The whole layer: x [M, K_in] -> y [M, N]. The sum over outliers (added up in ascending order) and the bias

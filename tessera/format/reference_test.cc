@@ -70,6 +70,49 @@ TEST(QuantizeAsymmetric, ScalingATokenByAPowerOfTwoKeepsItsCodes) {
   }
 }
 
+// "QUIK", variant R.
+TEST(QuantizeRealZero, KeepsTheLeastValueAndErrsByHalfAStep) {
+  Rng rng(2);
+  for (int bits = 4; bits <= 8; ++bits) {
+    const int half = 1 << (bits - 1);
+    for (float shift : {0.0f, 50.0f, -50.0f}) {
+      std::vector<float> x = random_floats(100, rng);
+      for (float& v : x) v += shift;
+      std::vector<int8_t> codes(100);
+      const TokenScale t = quantize_real_zero(x, bits, codes);
+      EXPECT_EQ(t.zero_point, 0);
+      EXPECT_EQ(*std::ranges::min_element(codes), -half);
+      EXPECT_EQ(*std::ranges::max_element(codes), half - 1);
+      for (size_t k = 0; k < x.size(); ++k) {
+        const bool least = x[k] == *std::ranges::min_element(x);
+        const float back = t.scale * static_cast<float>(codes[k]) + t.offset;
+        EXPECT_LE(std::fabs(back - x[k]), (least ? 0 : 0.5f * t.scale) + 1e-5f);
+      }
+    }
+  }
+  std::vector<int8_t> codes(3);
+  const TokenScale constant = quantize_real_zero(std::vector<float>{7, 7, 7}, 4, codes);
+  EXPECT_NEAR(constant.scale * static_cast<float>(codes[1]) + constant.offset, 7, 1e-5);
+  EXPECT_TRUE(std::isnan(quantize_real_zero(std::vector<float>{-3e38f, 3e38f, 0}, 4, codes).scale));
+}
+
+// The offset stands for what the integer zero point does: the sum over x with x = scale * code + offset.
+TEST(QuantizeRealZero, EpilogueAddsTheOffsetTimesTheRowSum) {
+  Rng rng(3);
+  QuantizedLinear l = byte_layer({5, -7, 3, 2, -1}, {.bits = 4, .symmetric = false, .real_zero = true});
+  l.validate("test");
+  std::vector<float> x = random_floats(5, rng), y(1);
+  for (float& v : x) v += 3;
+  reference_forward(l, x, 1, y);
+  std::vector<int8_t> codes(5);
+  const TokenScale t = quantize_real_zero(x, 4, codes);
+  double expected = 0;
+  for (size_t k = 0; k < 5; ++k) {
+    expected += (double{t.scale} * codes[k] + double{t.offset}) * dequantize(l)[k];
+  }
+  EXPECT_NEAR(y[0], expected, 1e-5 * std::fabs(expected) + 1e-6);
+}
+
 TEST(QuantizeStatic, SaturatesAndRoundsToEven) {
   std::vector<int8_t> codes(6);
   const TokenScale t = quantize_static(std::vector<float>{0.5f, 1.5f, -2.5f, 1000, -1000, 0}, 8, 1.0f, codes);

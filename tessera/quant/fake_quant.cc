@@ -34,6 +34,7 @@ QuantizedRows mark_broken(QuantizedRows rows, const at::Tensor& finite) {
   rows.codes.masked_fill_(broken, 0);
   rows.scale.masked_fill_(broken, std::numeric_limits<float>::quiet_NaN());
   if (rows.zero_point.defined()) rows.zero_point.masked_fill_(broken, 0);
+  if (rows.offset.defined()) rows.offset.masked_fill_(broken, 0);
   return rows;
 }
 
@@ -43,7 +44,7 @@ QuantizedRows symmetric_rows(const at::Tensor& x, double qmax) {
   const at::Tensor inverse = (divisor / absmax).masked_fill_(absmax < kTinyRow, 0);
   const at::Tensor scale = (absmax / divisor).masked_fill_(absmax < kTinyRow, 0);
   // No clamp: |x * inverse| <= qmax * (1 + 2^-23), which rounds to qmax.
-  return mark_broken({(x * inverse).round_(), scale, {}}, at::isfinite(absmax));
+  return mark_broken({(x * inverse).round_(), scale, {}, {}}, at::isfinite(absmax));
 }
 
 QuantizedRows asymmetric_rows(const at::Tensor& x, int bits) {
@@ -56,14 +57,27 @@ QuantizedRows asymmetric_rows(const at::Tensor& x, int bits) {
   hi.masked_fill_(empty, 1);
   const at::Tensor scale = (hi - lo) / scalar_like(x, levels), zero = (-lo / scale).round_();
   const at::Tensor codes = (x / scale).round_().add_(zero).clamp_(0, levels).sub_(half);
-  return mark_broken({codes, scale, zero - half}, finite);
+  return mark_broken({codes, scale, zero - half, {}}, finite);
+}
+
+QuantizedRows real_zero_rows(const at::Tensor& x, int bits) {
+  constexpr float kLeastScale = 1e-6f;
+  const double levels = (1 << bits) - 1, half = 1 << (bits - 1);
+  if (x.size(-1) == 0) {
+    const at::Tensor none = at::zeros_like(x.sum(-1, /*keepdim=*/true));
+    return {x, none + kLeastScale, {}, none};
+  }
+  const auto [lo, hi] = row_range(x);
+  const at::Tensor scale = ((hi - lo) / scalar_like(x, levels)).clamp_min_(kLeastScale);
+  const at::Tensor codes = ((x - lo) / scale).round_().clamp_(0, levels).sub_(half);
+  return mark_broken({codes, scale, {}, lo + scale * half}, at::isfinite(hi - lo));
 }
 
 QuantizedRows static_rows(const at::Tensor& x, double qmax, float scale) {
   const auto [lo, hi] = row_range(x);
   const at::Tensor step = scalar_like(x, scale);
   const at::Tensor finite = at::isfinite(lo).logical_and_(at::isfinite(hi));
-  return mark_broken({(x / step).round_().clamp_(-qmax, qmax), step.expand_as(lo).clone(), {}}, finite);
+  return mark_broken({(x / step).round_().clamp_(-qmax, qmax), step.expand_as(lo).clone(), {}, {}}, finite);
 }
 
 template <class T>
@@ -91,14 +105,16 @@ QuantizedRows quantize_rows(const at::Tensor& x, const ActivationFormat& format,
   assert(!format.weight_only());
   const double qmax = (1 << (format.bits - 1)) - 1;
   if (!format.per_token) return static_rows(x, qmax, static_scale);
-  return format.symmetric ? symmetric_rows(x, qmax) : asymmetric_rows(x, format.bits);
+  if (format.symmetric) return symmetric_rows(x, qmax);
+  return format.real_zero ? real_zero_rows(x, format.bits) : asymmetric_rows(x, format.bits);
 }
 
 at::Tensor fake_quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale) {
   if (format.weight_only()) return x;
   QuantizedRows rows = quantize_rows(x, format, static_scale);
   if (rows.zero_point.defined()) rows.codes.sub_(rows.zero_point);
-  return rows.codes.mul_(rows.scale);
+  rows.codes.mul_(rows.scale);
+  return rows.offset.defined() ? rows.codes.add_(rows.offset) : rows.codes;
 }
 
 FakeQuantLinear::FakeQuantLinear(const QuantizedLinear& linear, const at::Device& device)
@@ -125,7 +141,7 @@ QuantizedRows FakeQuantLinear::quantize(const at::Tensor& mapped) const {
   QuantizedRows rows = quantize_rows(mapped, activation_, input_scale_);
   if (!map_.repeats()) return rows;
   if (rows.zero_point.defined()) rows.codes.sub_(rows.zero_point);
-  return {map_.repeated(rows.codes), rows.scale, {}};
+  return {map_.repeated(rows.codes), rows.scale, {}, {}};
 }
 
 at::Tensor FakeQuantLinear::forward(const at::Tensor& x) const {
@@ -138,6 +154,7 @@ at::Tensor FakeQuantLinear::forward(const at::Tensor& x) const {
     y = at::matmul(rows.codes, w8_.t());
     if (rows.zero_point.defined()) y.sub_(rows.zero_point * row_sum_);
     y.mul_(scale_).mul_(rows.scale);
+    if (rows.offset.defined()) y.add_(rows.offset * (scale_ * row_sum_));
   }
   if (outlier_index_.defined()) {
     y.add_(at::matmul(x.index_select(-1, outlier_index_), outlier_weight_.t()));

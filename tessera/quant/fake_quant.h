@@ -14,11 +14,12 @@ struct QuantizedRows {
   at::Tensor codes;       ///< float tensor of integers, [..., K]
   at::Tensor scale;       ///< [..., 1]
   at::Tensor zero_point;  ///< [..., 1], float tensor of integers; undefined when symmetric
+  at::Tensor offset;      ///< [..., 1], of real zero points; undefined otherwise
 };
 
 /// x [..., K] -> codes. Bit for bit those of quantize_token. Not for weight-only formats.
 QuantizedRows quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale = 0);
-/// scale * (codes - zero_point): what the rows have become; x itself in weight-only formats.
+/// scale * (codes - zero_point) + offset: what the rows have become; x itself in weight-only formats.
 at::Tensor fake_quantize_rows(const at::Tensor& x, const ActivationFormat& format, float static_scale = 0);
 
 /// A QuantizedLinear with its int8 operand as a float tensor, ready for repeated use.

@@ -53,6 +53,7 @@ TEST_P(ActivationCodes, T14_EqualTheReference) {
     EXPECT_TRUE(scale == token.scale || (std::isnan(scale) && std::isnan(token.scale))) << "row " << r;
     const int zero = rows.zero_point.defined() ? rows.zero_point[r].item<int>() : 0;
     EXPECT_EQ(zero, token.zero_point) << "row " << r;
+    EXPECT_EQ(rows.offset.defined() ? rows.offset[r].item<float>() : 0, token.offset) << "row " << r;
     for (int64_t i = 0; i < k; ++i) {
       EXPECT_EQ(rows.codes[r][i].item<float>(), codes[static_cast<size_t>(i)]) << r << ", " << i;
     }
@@ -63,7 +64,9 @@ INSTANTIATE_TEST_SUITE_P(AllFormats, ActivationCodes,
                          testing::Values(ActivationFormat{8, true, true}, ActivationFormat{4, true, true},
                                          ActivationFormat{6, true, true}, ActivationFormat{8, false, true},
                                          ActivationFormat{6, false, true}, ActivationFormat{4, false, true},
-                                         ActivationFormat{8, true, false}, ActivationFormat{4, true, false}));
+                                         ActivationFormat{8, true, false}, ActivationFormat{4, true, false},
+                                         ActivationFormat{4, false, true, true},
+                                         ActivationFormat{8, false, true, true}));
 
 TEST(ActivationCodes, T14_QuantizedRowsStayAndErrorsAreHalfAStep) {
   at::manual_seed(2);
@@ -126,8 +129,8 @@ QuantizedLinear small_layer(const ActivationFormat& activation) {
   return make_quantized_linear(grid, round_to_grid(grid, weight), activation, at::randn({10}), 0.05f);
 }
 
-const ActivationFormat kSomeFormats[] = {
-    {4, true, true}, {6, false, true}, {4, false, true}, {8, true, false}, {16, true, true}};
+const ActivationFormat kSomeFormats[] = {{4, true, true},        {6, false, true}, {4, false, true},
+                                         {4, false, true, true}, {8, true, false}, {16, true, true}};
 
 TEST(IntegerLinear, OutliersEqualTheReference) {
   at::manual_seed(4);
@@ -161,7 +164,7 @@ TEST(IntegerLinear, MapsEqualTheReference) {
     const bool exact = !activation.weight_only();
     const at::Tensor x = at::randn({5, linear.k_in()}) * 3;
     expect_equals_reference(linear, x, exact ? 0 : 5e-5f);
-    if (activation.bits != 4) continue;
+    if (activation.bits != 4 || activation.real_zero) continue;
     linear.input_repeat = Tensor(DType::kU8, {64});
     for (size_t i = 0; i < 64; ++i) linear.input_repeat.as<uint8_t>()[i] = static_cast<uint8_t>(1 + i % 8);
     linear.validate("test");
@@ -174,7 +177,8 @@ INSTANTIATE_TEST_SUITE_P(AllFormats, IntegerLinear,
                                          LinearCase{{4, 128}, {}}, LinearCase{{4, 32}, {8, false, true}},
                                          LinearCase{{4, 0}, {4, false, true}},
                                          LinearCase{{4, 64}, {8, true, false}},
-                                         LinearCase{{8, 0}, {6, false, true}}));
+                                         LinearCase{{8, 0}, {6, false, true}},
+                                         LinearCase{{4, 0}, {4, false, true, true}}));
 
 }  // namespace
 }  // namespace tessera

@@ -357,7 +357,7 @@ TEST_F(Cli, SwitchesOfEveryPartWork) {
       {"dgq", "dgq+equalize=off", "dgq+rtn.clip=none", "dgq+rtn.search=false", "dgq+rtn.scales=float",
        "dgq+rtn.scales=wrapped", "dgq+activation.scale=static", "dgq+weight.group_size=32"},
       {"quik", "quik+outliers.count=0", "quik+outliers.max_share=0.5", "quik+gptq.clip=none",
-       "quik+gptq.sparse=all"},
+       "quik+activation.zero=real", "quik+gptq.sparse=all"},
       {qllm, qllm + "+reassemble=off", qllm + "+correct=off", qllm + "+correct.norms=false",
        qllm + "+reassemble.assembly=false", qllm + "+reassemble.theta=1.5", qllm + "+reassemble.virtual=true",
        qllm + "+kv_bits=4"}};

@@ -48,6 +48,7 @@ class CpuInput : public LinearInput {
     rows_.zero_point = zero_point_.reserve(m);
     rows_.sum = sum_.reserve(m);
     rows_.pair_sum = pair_sum_.reserve(m * (rows_.stride / kKBlock) * 2);
+    rows_.offset = offset_.reserve(m);
   }
   const CodeRows& codes() const { return rows_; }
 
@@ -71,7 +72,7 @@ class CpuInput : public LinearInput {
 
   int64_t m_ = 0, width_ = 0, outliers_ = 0;
   CodeRows rows_;
-  Scratch<float> floats_, scale_, outlier_values_;
+  Scratch<float> floats_, scale_, offset_, outlier_values_;
   Scratch<int8_t> codes_;
   Scratch<int16_t> pair_sum_;
   Scratch<int32_t> zero_point_, sum_;

@@ -29,17 +29,26 @@ void finish(const Epilogue& e, int64_t m, float* out, float* y, int64_t ldy) {
   }
 }
 
+/// out [kPanel] += offset * (what the weights of each row sum to): the real zero point's part.
+void add_offset(const Epilogue& e, float offset, float* out) {
+  for (int64_t n = 0; n < kPanel; n += kLanes) {
+    const Lanes sum = Lanes::load(e.scale + n) * Lanes::from_int(e.row_sum + n);
+    (Lanes::load(out + n) + Lanes::set(offset) * sum).store(out + n);
+  }
+}
+
 void integer_epilogue(const Epilogue& e, const CodeRows& x, int64_t m, int32_t* acc, float* y, int64_t ldy) {
   alignas(64) float out[kTokenBlock * kPanel];
   for (int64_t t = 0; t < m; ++t) {
     int32_t* row = acc + t * kPanel;
-    if (e.row_sum) {
+    if (e.row_sum && !e.real_zero) {
       for (int64_t n = 0; n < kPanel; ++n) row[n] -= x.zero_point[t] * e.row_sum[n];
     }
     const Lanes token = Lanes::set(x.scale[t]);
     for (int64_t n = 0; n < kPanel; n += kLanes) {
       (Lanes::from_int(row + n) * Lanes::load(e.scale + n) * token).store(out + t * kPanel + n);
     }
+    if (e.real_zero) add_offset(e, x.offset[t], out + t * kPanel);
   }
   finish(e, m, out, y, ldy);
 }

@@ -14,7 +14,7 @@ namespace tessera {
 
 /// How a row becomes codes; see format/reference.h.
 struct RowQuantizer {
-  enum class Kind : uint8_t { kSymmetric, kAsymmetric, kStatic } kind = Kind::kSymmetric;
+  enum class Kind : uint8_t { kSymmetric, kAsymmetric, kRealZero, kStatic } kind = Kind::kSymmetric;
   int bits = 8;
   float static_scale = 0;
   const float* repeat = nullptr;  ///< [k] or null: codes become repeat * (code - zero point), zero point 0
@@ -30,11 +30,13 @@ struct CodeRows {
   int32_t* sum = nullptr;         ///< [m]: sum of the codes
   /// [m][stride / 32][2]: sums of the codes with k % 4 < 2 and k % 4 >= 2, over 32 columns. AVX2 only.
   int16_t* pair_sum = nullptr;
+  float* offset = nullptr;  ///< [m], of real zero points
 
   /// The rows from `token` on.
   CodeRows from(int64_t token) const {
     return {codes + token * stride, stride,      scale + token,
-            zero_point + token,     sum + token, pair_sum + token * (stride / kKBlock) * 2};
+            zero_point + token,     sum + token, pair_sum + token * (stride / kKBlock) * 2,
+            offset + token};
   }
 };
 
@@ -72,6 +74,7 @@ struct RowNorm {
 struct Epilogue {
   const float* scale = nullptr;          ///< [kPanel]
   const int32_t* row_sum = nullptr;      ///< [kPanel], or null: symmetric activations
+  bool real_zero = false;                ///< the zero points are CodeRows::offset
   const float* bias = nullptr;           ///< [kPanel], or null
   int64_t outliers = 0;                  ///< columns that bypass quantization
   const Half* outlier_weight = nullptr;  ///< [outliers][kPanel]

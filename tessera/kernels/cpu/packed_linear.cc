@@ -62,6 +62,7 @@ Epilogue PackedLinear::epilogue(int64_t panel) const {
   Epilogue e;
   e.scale = scale_.data() + first;
   if (!row_sum_.empty()) e.row_sum = row_sum_.data() + first;
+  e.real_zero = input_.real_zero();
   if (!bias_.empty()) e.bias = bias_.data() + first;
   e.outliers = input_.outliers();
   e.outlier_weight = outlier_weight_.data() + first * e.outliers;

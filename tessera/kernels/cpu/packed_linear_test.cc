@@ -268,11 +268,27 @@ TEST(PackedLinear, RowsWithOneZeroPointStayNibbles) {
   EXPECT_EQ(info.weight_bits, 4);
 }
 
+TEST(PackedLinear, RealZeroPointsAreExact) {
+  for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
+    const auto layer = random_layer({.format = format,
+                                     .n = 45,
+                                     .k = 192,
+                                     .group_size = format == WeightFormat::kUint4Grouped ? 32 : 0,
+                                     .activation = {4, false, true, /*real_zero=*/true},
+                                     .bias = true},
+                                    38);
+    auto x = random_floats(30 * 192, 39);
+    for (size_t i = 0; i < 192; ++i) x[i] += 20;  // a token without zeros in its range
+    for (int64_t m : {1, 30}) expect_exact(layer, x, m);
+  }
+}
+
 TEST(PackedLinear, OutliersAreAddedToExactAccumulators) {
-  for (bool symmetric : {true, false}) {
+  for (const ActivationFormat& activation :
+       {ActivationFormat{4}, ActivationFormat{4, false}, ActivationFormat{4, false, true, true}}) {
     for (int64_t outliers : {1, 9, 256}) {
-      const auto layer = random_layer(
-          {.n = 50, .k = 130, .activation = {4, symmetric, true}, .bias = true, .outliers = outliers}, 17);
+      const auto layer =
+          random_layer({.n = 50, .k = 130, .activation = activation, .bias = true, .outliers = outliers}, 17);
       ASSERT_EQ(layer.k_in(), 130 + outliers);
       for (int64_t m : {1, 2, 5, 30}) {
         expect_close(layer, random_floats(m * layer.k_in(), 18, 3.0f), m);
@@ -284,7 +300,7 @@ TEST(PackedLinear, OutliersAreAddedToExactAccumulators) {
 TEST(PackedLinear, LayersOfOutliersOnlyHaveNoIntegerPart) {
   for (const ActivationFormat& activation :
        {ActivationFormat{8, true, true}, ActivationFormat{4, false, true},
-        ActivationFormat{16, true, true}}) {
+        ActivationFormat{4, false, true, true}, ActivationFormat{16, true, true}}) {
     const auto layer = random_layer({.n = 20, .k = 0, .activation = activation, .outliers = 16}, 45);
     for (int64_t m : {1, 5}) expect_close(layer, random_floats(m * 16, 46), m);
   }

@@ -158,6 +158,7 @@ void quantize_to_zero(int64_t k_padded, float scale, const CodeRows& out) {
   __builtin_memset(out.codes, 0, static_cast<size_t>(k_padded));
   out.scale[0] = scale;
   out.zero_point[0] = 0;
+  if (out.offset) out.offset[0] = 0;
 }
 
 void quantize_row_symmetric(const float* x, int64_t k, const RowQuantizer& how, const RowRange& range,
@@ -186,6 +187,26 @@ void quantize_row_asymmetric(const float* x, int64_t k, const RowQuantizer& how,
   out.zero_point[0] = static_cast<int32_t>(zero - shift);
 }
 
+/// The smallest value is a code. The other quantizers' ranges hold 0, this one's need not.
+void quantize_row_real_zero(const float* x, int64_t k, const RowQuantizer& how, const CodeRows& out) {
+  constexpr float kLeastScale = 1e-6f;
+  const auto levels = static_cast<float>((1 << how.bits) - 1);
+  const auto half = static_cast<float>(1 << (how.bits - 1));
+  float lo = k > 0 ? x[0] : 0, hi = lo;
+  for (int64_t i = 1; i < k; ++i) {
+    lo = x[i] < lo ? x[i] : lo;
+    hi = x[i] > hi ? x[i] : hi;
+  }
+  if (hi - lo > __FLT_MAX__) return quantize_to_zero(k, __builtin_nanf(""), out);
+  const float step = (hi - lo) / levels, scale = step > kLeastScale ? step : kLeastScale;
+  const Lanes divisor = Lanes::set(scale), least = Lanes::set(lo);
+  store_codes(x, k, 0, levels, half, nullptr, out.codes,
+              [&](Lanes v) { return ((v - least) / divisor).round(); });
+  out.scale[0] = scale;
+  out.zero_point[0] = 0;
+  out.offset[0] = lo + half * scale;
+}
+
 void quantize_row_static(const float* x, int64_t k, const RowQuantizer& how, const CodeRows& out) {
   const auto qmax = static_cast<float>((1 << (how.bits - 1)) - 1);
   const Lanes divisor = Lanes::set(how.static_scale);
@@ -202,6 +223,8 @@ void quantize(const float* x, int64_t k, int64_t k_padded, const RowQuantizer& h
     quantize_row_symmetric(x, k, how, range, out);
   } else if (how.kind == RowQuantizer::Kind::kAsymmetric) {
     quantize_row_asymmetric(x, k, how, range, out);
+  } else if (how.kind == RowQuantizer::Kind::kRealZero) {
+    quantize_row_real_zero(x, k, how, out);
   } else {
     quantize_row_static(x, k, how, out);
   }

@@ -35,7 +35,9 @@ Codes quantize(CpuIsa isa, const std::vector<float>& x, const RowQuantizer& how)
   std::memset(rows.codes, 77, static_cast<size_t>(k_padded));
   kernels_for(isa).quantize(x.data(), k, k_padded, how, rows);
   for (int64_t i = k; i < k_padded; ++i) EXPECT_EQ(rows.codes[i], 0) << "padding";
-  return {{rows.codes, rows.codes + k}, {rows.scale[0], rows.zero_point[0]}, rows.sum[0]};
+  TokenScale scale{rows.scale[0], rows.zero_point[0]};
+  if (how.kind == RowQuantizer::Kind::kRealZero) scale.offset = rows.offset[0];
+  return {{rows.codes, rows.codes + k}, scale, rows.sum[0]};
 }
 
 Codes reference(const std::vector<float>& x, const RowQuantizer& how) {
@@ -47,6 +49,9 @@ Codes reference(const std::vector<float>& x, const RowQuantizer& how) {
       break;
     case RowQuantizer::Kind::kAsymmetric:
       out.scale = quantize_asymmetric(x, how.bits, out.codes);
+      break;
+    case RowQuantizer::Kind::kRealZero:
+      out.scale = quantize_real_zero(x, how.bits, out.codes);
       break;
     case RowQuantizer::Kind::kStatic:
       out.scale = quantize_static(x, how.bits, how.static_scale, out.codes);
@@ -66,6 +71,7 @@ void expect_reference_codes(const std::vector<float>& x, const RowQuantizer& how
                 (std::isnan(got.scale.scale) && std::isnan(expected.scale.scale)))
         << got.scale.scale << " for " << expected.scale.scale;
     EXPECT_EQ(got.scale.zero_point, expected.scale.zero_point);
+    EXPECT_EQ(got.scale.offset, expected.scale.offset);
     EXPECT_EQ(got.sum, expected.sum);
   }
 }
@@ -73,8 +79,8 @@ void expect_reference_codes(const std::vector<float>& x, const RowQuantizer& how
 /// Every quantizer on one row.
 void expect_reference_codes(const std::vector<float>& x) {
   for (int bits : {8, 4}) {
-    for (auto kind :
-         {RowQuantizer::Kind::kSymmetric, RowQuantizer::Kind::kAsymmetric, RowQuantizer::Kind::kStatic}) {
+    for (auto kind : {RowQuantizer::Kind::kSymmetric, RowQuantizer::Kind::kAsymmetric,
+                      RowQuantizer::Kind::kRealZero, RowQuantizer::Kind::kStatic}) {
       SCOPED_TRACE(testing::Message() << bits << " bits, kind " << static_cast<int>(kind));
       expect_reference_codes(x, {kind, bits, 0.013f});
     }

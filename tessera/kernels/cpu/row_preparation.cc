@@ -16,7 +16,7 @@ RowQuantizer quantizer_of(const QuantizedLinear& linear) {
     how.kind = RowQuantizer::Kind::kStatic;
     how.static_scale = linear.input_scale.as<float>()[0];
   } else if (!format.symmetric) {
-    how.kind = RowQuantizer::Kind::kAsymmetric;
+    how.kind = format.real_zero ? RowQuantizer::Kind::kRealZero : RowQuantizer::Kind::kAsymmetric;
   }
   return how;
 }

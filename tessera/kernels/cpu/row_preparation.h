@@ -16,6 +16,7 @@ class RowPreparation {
 
   int64_t k_in() const { return k_in_; }
   bool weight_only() const { return weight_only_; }
+  bool real_zero() const { return quantizer_.kind == RowQuantizer::Kind::kRealZero; }
   int64_t outliers() const { return static_cast<int64_t>(outlier_index_.size()); }
 
   /// As in CpuLinear.

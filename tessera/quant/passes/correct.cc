@@ -45,8 +45,9 @@ class CorrectPass : public Pass {
       if (block.quantized[id]) {
         throw Error("correct trains what comes before rounding; put it in front of the pass that quantizes");
       }
-      if (!block.schemes[id].activation.per_token) {
-        throw Error("{}: the correction needs activation scales per token",
+      const ActivationFormat& activation = block.schemes[id].activation;
+      if (!activation.per_token || activation.real_zero) {
+        throw Error("{}: the correction needs activation scales per token and integer zero points",
                     block.spec.linear_name(block.layer, id));
       }
     }

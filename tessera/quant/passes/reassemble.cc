@@ -113,9 +113,10 @@ class ReassemblePass : public Pass {
     if (!format.per_token || format.bits > 8) {
       throw Error("{}: reassembled channels need integer activations with scales per token", name);
     }
-    if (virtual_ && layout(format).max_repeat < 2) {
-      throw Error("{}: {}-bit codes leave no room for virtual copies in int8; set virtual to false", name,
-                  format.bits);
+    if (virtual_ && (layout(format).max_repeat < 2 || format.real_zero)) {
+      throw Error(
+          "{}: virtual copies need codes of at most 6 bits with integer zero points; set virtual to false",
+          name);
     }
   }
 
