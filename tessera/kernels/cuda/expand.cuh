@@ -56,7 +56,7 @@ struct Int4Weights {
 };
 
 /// Offset nibbles with an integer scale and zero point a group. Four bytes at once (DGQ, "expansion"):
-///   w8 = ((u - Z) * S + 0x80808080 mod 2^32) xor 0x80808080,  Z = the zero point in every byte
+///   w8 = (u * S + F) xor 0x80808080,  F = 128 - S * zero in every byte (packed_weights.h)
 /// exact because every w8 + 128 is a digit 0..255 of the base-256 number, whatever carries occur on the way.
 template <int kGroupSize>
 struct GroupedWeights {
@@ -85,8 +85,7 @@ struct GroupedWeights {
 #pragma unroll
       for (int row = 0; row < 2; ++row) {
         scale[i][row] = __byte_perm(raw.parameters[i], 0, row == 0 ? 0x4440 : 0x4442);
-        const uint32_t zero = __byte_perm(raw.parameters[i], 0, row == 0 ? 0x1111 : 0x3333);
-        offset[i][row] = 0x80808080u - zero * scale[i][row];
+        offset[i][row] = __byte_perm(raw.parameters[i], 0, row == 0 ? 0x1111 : 0x3333);
       }
     }
 #pragma unroll

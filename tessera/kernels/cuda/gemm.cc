@@ -1,7 +1,6 @@
-// The integer GEMM's front door: what can run, which configuration, and the tensor map of the codes.
+// The integer GEMM's front door: what can run, and in which configuration.
 #include "tessera/kernels/cuda/gemm.h"
 
-#include <cuda.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,7 +8,6 @@
 #include "tessera/base/error.h"
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/cost_model.h"
-#include "tessera/kernels/cuda/packed_weights.h"
 #include "tessera/kernels/cuda/sm80/configs.h"
 #include "tessera/kernels/cuda/sm80/gemm.h"
 #include "tessera/kernels/cuda/sm90a/launchers.h"
@@ -71,48 +69,6 @@ int attribute(cudaDeviceAttr what, int device) {
   return value;
 }
 
-/// cuTensorMapEncodeTiled, found through the runtime so that nothing links the driver library.
-auto tensor_map_encoder() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found{};
-  check(
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found),
-      "looking up cuTensorMapEncodeTiled");
-  if (found != cudaDriverEntryPointSuccess) throw Error("this CUDA driver is older than 12.0: update it");
-  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-}
-
-/// Boxes of 128 inputs x the rows of a tile of at most `tokens` in the 128-byte swizzle; elements beyond M or
-/// K read as 0.
-CUtensorMap map_codes(const GemmProblem& p, int tokens) {
-  static const auto encode = tensor_map_encoder();
-  const cuuint64_t extent[2] = {static_cast<cuuint64_t>(p.weights.k), static_cast<cuuint64_t>(p.m)};
-  const cuuint64_t stride[1] = {static_cast<cuuint64_t>(p.codes_stride)};
-  const auto rows = static_cast<cuuint32_t>(tile_tokens(p.m, tokens));
-  const cuuint32_t box[2] = {kBlockInputs, rows}, step[2] = {1, 1};
-  CUtensorMap map;
-  const CUresult status = encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<int8_t*>(p.codes), extent,
-                                 stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (status != CUDA_SUCCESS)
-    throw Error("CUDA: cuTensorMapEncodeTiled failed with code {}", static_cast<int>(status));
-  return map;
-}
-
-GemmLauncher* launcher_of(WeightLayout layout) {
-  if (layout.bits == 8) return launch_sm90a_int8;
-  switch (layout.group_size) {
-    case 0:
-      return launch_sm90a_int4;
-    case 32:
-      return launch_sm90a_grouped32;
-    case 64:
-      return launch_sm90a_grouped64;
-    default:
-      return launch_sm90a_grouped128;
-  }
-}
-
 /// The code of the kernels on wgmma runs on 9.0 alone.
 bool runs_sm90a(int device) {
   return attribute(cudaDevAttrComputeCapabilityMajor, device) == 9 &&
@@ -153,7 +109,7 @@ void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& 
                 config.rows, config.tokens, config.warps, w.k, config.split);
   }
   if (config.family == KernelFamily::kSm80) return sm80::launch(problem, config, stream);
-  launcher_of(w.layout)(problem, map_codes(problem, config.tokens), config, options.overlap_previous, stream);
+  launch_sm90a(problem, config, options.overlap_previous, stream);
 }
 
 }  // namespace tessera::cuda

@@ -43,7 +43,7 @@ void pack_groups(const QuantizedLinear& linear, WeightLayout layout, int64_t row
       uint8_t* strip = block + row / kStripRows * strip_bytes(layout);
       uint8_t* parameters = strip + group_offset(group, row % 8) + row % kStripRows / 8 * 2;
       parameters[0] = static_cast<uint8_t>(scale[index]);
-      parameters[1] = zero.empty() ? 8 : zero[index];
+      parameters[1] = static_cast<uint8_t>(128 - scale[index] * (zero.empty() ? 8 : zero[index]));
     }
   }
 }

@@ -12,7 +12,8 @@
 //   8 bits: [step of 32 inputs][lane][4 words] in operand order.
 //   groups: after the codes of the strip, [group of the 128 inputs][g]: one 32-bit word, the parameters of
 //   row g in
-//           the low half and of row g + 8 in the high half; parameters are group_scale | group_zero << 8.
+//           the low half and of row g + 8 in the high half; parameters are group_scale | (128 - group_scale *
+//           group_zero) << 8, the second as the expansion adds it.
 #pragma once
 
 #include <cstddef>

@@ -70,7 +70,7 @@ TEST(PackedWeights, PacksGroupedCodesWithRemainders) {
       const uint8_t* parameters = strip + group_offset(input / 64, row % 8) + row / 8 * 2;
       const auto group = static_cast<size_t>(n * linear.groups() + k / 64);
       EXPECT_EQ(parameters[0], scale[group]);
-      EXPECT_EQ(parameters[1], zero[group]);
+      EXPECT_EQ(parameters[1], 128 - scale[group] * zero[group]);
     }
   }
 }

@@ -66,6 +66,15 @@ __device__ __forceinline__ void bulk_copy(uint32_t to, const void* from, uint32_
       : "memory");
 }
 
+/// Copies a word, or writes 0 where it does not exist; this thread waits for its copies with wait_for_words.
+__device__ __forceinline__ void copy_word(uint32_t to, const void* from, bool exists) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(exists ? 4 : 0)
+               : "memory");
+}
+__device__ __forceinline__ void wait_for_words() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
 /// Copies the box at (x, y) of a two-dimensional tensor map.
 __device__ __forceinline__ void tensor_copy(uint32_t to, const CUtensorMap* map, int x, int y,
                                             uint32_t barrier, uint64_t policy) {
@@ -75,6 +84,26 @@ __device__ __forceinline__ void tensor_copy(uint32_t to, const CUtensorMap* map,
       "[%4], %5;" ::"r"(to),
       "l"(map), "r"(x), "r"(y), "r"(barrier), "l"(policy)
       : "memory");
+}
+
+/// Stores shared memory as the box at (x, y) of a tensor map; what lies beyond the tensor is left out. What
+/// threads wrote must have been made visible by fence_async_copies before they met.
+__device__ __forceinline__ void tensor_store(const CUtensorMap* map, int x, int y, uint32_t from) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];\n"
+      "cp.async.bulk.commit_group;" ::"l"(map),
+      "r"(x), "r"(y), "r"(from)
+      : "memory");
+}
+
+/// Waits until the stores of this thread have read shared memory.
+__device__ __forceinline__ void wait_for_tensor_stores() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+
+/// Makes what this thread wrote to shared memory visible to the copy engine.
+__device__ __forceinline__ void fence_async_copies() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 __device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap* map) {
@@ -208,10 +237,6 @@ __device__ __forceinline__ void store_remote(uint32_t address, int a, int b, int
 /// Barrier of the 128 threads that name the same `id`, 1 .. 15.
 __device__ __forceinline__ void group_sync(int id) {
   asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory");
-}
-
-__device__ __forceinline__ void prefetch_to_l2(const void* address) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
 // --- registers -----------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ void launch_tile(const GemmProblem& problem, cudaStream_t stream) {
   params.problem = problem;
   params.input_blocks = static_cast<int>(ceil_div(problem.weights.k, kBlockInputs));
   params.row_blocks = static_cast<int>(ceil_div(problem.weights.n, kBlockRows));
-  params.token_tiles = static_cast<int>(ceil_div(problem.m, T::kTokens));
-  params.row_tiles = static_cast<int>(ceil_div(problem.weights.n, T::kRows));
+  params.order = {static_cast<int>(ceil_div(problem.m, T::kTokens)),
+                  static_cast<int>(ceil_div(problem.weights.n, T::kRows))};
   cudaLaunchConfig_t config{};
-  config.gridDim = static_cast<unsigned>(params.token_tiles * params.row_tiles);
+  config.gridDim = static_cast<unsigned>(params.order.token_tiles * params.order.row_tiles);
   config.blockDim = T::kThreads;
   config.dynamicSmemBytes = T::kSharedBytes;
   config.stream = stream;

@@ -46,7 +46,7 @@ struct Params {
   GemmProblem problem;
   int input_blocks = 0;  ///< along K
   int row_blocks = 0;    ///< of 64 outputs
-  int token_tiles = 0, row_tiles = 0;
+  TileOrder order;
 };
 
 /// The tile of a block.
@@ -151,7 +151,7 @@ __device__ __forceinline__ void finish_tile(const GemmProblem& p, const Origin& 
 template <class Weights, class T>
 __global__ void __launch_bounds__(T::kThreads) gemm_kernel(const __grid_constant__ Params p) {
   extern __shared__ __align__(128) uint8_t shared[];
-  const TileIndex tile = tile_at(static_cast<int>(blockIdx.x), p.token_tiles, p.row_tiles);
+  const TileIndex tile = p.order.at(static_cast<int>(blockIdx.x));
   const Origin at{static_cast<int64_t>(tile.row) * T::kRows, static_cast<int64_t>(tile.token) * T::kTokens};
   const WarpPlace me = warp_place<T>();
   WarpSums<T::kStrips, T::kGroups> acc = {};

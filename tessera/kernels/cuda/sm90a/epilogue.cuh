@@ -20,10 +20,8 @@ struct Ownership {
   static constexpr int kGroups = T::kTokens / kSlotTokens;
   int split, rank, shift;
 
-  __device__ __forceinline__ Ownership(int cluster_split, int cluster_rank)
-      : split(cluster_split),
-        rank(cluster_rank),
-        shift((cluster_split >= 2) + (cluster_split >= 4) + (cluster_split >= 8)) {}
+  __device__ __forceinline__ Ownership(int split_log2, int cluster_rank)
+      : split(1 << split_log2), rank(cluster_rank), shift(split_log2) {}
   __device__ __forceinline__ bool owns(int block, int group) const { return (group & (split - 1)) == block; }
   __device__ __forceinline__ int number(int group) const { return group >> shift; }
   /// Groups a block finishes, at most and exactly.
@@ -120,43 +118,29 @@ __device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const O
 
 // --- scaling -------------------------------------------------------------------------------------------
 
-/// Factors of the tokens that a thread brings into shared memory: thread, thread + 128, ...
-template <class T>
-using FactorsOfThread = TokenFactors[ceil_div(T::kTokens, 128)];
-
-/// Loads early, so that the products hide the latency.
-template <class T>
-__device__ __forceinline__ void load_factors(const GemmProblem& p, int64_t first_token, const Consumer& me,
-                                             FactorsOfThread<T>& factors) {
+/// Starts copying the words from base + first on, as far as there are any up to `end`; the others become 0.
+template <int kCount, class Word>
+__device__ __forceinline__ void fetch_words(Word (&to)[kCount], const Word* base, int64_t first, int64_t end,
+                                            const Consumer& me) {
 #pragma unroll
-  for (int i = 0; i < ceil_div(T::kTokens, 128); ++i) {
-    const int token = 128 * i + me.thread();
-    if (token < T::kTokens && first_token + token < p.m) factors[i] = load_token(p, first_token + token);
+  for (int i = 0; i < ceil_div(kCount, 128); ++i) {
+    const int at = 128 * i + me.thread();
+    if (kCount % 128 != 0 && at >= kCount) break;
+    const bool exists = base && first + at < end;
+    ptx::copy_word(ptx::shared_address(to + at), base + (exists ? first + at : 0), exists);
   }
 }
 
+/// Starts fetching a warpgroup's constants, so that the products hide the latency.
 template <class T>
-__device__ __forceinline__ void store_factors(const SharedMemory<T>& shared, const Consumer& me,
-                                              const FactorsOfThread<T>& factors) {
-#pragma unroll
-  for (int i = 0; i < ceil_div(T::kTokens, 128); ++i) {
-    const int token = 128 * i + me.thread();
-    if (token >= T::kTokens) break;
-    shared.token_scale(me.group)[token] = factors[i].scale;
-    shared.token_zero(me.group)[token] = factors[i].zero;
-  }
-}
-
-/// Brings the constants of the tile's outputs near while the products run.
-template <class T>
-__device__ __forceinline__ void prefetch_columns(const PackedWeights& w, int64_t first_row,
-                                                 const Consumer& me) {
-  const int thread = me.group * 128 + me.thread();
-  const int64_t row = first_row + thread;
-  if (thread >= T::kRows || row >= w.n) return;
-  if (w.scale) ptx::prefetch_to_l2(w.scale + row);
-  if (w.bias) ptx::prefetch_to_l2(w.bias + row);
-  if (w.row_sum) ptx::prefetch_to_l2(w.row_sum + row);
+__device__ __forceinline__ void fetch_constants(const GemmProblem& p, const SharedMemory<T>& shared,
+                                                const Consumer& me, int64_t first_row, int64_t first_token) {
+  typename T::Constants& constants = shared.constants(me.group);
+  fetch_words(constants.token_scale, p.token_scale, first_token, p.m, me);
+  fetch_words(constants.token_zero, p.token_zero, first_token, p.m, me);
+  fetch_words(constants.scale, p.weights.scale, first_row, p.weights.n, me);
+  fetch_words(constants.bias, p.weights.bias, first_row, p.weights.n, me);
+  fetch_words(constants.row_sum, p.weights.row_sum, first_row, p.weights.n, me);
 }
 
 /// Finishes this block's share, from its group `first` on, of kCount outputs from n on; `words` are their
@@ -178,7 +162,8 @@ __device__ __forceinline__ void finish_columns(const GemmProblem& p, const Share
     const int token = kSlotTokens * (number * own.split + own.rank) + me.thread() / kRuns;
     if (first_token + token >= end_token) break;
     const Sums sums = *reinterpret_cast<const Sums*>(words + (number - first) * (kSlotBytes / 4));
-    const TokenFactors factors{shared.token_scale(me.group)[token], shared.token_zero(me.group)[token]};
+    const typename T::Constants& constants = shared.constants(me.group);
+    const TokenFactors factors{constants.token_scale[token], constants.token_zero[token]};
     finish_outputs<kShift, Out>(p, columns, sums.value, factors, (first_token + token) * p.out_stride + n);
   }
 }
@@ -222,28 +207,24 @@ __device__ __forceinline__ void finish_share(const GemmProblem& p, const SharedM
 
 // --- 16-bit outputs ------------------------------------------------------------------------------------
 //
-// The usual case has a path of its own: sums are scaled in registers, transposed as pairs of bytes by
-// stmatrix and stored 16 bytes a lane, half the traffic and a fifth of the time of the general path.
+// The usual case (see packs_outputs) has a path of its own: sums are scaled in registers, transposed as pairs
+// of bytes by stmatrix, and stored by a tensor copy that runs beside the next tile's products; by the threads
+// where blocks of a cluster share the tile.
 
-/// 16-bit outputs without a residual, in whole runs of eight.
-__device__ __forceinline__ bool packs_outputs(const GemmProblem& p) {
-  const bool narrow = p.output == OutputType::kHalf || p.output == OutputType::kBFloat16;
-  return narrow && !p.residual && p.weights.n % 8 == 0 && p.out_stride % 8 == 0;
-}
-
-/// Constants of the two rows whose sums a thread holds.
+/// Constants of the two rows whose sums a thread holds. Without a bias -0 is added, which changes nothing.
 struct RowConstants {
   float scale[2], bias[2];
   int row_sum[2];
 
-  __device__ __forceinline__ RowConstants(const PackedWeights& w, int64_t first_row, const Consumer& me) {
+  template <class Constants>
+  __device__ __forceinline__ RowConstants(const Constants& from, bool biased, int first_row,
+                                          const Consumer& me) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const int64_t row = first_row + 16 * me.warp + me.lane / 4 + 8 * i;
-      const bool live = row < w.n;
-      scale[i] = live ? w.scale[row] : 0;
-      bias[i] = live && w.bias ? w.bias[row] : 0;
-      row_sum[i] = live && w.row_sum ? w.row_sum[row] : 0;
+      const int row = first_row + 16 * me.warp + me.lane / 4 + 8 * i;
+      scale[i] = from.scale[row];
+      bias[i] = biased ? from.bias[row] : -0.0f;
+      row_sum[i] = from.row_sum[row];
     }
   }
 };
@@ -254,52 +235,69 @@ __device__ __forceinline__ int packed_offset(int token, int chunk) {
   return token * (kBlockRows * 2) + (chunk ^ token % 8) * 16;
 }
 
-__device__ __forceinline__ uint32_t pack_pair(float low, float high, bool bfloat16) {
-  const __half2 half = __floats2half2_rn(low, high);
-  const __nv_bfloat162 brain = __floats2bfloat162_rn(low, high);
-  return bfloat16 ? *reinterpret_cast<const uint32_t*>(&brain) : *reinterpret_cast<const uint32_t*>(&half);
+template <class Out>
+__device__ __forceinline__ uint32_t pack_pair(float low, float high) {
+  if constexpr (std::is_same_v<Out, __half>) {
+    const __half2 pair = __floats2half2_rn(low, high);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  } else {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  }
 }
 
 /// Takes the zero points of the tokens off the sums, which then are no longer 2^kShift times too large.
 template <int kShift, class T>
-__device__ __forceinline__ void subtract_zeros(const SharedMemory<T>& shared, const Consumer& me,
+__device__ __forceinline__ void subtract_zeros(const int (&zeros)[T::kTokens], const Consumer& me,
                                                const RowConstants& rows, int (&d)[T::kTokens / 2]) {
-  const int* zeros = shared.token_zero(me.group) + 2 * (me.lane % 4);
 #pragma unroll
   for (int i = 0; i < T::kTokens / 2; ++i)
-    d[i] = (d[i] >> kShift) - zeros[i / 4 * 8 + i % 2] * rows.row_sum[i / 2 % 2];
+    d[i] = (d[i] >> kShift) - zeros[2 * (me.lane % 4) + i / 4 * 8 + i % 2] * rows.row_sum[i / 2 % 2];
 }
 
-/// Scales the groups that this block owns and writes them to shared memory, token by token. Without zero
-/// points the power of two goes into the scale, which changes no bit of the product.
-template <int kShift, class T>
-__device__ __forceinline__ void pack_outputs(const GemmProblem& p, const SharedMemory<T>& shared,
-                                             const Ownership<T>& own, const Consumer& me,
-                                             const RowConstants& rows, int (&d)[T::kTokens / 2]) {
-  const bool bfloat16 = p.output == OutputType::kBFloat16, biased = p.weights.bias != nullptr;
-  const float unit = p.token_zero ? 1 : 1.0f / (1 << kShift);
-  const float row_scale[2] = {rows.scale[0] * unit, rows.scale[1] * unit};
-  if (p.token_zero) subtract_zeros<kShift>(shared, me, rows, d);
-  const float* scales = shared.token_scale(me.group) + 2 * (me.lane % 4);
-  const uint32_t to = ptx::shared_address(shared.slot(me.group, own.transpose_slot())) +
-                      packed_offset(me.lane % 8, 2 * me.warp + me.lane / 8 % 2);
+/// Scales the groups that this block owns and writes them to shared memory, token by token, from `to` on.
+template <class Out, class T>
+__device__ __forceinline__ void pack_groups(const float (&token_scale)[T::kTokens], const Ownership<T>& own,
+                                            const Consumer& me, const RowConstants& rows, uint8_t* to,
+                                            const int (&d)[T::kTokens / 2]) {
+  uint32_t address = ptx::shared_address(to) + packed_offset(me.lane % 8, 2 * me.warp + me.lane / 8 % 2);
 #pragma unroll
   for (int i = 0; i < own.kGroups; ++i) {
     if (!own.owns(own.rank, i)) continue;
-    const float2 scale = *reinterpret_cast<const float2*>(scales + 8 * i);
+    const float2 scale = *reinterpret_cast<const float2*>(token_scale + 8 * i + 2 * (me.lane % 4));
     float y[4];
 #pragma unroll
     for (int v = 0; v < 4; ++v) {
-      y[v] = __fmul_rn(__fmul_rn(static_cast<float>(d[4 * i + v]), row_scale[v / 2]),
-                       v % 2 == 0 ? scale.x : scale.y);
-      if (biased) y[v] = __fadd_rn(y[v], rows.bias[v / 2]);
+      y[v] = __fmul_rn(static_cast<float>(d[4 * i + v]), rows.scale[v / 2]);
+      y[v] = __fadd_rn(__fmul_rn(y[v], v % 2 == 0 ? scale.x : scale.y), rows.bias[v / 2]);
     }
-    ptx::store_matrices_transposed(to + 8 * own.number(i) * kBlockRows * 2, pack_pair(y[0], y[1], bfloat16),
-                                   pack_pair(y[2], y[3], bfloat16));
+    ptx::store_matrices_transposed(address, pack_pair<Out>(y[0], y[1]), pack_pair<Out>(y[2], y[3]));
+    address += kSlotTokens * kBlockRows * 2;
   }
 }
 
-/// Stores this block's share of a packed tile, 16 bytes a lane.
+/// The same for either type, of the j-th 64-row block of this warpgroup. Without zero points the power of two
+/// goes into the scale, which changes no bit of the product.
+template <int kShift, class T>
+__device__ __forceinline__ void pack_outputs(const GemmProblem& p, const SharedMemory<T>& shared,
+                                             const Ownership<T>& own, const Consumer& me, int j, uint8_t* to,
+                                             int (&d)[T::kTokens / 2]) {
+  const typename T::Constants& constants = shared.constants(me.group);
+  RowConstants rows(constants, p.weights.bias != nullptr, j * kBlockRows, me);
+  if (p.token_zero) {
+    subtract_zeros<kShift, T>(constants.token_zero, me, rows, d);
+  } else {
+    rows.scale[0] *= 1.0f / (1 << kShift);
+    rows.scale[1] *= 1.0f / (1 << kShift);
+  }
+  if (p.output == OutputType::kHalf) {
+    pack_groups<__half, T>(constants.token_scale, own, me, rows, to, d);
+  } else {
+    pack_groups<__nv_bfloat16, T>(constants.token_scale, own, me, rows, to, d);
+  }
+}
+
+/// Stores this block's share of a packed tile of a cluster, 16 bytes a lane.
 template <class T>
 __device__ __forceinline__ void store_packed(const GemmProblem& p, const SharedMemory<T>& shared,
                                              const Ownership<T>& own, const Consumer& me, int64_t first_row,

@@ -3,9 +3,9 @@
 
 namespace tessera::cuda {
 
-void launch_sm90a_int4(const GemmProblem& problem, const CUtensorMap& codes, const GemmConfig& config,
+void launch_sm90a_int4(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
                        bool overlap_previous, cudaStream_t stream) {
-  launch_layout<Int4Weights>(problem, codes, config, overlap_previous, stream);
+  launch_layout<Int4Weights>(problem, maps, config, overlap_previous, stream);
 }
 
 }  // namespace tessera::cuda

@@ -22,6 +22,7 @@
 #include "tessera/kernels/cuda/expand.cuh"
 #include "tessera/kernels/cuda/ptx.cuh"
 #include "tessera/kernels/cuda/sm90a/epilogue.cuh"
+#include "tessera/kernels/cuda/sm90a/launchers.h"
 #include "tessera/kernels/cuda/sm90a/tile.cuh"
 #include "tessera/kernels/cuda/sm90a/wgmma.cuh"
 #include "tessera/kernels/cuda/tile_order.cuh"
@@ -41,22 +42,21 @@ struct RingCursor {
   }
 };
 
-/// The output tiles of a cluster, its size (the split) and this block's place and run of K in it.
+/// The output tiles of a cluster, and this block's place and run of K in it.
 struct WorkRange {
-  int split, rank;
+  int rank;
   int first, step, end;  ///< tiles
   int k_begin, k_end;    ///< input blocks
 };
 
 __device__ __forceinline__ WorkRange work_range(const GemmParams& p) {
-  const int split = static_cast<int>(ptx::cluster_size()), rank = static_cast<int>(ptx::cluster_rank());
-  return {split,
-          rank,
-          static_cast<int>(blockIdx.x) / split,
-          static_cast<int>(gridDim.x) / split,
-          p.token_tiles * p.row_tiles,
-          p.input_blocks * rank / split,
-          p.input_blocks * (rank + 1) / split};
+  const int rank = static_cast<int>(blockIdx.x) & (p.split() - 1);
+  return {rank,
+          static_cast<int>(blockIdx.x) >> p.split_log2,
+          static_cast<int>(gridDim.x) >> p.split_log2,
+          p.order.token_tiles * p.order.row_tiles,
+          p.input_blocks * rank >> p.split_log2,
+          p.input_blocks * (rank + 1) >> p.split_log2};
 }
 
 // --- producers -----------------------------------------------------------------------------------------
@@ -69,17 +69,13 @@ __device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams
                                         const SharedMemory<T>& shared, const WorkRange& work, int warp) {
   constexpr int kTileBlocks = T::kConsumerGroups * T::kRowBlocks, kCodesWarp = kTileBlocks % 4;
   static_assert(kTileBlocks <= 4);
-  if (warp == kCodesWarp) {
-    ptx::prefetch_tensor_map(map);
-    ptx::wait_for_predecessors();
-  }
-  const auto row_blocks = static_cast<int>(ceil_div(p.problem.weights.n, kBlockRows));
-  const uint64_t policy = p.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictLast;
+  if (warp == kCodesWarp) ptx::wait_for_predecessors();
+  const uint64_t policy = p.order.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictLast;
   RingCursor<T::kStages> ring;
 #pragma unroll 1
   for (int index = work.first; index < work.end; index += work.step) {
-    const TileIndex tile = tile_at(index, p.token_tiles, p.row_tiles);
-    const int first = tile.row * kTileBlocks, count = min(kTileBlocks, row_blocks - first);
+    const TileIndex tile = p.order.at(index);
+    const int first = tile.row * kTileBlocks, count = min(kTileBlocks, p.row_blocks - first);
     const uint8_t* from = static_cast<const uint8_t*>(p.problem.weights.blocks) +
                           static_cast<int64_t>(first + warp) * p.input_blocks * T::kBlockBytes;
 #pragma unroll 1
@@ -194,56 +190,89 @@ __device__ __forceinline__ void accumulate_tile(const SharedMemory<T>& shared, c
   }
 }
 
+/// Where an output tile lies.
+struct TilePlace {
+  int64_t first_row, first_token, end_token;
+};
+
+/// 16-bit outputs of the j-th 64-row block of this warpgroup, from its sums.
 template <class Weights, class T>
-__device__ __forceinline__ void consume(const GemmParams& p, const SharedMemory<T>& shared,
-                                        const WorkRange& work, const Consumer& me) {
-  const Ownership<T> own(work.split, work.rank);
+__device__ __forceinline__ void finish_packed(const CUtensorMap* out, const GemmParams& p,
+                                              const SharedMemory<T>& shared, const Ownership<T>& own,
+                                              const Consumer& me, const TilePlace& tile, int j,
+                                              int (&sums)[T::kTokens / 2]) {
+  const int64_t row = tile.first_row + j * kBlockRows;
+  const bool split = own.split > 1;
+  uint8_t* packed = shared.slot(me.group, split ? own.transpose_slot() : j * T::kPackedSlots);
+  pack_outputs<Weights::kShift>(p.problem, shared, own, me, j, packed, sums);
+  if (!split) ptx::fence_async_copies();
+  ptx::group_sync(1 + me.group);
+  if (split) {
+    store_packed(p.problem, shared, own, me, row, tile.first_token, tile.end_token);
+  } else if (me.thread() == 0) {
+    ptx::tensor_store(out, static_cast<int>(row), static_cast<int>(tile.first_token),
+                      ptx::shared_address(packed));
+  }
+}
+
+/// Outputs of any type of a 64-row block, from its sums.
+template <class Weights, class T>
+__device__ __forceinline__ void finish_any(const GemmParams& p, const SharedMemory<T>& shared,
+                                           const Ownership<T>& own, const Consumer& me, const TilePlace& tile,
+                                           int j, const int (&sums)[T::kTokens / 2]) {
+#pragma unroll 1
+  for (int first = 0; first < own.kGroups; first += T::kSlots) {
+    if (first > 0) ptx::group_sync(1 + me.group);
+    if (first == 0) {
+      transpose<0>(shared, own, me, sums);
+    } else {
+      transpose<T::kSlots>(shared, own, me, sums);
+    }
+    ptx::group_sync(1 + me.group);
+    finish_share<Weights::kShift>(p.problem, shared, own, me, first, tile.first_row + j * kBlockRows,
+                                  tile.first_token, tile.end_token);
+  }
+}
+
+template <class Weights, class T>
+__device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams& p,
+                                        const SharedMemory<T>& shared, const WorkRange& work,
+                                        const Consumer& me) {
+  const Ownership<T> own(p.split_log2, work.rank);
+  const bool packs = packs_outputs(p.problem);
   RingCursor<T::kStages> ring;
   uint32_t round = 0;
 #pragma unroll 1
   for (int index = work.first; index < work.end; index += work.step) {
-    const TileIndex tile = tile_at(index, p.token_tiles, p.row_tiles);
-    const int64_t first_row = static_cast<int64_t>(tile.row) * T::kRows;
+    const TileIndex tile = p.order.at(index);
     const int64_t first_token = static_cast<int64_t>(tile.token) * p.tile_tokens;
-    const int64_t end_token = min(first_token + p.tile_tokens, p.problem.m);
-    prefetch_columns<T>(p.problem.weights, first_row, me);
-    FactorsOfThread<T> factors;
-    load_factors<T>(p.problem, first_token, me, factors);
-    const bool packs = packs_outputs(p.problem);
+    const TilePlace place{
+        static_cast<int64_t>(tile.row) * T::kRows + me.group * T::kRowBlocks * kBlockRows, first_token,
+        min(first_token + p.tile_tokens, p.problem.m)};
+    if (index != work.first) ptx::group_sync(1 + me.group);  // everybody has finished the tile before
+    fetch_constants(p.problem, shared, me, place.first_row, first_token);
     Accumulators<T> acc;
     accumulate_tile<Weights, T>(shared, work, me, p.never, ring, acc);
-    ptx::group_sync(1 + me.group);  // everybody has finished the tile before
-    store_factors<T>(shared, me, factors);
+    ptx::wait_for_words();
+    if (me.thread() == 0) ptx::wait_for_tensor_stores();
+    ptx::group_sync(1 + me.group);
 #pragma unroll
     for (int j = 0; j < T::kRowBlocks; ++j, ++round) {
-      const int64_t row = first_row + (me.group * T::kRowBlocks + j) * kBlockRows;
       if (T::kSplits && own.split > 1) {
         send_sums(shared, own, me, round, acc[j][0]);
         receive_sums(shared, own, me, round, acc[j][0]);
       }
       if (j > 0) ptx::group_sync(1 + me.group);  // everybody has read the slots
       if (packs) {
-        const RowConstants constants(p.problem.weights, row, me);
-        pack_outputs<Weights::kShift>(p.problem, shared, own, me, constants, acc[j][0]);
-        ptx::group_sync(1 + me.group);
-        store_packed(p.problem, shared, own, me, row, first_token, end_token);
-        continue;
-      }
-#pragma unroll 1
-      for (int first = 0; first < own.kGroups; first += T::kSlots) {
-        if (first > 0) ptx::group_sync(1 + me.group);
-        if (first == 0) {
-          transpose<0>(shared, own, me, acc[j][0]);
-        } else {
-          transpose<T::kSlots>(shared, own, me, acc[j][0]);
-        }
-        ptx::group_sync(1 + me.group);
-        finish_share<Weights::kShift>(p.problem, shared, own, me, first, row, first_token, end_token);
+        finish_packed<Weights>(out, p, shared, own, me, place, j, acc[j][0]);
+      } else {
+        finish_any<Weights>(p, shared, own, me, place, j, acc[j][0]);
       }
     }
   }
-  // Shared memory must outlive what the cluster sends.
+  // Shared memory must outlive what the cluster sends and what the copy engine stores.
   if (own.receivers() > 0) ptx::mbarrier_wait(shared.read(me.group), (round - 1) & 1);
+  if (me.thread() == 0) ptx::wait_for_tensor_stores();
 }
 
 /// By four warps in turn.
@@ -269,7 +298,8 @@ __device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, con
 template <class Weights, int kRows, int kTokens>
 __global__ void __launch_bounds__((Tile<Weights, kRows, kTokens>::kThreads),
                                   (Tile<Weights, kRows, kTokens>::kBlocksPerSm))
-    gemm_kernel(const __grid_constant__ CUtensorMap codes, const __grid_constant__ GemmParams params) {
+    gemm_kernel(const __grid_constant__ CUtensorMap codes, const __grid_constant__ CUtensorMap out,
+                const __grid_constant__ GemmParams params) {
   using T = Tile<Weights, kRows, kTokens>;
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   const SharedMemory<T> shared{shared_bytes};
@@ -280,19 +310,20 @@ __global__ void __launch_bounds__((Tile<Weights, kRows, kTokens>::kThreads),
 
   constexpr int kProducerWarp = 4 * T::kConsumerGroups;
   if (warp >= kProducerWarp) {
-    init_barriers(shared, Ownership<T>(work.split, work.rank), warp - kProducerWarp);
+    ptx::prefetch_tensor_map(&codes);
+    init_barriers(shared, Ownership<T>(params.split_log2, work.rank), warp - kProducerWarp);
   }
   __syncthreads();
   ptx::launch_dependents();
-  if (work.split > 1) ptx::cluster_arrive_relaxed();  // consumers wait before they send
+  if (params.split_log2 > 0) ptx::cluster_arrive_relaxed();  // consumers wait before they send
   if (warp >= kProducerWarp) {
     ptx::release_registers<T::kProducerRegisters>();
     produce<Weights>(&codes, params, shared, work, warp - kProducerWarp);
-    if (work.split > 1) ptx::cluster_wait();
+    if (params.split_log2 > 0) ptx::cluster_wait();
   } else {
     ptx::claim_registers<T::kConsumerRegisters>();
     ptx::wait_for_predecessors();
-    consume<Weights>(params, shared, work, {warp / 4, warp % 4, lane});
+    consume<Weights>(&out, params, shared, work, {warp / 4, warp % 4, lane});
   }
 }
 

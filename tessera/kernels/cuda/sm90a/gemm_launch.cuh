@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/sm90a/gemm_kernel.cuh"
@@ -22,7 +23,7 @@ int resident_clusters(const cudaLaunchConfig_t& config) {
 }
 
 template <class Weights, int kRows, int kTokens>
-void launch_tile(const GemmProblem& problem, const CUtensorMap& codes, int split, bool overlap_previous,
+void launch_tile(const GemmProblem& problem, const TensorMaps& maps, int split, bool overlap_previous,
                  cudaStream_t stream) {
   using T = Tile<Weights, kRows, kTokens>;
   const auto kernel = gemm_kernel<Weights, kRows, kTokens>;
@@ -30,10 +31,12 @@ void launch_tile(const GemmProblem& problem, const CUtensorMap& codes, int split
         "cudaFuncSetAttribute");
   GemmParams params;
   params.problem = problem;
+  params.order = {static_cast<int>(ceil_div(problem.m, kTokens)),
+                  static_cast<int>(ceil_div(problem.weights.n, kRows))};
   params.input_blocks = static_cast<int>(ceil_div(problem.weights.k, kBlockInputs));
-  params.token_tiles = static_cast<int>(ceil_div(problem.m, kTokens));
+  params.row_blocks = static_cast<int>(ceil_div(problem.weights.n, kBlockRows));
   params.tile_tokens = tile_tokens(problem.m, kTokens);
-  params.row_tiles = static_cast<int>(ceil_div(problem.weights.n, kRows));
+  params.split_log2 = std::countr_zero(static_cast<unsigned>(split));
 
   cudaLaunchAttribute attributes[2];
   attributes[0].id = cudaLaunchAttributeClusterDimension;
@@ -54,16 +57,16 @@ void launch_tile(const GemmProblem& problem, const CUtensorMap& codes, int split
     clusters = resident_clusters<Weights, kRows, kTokens>(config);
     resident[static_cast<size_t>(split)].store(clusters, std::memory_order_relaxed);
   }
-  config.gridDim = static_cast<unsigned>(std::min(clusters, params.token_tiles * params.row_tiles) * split);
-  check(cudaLaunchKernelEx(&config, kernel, codes, params), "launch of the sm_90a integer GEMM");
+  config.gridDim = static_cast<unsigned>(std::min(clusters, params.order.token_tiles * params.order.row_tiles) * split);
+  check(cudaLaunchKernelEx(&config, kernel, maps.codes, maps.out, params), "launch of the sm_90a integer GEMM");
 }
 
 template <class Weights>
-void launch_layout(const GemmProblem& problem, const CUtensorMap& codes, const GemmConfig& config,
+void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
                    bool overlap_previous, cudaStream_t stream) {
-  if (config.streams()) return launch_stream<Weights>(problem, codes, config, overlap_previous, stream);
+  if (config.streams()) return launch_stream<Weights>(problem, maps.codes, config, overlap_previous, stream);
   const auto launch = [&]<int kRows, int kTokens>() {
-    launch_tile<Weights, kRows, kTokens>(problem, codes, config.split, overlap_previous, stream);
+    launch_tile<Weights, kRows, kTokens>(problem, maps, config.split, overlap_previous, stream);
   };
   switch (config.rows * 1000 + config.tokens) {
     case 128'032:

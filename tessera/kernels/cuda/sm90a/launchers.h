@@ -1,4 +1,4 @@
-// The entry points of the sm_90a kernels, one a weight layout; gemm.cc dispatches to them.
+// The entry points of the sm_90a kernels, one a weight layout; launch.cc dispatches to them.
 #pragma once
 
 #include <cuda.h>
@@ -7,11 +7,26 @@
 
 namespace tessera::cuda {
 
-/// `codes` maps the activation codes in boxes of 128 inputs x config.tokens tokens, 128-byte swizzle.
-using GemmLauncher = void(const GemmProblem& problem, const CUtensorMap& codes, const GemmConfig& config,
+/// What the copy engine reads and writes, in the 128-byte swizzle.
+struct TensorMaps {
+  CUtensorMap codes;  ///< boxes of 128 inputs x the tokens of a tile
+  CUtensorMap out;    ///< boxes of 64 outputs x the tokens of a tile; only when packs_outputs()
+};
+
+/// 16-bit outputs without a residual, in whole runs of eight.
+constexpr bool packs_outputs(const GemmProblem& p) {
+  const bool narrow = p.output == OutputType::kHalf || p.output == OutputType::kBFloat16;
+  return narrow && !p.residual && p.weights.n % 8 == 0 && p.out_stride % 8 == 0;
+}
+
+using GemmLauncher = void(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
                           bool overlap_previous, cudaStream_t stream);
 
 GemmLauncher launch_sm90a_int8, launch_sm90a_int4;
 GemmLauncher launch_sm90a_grouped128, launch_sm90a_grouped64, launch_sm90a_grouped32;
+
+/// Runs `config`, one of all_configs(), on a problem that gemm_obstacle() has nothing against.
+void launch_sm90a(const GemmProblem& problem, const GemmConfig& config, bool overlap_previous,
+                  cudaStream_t stream);
 
 }  // namespace tessera::cuda

@@ -6,6 +6,7 @@
 #include "tessera/kernels/cuda/cost_model.h"
 #include "tessera/kernels/cuda/packed_weights.h"
 #include "tessera/kernels/cuda/ptx.cuh"
+#include "tessera/kernels/cuda/tile_order.cuh"
 
 namespace tessera::cuda {
 
@@ -18,10 +19,22 @@ constexpr int kSharedPerTwoBlocks = 113 * 1024;
 /// What a launch tells the kernel.
 struct GemmParams {
   GemmProblem problem;
-  int input_blocks = 0;  ///< along K
-  int token_tiles = 0, row_tiles = 0;
-  int tile_tokens = 0;  ///< tokens of a tile but the last
-  int never = 0;        ///< 0, see keep_registers
+  TileOrder order;
+  int input_blocks = 0, row_blocks = 0;  ///< along K and N
+  int tile_tokens = 0;                   ///< tokens of a tile but the last
+  int split_log2 = 0;
+  int never = 0;  ///< 0, see keep_registers
+
+  __device__ __forceinline__ int split() const { return 1 << split_log2; }
+};
+
+/// What a warpgroup's epilogue needs of its tokens and outputs.
+template <int kTokens, int kRows>
+struct TileConstants {
+  float token_scale[kTokens];
+  int token_zero[kTokens];
+  float scale[kRows], bias[kRows];
+  int row_sum[kRows];
 };
 
 /// Shared memory and launch bounds of one tile size.
@@ -42,9 +55,11 @@ struct Tile {
   static constexpr int kSlots = kTokens < 64 ? 4 : kTokens > 128 ? kTokens / 16 : ceil_div(kTokens, 64) * 8;
   static constexpr bool kSplits = kTokens / 8 <= kSlots;
   static constexpr int kExchangeBytes = kSlots * kSlotBytes;
-  static constexpr int kFactorBytes = kTokens * 8;  ///< a warpgroup: scales and zero points of the tokens
+  /// Slots of the 16-bit outputs of a 64-row block of an unsplit tile, on their way to device memory.
+  static constexpr int kPackedSlots = kTokens * kBlockRows * 2 / kSlotBytes;
+  using Constants = TileConstants<kTokens, kRowBlocks * kBlockRows>;
   static constexpr int kFixedBytes =
-      kConsumerGroups * (kExchangeBytes + kFactorBytes) + 2 * (kMaxStages + kConsumerGroups) * 8;
+      kConsumerGroups * (kExchangeBytes + sizeof(Constants)) + 2 * (kMaxStages + kConsumerGroups) * 8;
   /// Small tiles run two blocks an SM, so that one's start and end hide behind the other's stream.
   static constexpr int kBlocksPerSm = kRows == 128 && kTokens <= 64 ? 2 : 1;
   static constexpr int kStages = std::min(
@@ -60,6 +75,7 @@ struct Tile {
                     (kConsumerGroups + 1) * kLaunchRegisters,
                 "otherwise the consumers wait for registers for ever");
   static_assert(kRows % (kConsumerGroups * kBlockRows) == 0 && kTokens % 8 == 0);
+  static_assert(kRowBlocks * kPackedSlots <= kSlots);
   static_assert(kCodeBytes % 1024 == 0 && kExchangeBytes % 1024 == 0, "swizzle atoms are 1024 bytes");
   static_assert(kStages >= 3);
 };
@@ -75,15 +91,11 @@ struct SharedMemory {
   __device__ uint8_t* slot(int group, int i) const {
     return base + group * T::kExchangeBytes + i * kSlotBytes;
   }
-  __device__ uint8_t* after_stages() const { return stage(T::kStages); }
-  __device__ float* token_scale(int group) const {
-    return reinterpret_cast<float*>(after_stages() + group * T::kFactorBytes);
-  }
-  __device__ int* token_zero(int group) const {
-    return reinterpret_cast<int*>(token_scale(group) + T::kTokens);
+  __device__ typename T::Constants& constants(int group) const {
+    return reinterpret_cast<typename T::Constants*>(stage(T::kStages))[group];
   }
   __device__ uint32_t barrier(int i) const {
-    return ptx::shared_address(after_stages()) + T::kConsumerGroups * T::kFactorBytes + 8 * i;
+    return ptx::shared_address(&constants(T::kConsumerGroups)) + 8 * i;
   }
   __device__ uint32_t full(int stage) const { return barrier(stage); }
   __device__ uint32_t empty(int stage) const { return barrier(kMaxStages + stage); }
