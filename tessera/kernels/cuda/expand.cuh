@@ -1,8 +1,8 @@
 // Weight codes in shared memory -> int8 operands of mma or wgmma in registers, one struct a weight layout.
 //
 // Each has: kLayout; Raw, what a lane keeps of 64 inputs of a strip before expansion; load(), and expand()
-// into the operands of two consecutive products (32 inputs each; `never` is 0); kShift, by which accumulators
-// are too large (as a power of two).
+// into the operand of the product of its first or second 32 inputs (`step`; `never` is 0); kShift, by which
+// accumulators are too large (as a power of two).
 #pragma once
 
 #include <cstdint>
@@ -23,14 +23,11 @@ struct Int8Weights {
     return {*reinterpret_cast<const uint4*>(strip + fragment_offset(2 * half, lane)),
             *reinterpret_cast<const uint4*>(strip + fragment_offset(2 * half + 1, lane))};
   }
-  static __device__ __forceinline__ void expand(const Raw& raw, int never, uint32_t (&a)[2][4]) {
-#pragma unroll
-    for (int step = 0; step < 2; ++step) {
-      a[step][0] = raw.step[step].x ^ never;
-      a[step][1] = raw.step[step].y ^ never;
-      a[step][2] = raw.step[step].z ^ never;
-      a[step][3] = raw.step[step].w ^ never;
-    }
+  static __device__ __forceinline__ void expand(const Raw& raw, int step, int never, uint32_t (&a)[4]) {
+    a[0] = raw.step[step].x ^ never;
+    a[1] = raw.step[step].y ^ never;
+    a[2] = raw.step[step].z ^ never;
+    a[3] = raw.step[step].w ^ never;
   }
 };
 
@@ -45,12 +42,12 @@ struct Int4Weights {
   static __device__ __forceinline__ Raw load(const uint8_t* strip, int half, int lane) {
     return {*reinterpret_cast<const uint4*>(strip + fragment_offset(half, lane))};
   }
-  static __device__ __forceinline__ void expand(const Raw& raw, int /*never*/, uint32_t (&a)[2][4]) {
-    const uint32_t words[4] = {raw.codes.x, raw.codes.y, raw.codes.z, raw.codes.w};
+  static __device__ __forceinline__ void expand(const Raw& raw, int step, int /*never*/, uint32_t (&a)[4]) {
+    const uint32_t words[2] = {step == 0 ? raw.codes.x : raw.codes.z, step == 0 ? raw.codes.y : raw.codes.w};
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      a[i / 2][2 * (i % 2)] = words[i] << 4 & 0xF0F0F0F0u;
-      a[i / 2][2 * (i % 2) + 1] = words[i] & 0xF0F0F0F0u;
+    for (int i = 0; i < 2; ++i) {
+      a[2 * i] = words[i] << 4 & 0xF0F0F0F0u;
+      a[2 * i + 1] = words[i] & 0xF0F0F0F0u;
     }
   }
 };
@@ -77,23 +74,20 @@ struct GroupedWeights {
     }
     return raw;
   }
-  static __device__ __forceinline__ void expand(const Raw& raw, int /*never*/, uint32_t (&a)[2][4]) {
-    const uint32_t words[4] = {raw.codes.x, raw.codes.y, raw.codes.z, raw.codes.w};
-    uint32_t scale[kGroups][2], offset[kGroups][2];
+  static __device__ __forceinline__ void expand(const Raw& raw, int step, int /*never*/, uint32_t (&a)[4]) {
+    const uint32_t words[2] = {step == 0 ? raw.codes.x : raw.codes.z, step == 0 ? raw.codes.y : raw.codes.w};
+    const uint32_t parameters = raw.parameters[step % kGroups];
+    uint32_t scale[2], offset[2];
 #pragma unroll
-    for (int i = 0; i < kGroups; ++i) {
-#pragma unroll
-      for (int row = 0; row < 2; ++row) {
-        scale[i][row] = __byte_perm(raw.parameters[i], 0, row == 0 ? 0x4440 : 0x4442);
-        offset[i][row] = __byte_perm(raw.parameters[i], 0, row == 0 ? 0x1111 : 0x3333);
-      }
+    for (int row = 0; row < 2; ++row) {
+      scale[row] = __byte_perm(parameters, 0, row == 0 ? 0x4440 : 0x4442);
+      offset[row] = __byte_perm(parameters, 0, row == 0 ? 0x1111 : 0x3333);
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int group = kGroups == 2 ? i / 2 : 0;
+    for (int i = 0; i < 2; ++i) {
       const uint32_t low = words[i] & 0x0F0F0F0Fu, high = words[i] >> 4 & 0x0F0F0F0Fu;
-      a[i / 2][2 * (i % 2)] = (low * scale[group][0] + offset[group][0]) ^ 0x80808080u;
-      a[i / 2][2 * (i % 2) + 1] = (high * scale[group][1] + offset[group][1]) ^ 0x80808080u;
+      a[2 * i] = (low * scale[0] + offset[0]) ^ 0x80808080u;
+      a[2 * i + 1] = (high * scale[1] + offset[1]) ^ 0x80808080u;
     }
   }
 };

@@ -39,6 +39,19 @@ __device__ __forceinline__ void mbarrier_arrive_remote(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+/// True when the phase with this parity has completed.
+__device__ __forceinline__ bool mbarrier_test(uint32_t barrier, uint32_t parity) {
+  uint32_t done;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.b32 %0, 1, 0, p;\n}"
+      : "=r"(done)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return done != 0;
+}
+
 /// Waits until the phase with this parity has completed.
 __device__ __forceinline__ void mbarrier_wait(uint32_t barrier, uint32_t parity) {
   asm volatile(
@@ -230,6 +243,13 @@ __device__ __forceinline__ void store_remote(uint32_t address, int a, int b, int
           address),
       "r"(a), "r"(b), "r"(c), "r"(d), "r"(barrier)
       : "memory");
+}
+
+// --- within a block ------------------------------------------------------------------------------------
+
+/// Barrier of all threads; warps may come to it from different places.
+__device__ __forceinline__ void block_sync() {
+  asm volatile("bar.sync 0;" ::: "memory");
 }
 
 // --- within a warpgroup --------------------------------------------------------------------------------

@@ -40,7 +40,8 @@ struct TileIndex {
 struct TileOrder {
   static constexpr int kBand = 16;
   int token_tiles = 0, row_tiles = 0;
-  Divisor band, height, last_height;  ///< tiles of a band; token tiles of a band but the last, and of the last
+  Divisor band;                 ///< tiles of a band
+  Divisor height, last_height;  ///< token tiles of a band but the last, and of the last
 
   TileOrder() = default;
   TileOrder(int tiles_of_tokens, int tiles_of_rows)

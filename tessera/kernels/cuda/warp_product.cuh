@@ -25,13 +25,14 @@ __device__ __forceinline__ void multiply_block(const uint8_t* strips, uint32_t c
     }
 #pragma unroll
     for (int j = 0; j < kStrips; ++j) {
-      uint32_t a[2][4];
-      Weights::expand(Weights::load(strips + j * strip_bytes(Weights::kLayout), half, lane), 0, a);
+      const auto raw = Weights::load(strips + j * strip_bytes(Weights::kLayout), half, lane);
 #pragma unroll
       for (int step = 0; step < 2; ++step) {
+        uint32_t a[4];
+        Weights::expand(raw, step, 0, a);
 #pragma unroll
         for (int i = 0; i < kGroups; ++i) {
-          ptx::mma(acc[j][i], a[step], b[i][2 * step], b[i][2 * step + 1]);
+          ptx::mma(acc[j][i], a, b[i][2 * step], b[i][2 * step + 1]);
         }
       }
     }

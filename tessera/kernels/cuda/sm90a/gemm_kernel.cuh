@@ -59,38 +59,89 @@ __device__ __forceinline__ WorkRange work_range(const GemmParams& p) {
           p.input_blocks * (rank + 1) >> p.split_log2};
 }
 
+// --- start of a block ----------------------------------------------------------------------------------
+
+/// By the consumer warps in turn.
+template <class T>
+__device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, const Ownership<T>& own,
+                                              int warp) {
+  constexpr int kWarps = 4;  // of a group
+  if (ptx::elect_lane()) {
+#pragma unroll 1
+    for (int i = warp; i < T::kStages; i += kWarps * T::kConsumerGroups) {
+      ptx::mbarrier_init(shared.full(i), 1);
+      ptx::mbarrier_init(shared.empty(i), T::kConsumerGroups * kWarps);
+    }
+    if (warp < T::kConsumerGroups) {
+      ptx::mbarrier_init(shared.received(warp), 1);
+      ptx::mbarrier_init(shared.read(warp), kWarps * max(own.receivers(), 1));
+    }
+    ptx::fence_mbarrier_init();
+  }
+  __syncwarp();
+}
+
+/// Where all warps of a block meet, and let the next kernel begin.
+__device__ __forceinline__ void start_block(const GemmParams& p) {
+  ptx::block_sync();
+  ptx::launch_dependents();
+  if (p.split_log2 > 0) ptx::cluster_arrive_relaxed();  // consumers wait before they send
+}
+
 // --- producers -----------------------------------------------------------------------------------------
+
+/// What a producer warp copies for a tile: its row block, if it is one of `row_blocks`, and the codes from
+/// token `first_token` on.
+struct ProducerTile {
+  const uint8_t* weights;
+  int row_blocks, first_token;
+};
+
+template <class T>
+__device__ __forceinline__ ProducerTile producer_tile(const GemmParams& p, int index, int warp) {
+  constexpr int kTileBlocks = T::kConsumerGroups * T::kRowBlocks;
+  const TileIndex tile = p.order.at(index);
+  const int first = tile.row * kTileBlocks;
+  return {static_cast<const uint8_t*>(p.problem.weights.blocks) +
+              static_cast<int64_t>(first + warp) * p.input_blocks * T::kBlockBytes,
+          min(kTileBlocks, p.row_blocks - first), tile.token * p.tile_tokens};
+}
 
 /// Streams a block's share of the operands, by four warps, since a warp takes 100 cycles and more a copy:
 /// warp w brings the row block w of each stage, and one of them the codes. Codes wait for the kernels that
-/// produce them, weights do not. Row blocks beyond N are left out: nothing of them is stored.
+/// produce them, weights do not. Row blocks beyond N are left out: nothing of them is stored. The first
+/// copies are prepared while others initialise the barriers, because everybody waits for them.
 template <class Weights, class T>
 __device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams& p,
                                         const SharedMemory<T>& shared, const WorkRange& work, int warp) {
-  constexpr int kTileBlocks = T::kConsumerGroups * T::kRowBlocks, kCodesWarp = kTileBlocks % 4;
-  static_assert(kTileBlocks <= 4);
-  if (warp == kCodesWarp) ptx::wait_for_predecessors();
+  constexpr int kCodesWarp = T::kConsumerGroups * T::kRowBlocks % 4;
+  static_assert(T::kConsumerGroups * T::kRowBlocks <= 4);
+  if (warp == kCodesWarp) ptx::prefetch_tensor_map(map);
   const uint64_t policy = p.order.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictLast;
+  ProducerTile tile = producer_tile<T>(p, work.first, warp);
+  start_block(p);
+  if (warp == kCodesWarp && p.overlapped) ptx::wait_for_predecessors();
   RingCursor<T::kStages> ring;
+  bool filled = false;  // at first all stages are empty, and asking takes time
 #pragma unroll 1
-  for (int index = work.first; index < work.end; index += work.step) {
-    const TileIndex tile = p.order.at(index);
-    const int first = tile.row * kTileBlocks, count = min(kTileBlocks, p.row_blocks - first);
-    const uint8_t* from = static_cast<const uint8_t*>(p.problem.weights.blocks) +
-                          static_cast<int64_t>(first + warp) * p.input_blocks * T::kBlockBytes;
+  for (int index = work.first; index < work.end;) {
 #pragma unroll 1
-    for (int k = work.k_begin; k < work.k_end; ++k, ring.advance()) {
-      ptx::mbarrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
+    for (int k = work.k_begin; k < work.k_end; ++k) {
+      if (filled) ptx::mbarrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
       const uint32_t to = ptx::shared_address(shared.stage(ring.stage)), full = shared.full(ring.stage);
       if (warp == kCodesWarp && ptx::elect_lane()) {
-        ptx::mbarrier_arrive_expect(full, p.tile_tokens * kBlockInputs + count * T::kBlockBytes);
-        ptx::tensor_copy(to, map, k * kBlockInputs, tile.token * p.tile_tokens, full, ptx::kEvictLast);
+        ptx::mbarrier_arrive_expect(full, p.tile_tokens * kBlockInputs + tile.row_blocks * T::kBlockBytes);
+        ptx::tensor_copy(to, map, k * kBlockInputs, tile.first_token, full, ptx::kEvictLast);
       }
-      if (warp < count && ptx::elect_lane()) {
+      if (warp < tile.row_blocks && ptx::elect_lane()) {
         ptx::bulk_copy(to + T::kCodeBytes + warp * T::kBlockBytes,
-                       from + static_cast<int64_t>(k) * T::kBlockBytes, T::kBlockBytes, full, policy);
+                       tile.weights + static_cast<int64_t>(k) * T::kBlockBytes, T::kBlockBytes, full, policy);
       }
+      ring.advance();
+      filled |= ring.stage == 0;
     }
+    index += work.step;
+    tile = producer_tile<T>(p, index, warp);
   }
 }
 
@@ -99,69 +150,87 @@ __device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams
 template <class T>
 using Accumulators = int[T::kRowBlocks][T::kChains][T::kTokens / 2];
 
-/// A lane's operands of 64 inputs: two products for each 64-row block.
+/// A lane's weights of 64 inputs before expansion, and the operands of their two products, for each 64-row
+/// block.
+template <class Weights, class T>
+using RawHalf = typename Weights::Raw[T::kRowBlocks];
 template <class T>
-using Fragments = uint32_t[T::kRowBlocks][2][4];
+using Operands = uint32_t[T::kRowBlocks][2][4];
 
-/// Reads and expands one half of a stage's weights.
 template <class Weights, class T>
 __device__ __forceinline__ void load_half(const SharedMemory<T>& shared, int stage, int half,
-                                          const Consumer& me, int never, Fragments<T>& fragment) {
+                                          const Consumer& me, RawHalf<Weights, T>& raw) {
   const uint8_t* strips = shared.stage(stage) + T::kCodeBytes + me.group * T::kRowBlocks * T::kBlockBytes +
                           me.warp * T::kBlockBytes / 4;
 #pragma unroll
   for (int j = 0; j < T::kRowBlocks; ++j) {
-    Weights::expand(Weights::load(strips + j * T::kBlockBytes, half, me.lane), never, fragment[j]);
-    pin_registers(fragment[j]);
+    raw[j] = Weights::load(strips + j * T::kBlockBytes, half, me.lane);
+  }
+}
+
+template <class Weights, class T>
+__device__ __forceinline__ void expand_half(const RawHalf<Weights, T>& raw, int never,
+                                            Operands<T>& operands) {
+#pragma unroll
+  for (int i = 0; i < 2 * T::kRowBlocks; ++i) {
+    Weights::expand(raw[i / 2], i % 2, never, operands[i / 2][i % 2]);
+    pin_registers(operands[i / 2][i % 2]);
   }
 }
 
 /// Issues the products of one half of a stage.
 template <class T>
-__device__ __forceinline__ void issue_half(const Fragments<T>& fragment, uint64_t codes, int half,
+__device__ __forceinline__ void issue_half(const Operands<T>& operands, uint64_t codes, int half,
                                            bool accumulate, Accumulators<T>& acc) {
   constexpr int kStep = 32 >> 4;  // columns in units of the descriptor
   wgmma_fence();
 #pragma unroll
-  for (int j = 0; j < T::kRowBlocks; ++j) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int step = 2 * half + i;
-      wgmma<T::kTokens>(acc[j][step % T::kChains], fragment[j][i], codes + step * kStep,
-                        step >= T::kChains || accumulate);
-    }
+  for (int i = 0; i < 2 * T::kRowBlocks; ++i) {
+    const int j = i / 2, step = 2 * half + i % 2;
+    wgmma<T::kTokens>(acc[j][step % T::kChains], operands[j][i % 2], codes + step * kStep,
+                      step >= T::kChains || accumulate);
   }
   wgmma_commit();
 }
 
 template <class T>
-__device__ __forceinline__ void keep_fragments(const Fragments<T>& fragment, int never) {
+__device__ __forceinline__ void keep_operands(const Operands<T>& operands, int never) {
 #pragma unroll
-  for (int j = 0; j < T::kRowBlocks; ++j) keep_registers(fragment[j], never);
+  for (int i = 0; i < 2 * T::kRowBlocks; ++i) keep_registers(operands[i / 2][i % 2], never);
 }
 
-/// Issues the products of stage k, whose first half is expanded in `first`. While they run, the second half
-/// and the first half of the next stage (into `next`) are read and expanded: what is not hidden is the wait
-/// for the last product and the issue of the next.
+/// Issues the products of stage k, whose first half is expanded in `first` and whose second half is read in
+/// `high`. While they run, the second half and the first half of the next stage (into `next`) are expanded.
+/// What bounds a warpgroup is the latency of this chain, not the number of its instructions: so the next
+/// stage's barrier is asked and its weights are read long before they are needed.
 template <class Weights, class T>
 __device__ __forceinline__ void run_stage(const SharedMemory<T>& shared, const WorkRange& work,
                                           const Consumer& me, int never, int k, RingCursor<T::kStages>& ring,
-                                          const Fragments<T>& first, Fragments<T>& next,
-                                          Accumulators<T>& acc) {
-  Fragments<T> second;
+                                          RawHalf<Weights, T>& high, const Operands<T>& first,
+                                          Operands<T>& next, Accumulators<T>& acc) {
+  Operands<T> second;
+  RawHalf<Weights, T> low;
   const int stage = ring.stage;
+  const bool last = k + 1 == work.k_end;
   const uint64_t codes = tile_descriptor(ptx::shared_address(shared.stage(stage)));
   issue_half<T>(first, codes, 0, k > work.k_begin, acc);
-  load_half<Weights>(shared, stage, 1, me, never, second);
-  issue_half<T>(second, codes, 1, true, acc);
   ring.advance();
-  if (k + 1 < work.k_end) {
-    ptx::mbarrier_wait(shared.full(ring.stage), ring.parity);
-    load_half<Weights>(shared, ring.stage, 0, me, never, next);
+  const bool ready = !last && ptx::mbarrier_test(shared.full(ring.stage), ring.parity);
+  expand_half<Weights, T>(high, never, second);
+  if (ready) {
+    load_half<Weights>(shared, ring.stage, 0, me, low);
+    load_half<Weights>(shared, ring.stage, 1, me, high);
   }
+  issue_half<T>(second, codes, 1, true, acc);
+  if (!ready && !last) {
+    ptx::mbarrier_wait(shared.full(ring.stage), ring.parity);
+    load_half<Weights>(shared, ring.stage, 0, me, low);
+    load_half<Weights>(shared, ring.stage, 1, me, high);
+  }
+  if (!last) expand_half<Weights, T>(low, never, next);
   wgmma_wait<0>();
-  keep_fragments<T>(first, never);
-  keep_fragments<T>(second, never);
+  keep_operands<T>(first, never);
+  keep_operands<T>(second, never);
   __syncwarp();
   if (me.lane == 0) ptx::mbarrier_arrive(shared.empty(stage));
 }
@@ -172,14 +241,17 @@ template <class Weights, class T>
 __device__ __forceinline__ void accumulate_tile(const SharedMemory<T>& shared, const WorkRange& work,
                                                 const Consumer& me, int never, RingCursor<T::kStages>& ring,
                                                 Accumulators<T>& acc) {
-  Fragments<T> even, odd;
+  Operands<T> even, odd;
+  RawHalf<Weights, T> low, high;
   ptx::mbarrier_wait(shared.full(ring.stage), ring.parity);
-  load_half<Weights>(shared, ring.stage, 0, me, never, even);
+  load_half<Weights>(shared, ring.stage, 0, me, low);
+  load_half<Weights>(shared, ring.stage, 1, me, high);
+  expand_half<Weights, T>(low, never, even);
 #pragma unroll 1
   for (int k = work.k_begin; k < work.k_end; k += 2) {
-    run_stage<Weights, T>(shared, work, me, never, k, ring, even, odd, acc);
+    run_stage<Weights, T>(shared, work, me, never, k, ring, high, even, odd, acc);
     if (k + 1 == work.k_end) break;
-    run_stage<Weights, T>(shared, work, me, never, k + 1, ring, odd, even, acc);
+    run_stage<Weights, T>(shared, work, me, never, k + 1, ring, high, odd, even, acc);
   }
 #pragma unroll
   for (int j = 0; j < T::kRowBlocks; ++j) {
@@ -275,26 +347,6 @@ __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams
   if (me.thread() == 0) ptx::wait_for_tensor_stores();
 }
 
-/// By four warps in turn.
-template <class T>
-__device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, const Ownership<T>& own,
-                                              int warp) {
-  constexpr int kWarps = 4;
-  if (ptx::elect_lane()) {
-#pragma unroll 1
-    for (int i = warp; i < T::kStages; i += kWarps) {
-      ptx::mbarrier_init(shared.full(i), 1);
-      ptx::mbarrier_init(shared.empty(i), T::kConsumerGroups * kWarps);
-    }
-    if (warp < T::kConsumerGroups) {
-      ptx::mbarrier_init(shared.received(warp), 1);
-      ptx::mbarrier_init(shared.read(warp), kWarps * max(own.receivers(), 1));
-    }
-    ptx::fence_mbarrier_init();
-  }
-  __syncwarp();
-}
-
 template <class Weights, int kRows, int kTokens>
 __global__ void __launch_bounds__((Tile<Weights, kRows, kTokens>::kThreads),
                                   (Tile<Weights, kRows, kTokens>::kBlocksPerSm))
@@ -310,19 +362,14 @@ __global__ void __launch_bounds__((Tile<Weights, kRows, kTokens>::kThreads),
 
   constexpr int kProducerWarp = 4 * T::kConsumerGroups;
   if (warp >= kProducerWarp) {
-    ptx::prefetch_tensor_map(&codes);
-    init_barriers(shared, Ownership<T>(params.split_log2, work.rank), warp - kProducerWarp);
-  }
-  __syncthreads();
-  ptx::launch_dependents();
-  if (params.split_log2 > 0) ptx::cluster_arrive_relaxed();  // consumers wait before they send
-  if (warp >= kProducerWarp) {
     ptx::release_registers<T::kProducerRegisters>();
     produce<Weights>(&codes, params, shared, work, warp - kProducerWarp);
     if (params.split_log2 > 0) ptx::cluster_wait();
   } else {
+    init_barriers(shared, Ownership<T>(params.split_log2, work.rank), warp);
+    start_block(params);
     ptx::claim_registers<T::kConsumerRegisters>();
-    ptx::wait_for_predecessors();
+    if (params.overlapped) ptx::wait_for_predecessors();
     consume<Weights>(&out, params, shared, work, {warp / 4, warp % 4, lane});
   }
 }

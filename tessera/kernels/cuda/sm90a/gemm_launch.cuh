@@ -36,6 +36,7 @@ void launch_tile(const GemmProblem& problem, const TensorMaps& maps, int split, 
   params.input_blocks = static_cast<int>(ceil_div(problem.weights.k, kBlockInputs));
   params.row_blocks = static_cast<int>(ceil_div(problem.weights.n, kBlockRows));
   params.tile_tokens = tile_tokens(problem.m, kTokens);
+  params.overlapped = overlap_previous;
   params.split_log2 = std::countr_zero(static_cast<unsigned>(split));
 
   cudaLaunchAttribute attributes[2];

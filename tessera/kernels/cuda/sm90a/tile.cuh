@@ -23,7 +23,8 @@ struct GemmParams {
   int input_blocks = 0, row_blocks = 0;  ///< along K and N
   int tile_tokens = 0;                   ///< tokens of a tile but the last
   int split_log2 = 0;
-  int never = 0;  ///< 0, see keep_registers
+  bool overlapped = false;  ///< kernels before this one may still run
+  int never = 0;            ///< 0, see keep_registers
 
   __device__ __forceinline__ int split() const { return 1 << split_log2; }
 };

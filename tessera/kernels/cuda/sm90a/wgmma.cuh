@@ -17,9 +17,8 @@ __device__ __forceinline__ uint64_t tile_descriptor(uint32_t address) {
 }
 
 /// Keeps the compiler from sinking the computation of operands below this point, between wgmma in flight.
-__device__ __forceinline__ void pin_registers(uint32_t (&a)[2][4]) {
-#pragma unroll
-  for (int i = 0; i < 8; ++i) asm volatile("" : "+r"(a[i / 4][i % 4])::"memory");
+__device__ __forceinline__ void pin_registers(uint32_t (&a)[4]) {
+  asm volatile("" : "+r"(a[0]), "+r"(a[1]), "+r"(a[2]), "+r"(a[3])::"memory");
 }
 
 /// To follow the wait for the wgmma that read these operands. ptxas (13.0) ends their lifetime where the
@@ -27,13 +26,11 @@ __device__ __forceinline__ void pin_registers(uint32_t (&a)[2][4]) {
 /// give it a use here, a store that is never executed: `never` is 0, but only at run time. Operands must not
 /// be in flight across a loop's back edge: there the compiler may move the value that this keeps to other
 /// registers.
-__device__ __forceinline__ void keep_registers(const uint32_t (&a)[2][4], int never) {
+__device__ __forceinline__ void keep_registers(const uint32_t (&a)[4], int never) {
   asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %8, 0;\n"
-      "@p st.shared.v4.b32 [%8], {%0, %1, %2, %3};\n"
-      "@p st.shared.v4.b32 [%8], {%4, %5, %6, %7};\n}" ::"r"(a[0][0]),
-      "r"(a[0][1]), "r"(a[0][2]), "r"(a[0][3]), "r"(a[1][0]), "r"(a[1][1]), "r"(a[1][2]), "r"(a[1][3]),
-      "r"(never)
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %4, 0;\n"
+      "@p st.shared.v4.b32 [%4], {%0, %1, %2, %3};\n}" ::"r"(a[0]),
+      "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(never)
       : "memory");
 }
 
