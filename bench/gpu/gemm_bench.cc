@@ -1,10 +1,10 @@
-// Times the CUDA GEMM beside cuBLAS FP16 and cuBLASLt INT8 in one process: CUDA graphs over weight copies
-// that exceed L2, median of replays; a pause before each timing of 512 tokens or more. One JSON object a line
-// on standard output.
-//   gemm_bench compare [M ...]    ours as dispatched (plain and with overlapping launches) and the baselines
-//   gemm_bench sm80 [M ...]       the kernels for 8.0, as dispatched there, beside cuBLAS FP16
-//   gemm_bench tune LAYOUT [M ...]  every configuration of int4, int8, g128, g64 or g32; input of
-//   fit_cost_model.py
+// Times the CUDA GEMM beside cuBLAS FP16 and cuBLASLt INT8 and FP8 in one process: CUDA graphs over weight
+// copies that exceed L2, median of replays; a pause before each timing of 512 tokens or more. One JSON object
+// a line on standard output. Numbers are tokens; KxN is a layer to time instead of those of the models.
+//   gemm_bench compare [KxN ...] [M ...]    ours as dispatched (plain and with overlapping launches) and the
+//   baselines gemm_bench sm80 [KxN ...] [M ...]       the kernels for 8.0, as dispatched there, beside cuBLAS
+//   FP16 gemm_bench tune LAYOUT [KxN ...] [M ...]  every configuration of int4, int8, g128, g64 or g32; input
+//   of fit_cost_model.py
 #include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_fp16.h>
@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <random>
 #include <string>
 #include <thread>
@@ -47,14 +48,18 @@ void check_blas(cublasStatus_t status, const char* what) {
     throw Error("cuBLAS: {} failed with code {}", what, static_cast<int>(status));
 }
 
-/// Random bytes, or halves of magnitudes 1/8 .. 2.
-DeviceArray<uint8_t> random_pool(int64_t bytes, bool halves) {
+/// Random numbers: any bytes, halves of magnitudes 1/8 .. 2, or 8-bit floats (e4m3) up to 2.
+enum class Numbers { kBytes, kHalves, kFloat8 };
+
+DeviceArray<uint8_t> random_pool(int64_t bytes, Numbers numbers) {
   constexpr int64_t kPiece = 64 << 20;
   std::vector<uint32_t> piece(kPiece / 4);
   std::mt19937 rng(1);
   for (uint32_t& word : piece) {
     const auto bits = static_cast<uint32_t>(rng());
-    word = halves ? (bits & 0x8FFF8FFFu) | 0x30003000u : bits;
+    word = numbers == Numbers::kHalves   ? (bits & 0x8FFF8FFFu) | 0x30003000u
+           : numbers == Numbers::kFloat8 ? bits & 0xBFBFBFBFu
+                                         : bits;
   }
   DeviceArray<uint8_t> pool(static_cast<size_t>(bytes));
   for (int64_t at = 0; at < bytes; at += kPiece) {
@@ -67,9 +72,10 @@ DeviceArray<uint8_t> random_pool(int64_t bytes, bool halves) {
 
 /// Buffers that all timings share.
 struct Arena {
-  DeviceArray<uint8_t> bytes = random_pool(kPoolBytes, false);
-  DeviceArray<uint8_t> halves = random_pool(kPoolBytes, true);
-  DeviceArray<uint8_t> input = random_pool(kMaxTokens * kMaxInputs * 2, true);
+  DeviceArray<uint8_t> bytes = random_pool(kPoolBytes, Numbers::kBytes);
+  DeviceArray<uint8_t> halves = random_pool(kPoolBytes, Numbers::kHalves);
+  DeviceArray<uint8_t> float8 = random_pool(kPoolBytes, Numbers::kFloat8);
+  DeviceArray<uint8_t> input = random_pool(kMaxTokens * kMaxInputs * 2, Numbers::kHalves);
   DeviceArray<int8_t> codes{static_cast<size_t>(kMaxTokens * kMaxInputs)};
   DeviceArray<uint8_t> out{static_cast<size_t>(kMaxTokens * kMaxOutputs * 4)};
   DeviceArray<float> scales{std::vector<float>(static_cast<size_t>(kMaxOutputs), 1e-4f)};
@@ -143,8 +149,16 @@ double time_fp16(Arena& arena, const Point& at) {
   });
 }
 
-/// int8 in, int32 out: the fastest of the first eight heuristics; 0 when there is none.
-double time_int8(Arena& arena, const Point& at) {
+/// What cublasLt multiplies: int8 to int32, or e4m3 to halves.
+struct LtKind {
+  cublasComputeType_t compute;
+  cudaDataType_t input, scale, output;
+};
+constexpr LtKind kLtInt8{CUBLAS_COMPUTE_32I, CUDA_R_8I, CUDA_R_32I, CUDA_R_32I};
+constexpr LtKind kLtFloat8{CUBLAS_COMPUTE_32F, CUDA_R_8F_E4M3, CUDA_R_32F, CUDA_R_16F};
+
+/// The fastest of the first eight heuristics of cublasLt; 0 when there is none.
+double time_lt(Arena& arena, const Point& at, const LtKind& kind) {
   const auto n = static_cast<uint64_t>(at.shape.n), k = static_cast<uint64_t>(at.shape.k),
              m = static_cast<uint64_t>(at.m);
   cublasLtMatmulDesc_t product;
@@ -152,13 +166,13 @@ double time_int8(Arena& arena, const Point& at) {
   cublasLtMatmulPreference_t preference;
   const cublasOperation_t transpose = CUBLAS_OP_T;
   const size_t workspace = arena.workspace.size();
-  check_blas(cublasLtMatmulDescCreate(&product, CUBLAS_COMPUTE_32I, CUDA_R_32I), "cublasLtMatmulDescCreate");
+  check_blas(cublasLtMatmulDescCreate(&product, kind.compute, kind.scale), "cublasLtMatmulDescCreate");
   check_blas(
       cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof(transpose)),
       "TRANSA");
-  check_blas(cublasLtMatrixLayoutCreate(&weights, CUDA_R_8I, k, n, at.shape.k), "layout");
-  check_blas(cublasLtMatrixLayoutCreate(&codes, CUDA_R_8I, k, m, at.shape.k), "layout");
-  check_blas(cublasLtMatrixLayoutCreate(&out, CUDA_R_32I, n, m, at.shape.n), "layout");
+  check_blas(cublasLtMatrixLayoutCreate(&weights, kind.input, k, n, at.shape.k), "layout");
+  check_blas(cublasLtMatrixLayoutCreate(&codes, kind.input, k, m, at.shape.k), "layout");
+  check_blas(cublasLtMatrixLayoutCreate(&out, kind.output, n, m, at.shape.n), "layout");
   check_blas(cublasLtMatmulPreferenceCreate(&preference), "preference");
   check_blas(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                   &workspace, sizeof(workspace)),
@@ -168,15 +182,21 @@ double time_int8(Arena& arena, const Point& at) {
   cublasLtMatmulAlgoGetHeuristic(arena.blas_lt, product, weights, codes, out, out, preference, 8, found,
                                  &count);
   const int64_t bytes = at.shape.n * at.shape.k;
-  const int32_t one = 1, zero = 0;
+  const bool integer = kind.input == CUDA_R_8I;
+  const DeviceArray<uint8_t>& pool = integer ? arena.bytes : arena.float8;
+  const void* input = integer ? static_cast<const void*>(arena.codes.data()) : arena.float8.data();
+  const int32_t integers[2] = {1, 0};
+  const float floats[2] = {1, 0};
+  const void* one = integer ? static_cast<const void*>(&integers[0]) : &floats[0];
+  const void* zero = integer ? static_cast<const void*>(&integers[1]) : &floats[1];
   double best = 0;
   for (int algorithm = 0; algorithm < count; ++algorithm) {
     rest(at);
     const double us =
         graph_microseconds(calls_for(bytes), replays_for(at.m), [&](int i, cudaStream_t stream) {
-          check_blas(cublasLtMatmul(arena.blas_lt, product, &one, rotated(arena.bytes, bytes, i), weights,
-                                    arena.codes.data(), codes, &zero, arena.out.data(), out, arena.out.data(),
-                                    out, &found[algorithm].algo, arena.workspace.data(), workspace, stream),
+          check_blas(cublasLtMatmul(arena.blas_lt, product, one, rotated(pool, bytes, i), weights, input,
+                                    codes, zero, arena.out.data(), out, arena.out.data(), out,
+                                    &found[algorithm].algo, arena.workspace.data(), workspace, stream),
                      "cublasLtMatmul");
         });
     best = best == 0 ? us : std::min(best, us);
@@ -212,7 +232,8 @@ void compare(Arena& arena, const Point& at) {
     print(at, name_of(layout), time_ours(arena, at, layout, config, false), config);
     print(at, name_of(layout) + " overlapped", time_ours(arena, at, layout, config, true), config);
   }
-  if (const double us = time_int8(arena, at); us > 0) print(at, "cublaslt int8", us);
+  if (const double us = time_lt(arena, at, kLtInt8); us > 0) print(at, "cublaslt int8", us);
+  if (const double us = time_lt(arena, at, kLtFloat8); us > 0) print(at, "cublaslt fp8", us);
 }
 
 void compare_sm80(Arena& arena, const Point& at) {
@@ -245,17 +266,26 @@ int run(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   const bool tuning = mode == "tune" && argc > 2;
   if (mode != "compare" && mode != "sm80" && !tuning) {
-    throw Error("usage: gemm_bench compare [M ...] | sm80 [M ...] | tune LAYOUT [M ...]");
+    throw Error("usage: gemm_bench compare | sm80 | tune LAYOUT [KxN ...] [M ...]");
   }
   WeightLayout layout;
   for (WeightLayout candidate : kLayouts) {
     if (tuning && name_of(candidate) == argv[2]) layout = candidate;
   }
   std::vector<int64_t> tokens;
-  for (int i = tuning ? 3 : 2; i < argc; ++i) tokens.push_back(std::atoll(argv[i]));
+  std::vector<LayerShape> shapes;
+  for (int i = tuning ? 3 : 2; i < argc; ++i) {
+    const char* outputs = std::strchr(argv[i], 'x');
+    if (outputs) {
+      shapes.push_back({"other", std::atoll(argv[i]), std::atoll(outputs + 1)});
+    } else {
+      tokens.push_back(std::atoll(argv[i]));
+    }
+  }
+  if (shapes.empty()) shapes.assign(std::begin(kShapes), std::end(kShapes));
   if (tokens.empty()) tokens = {1, 4, 8, 16, 17, 32, 33, 64, 65, 128, 129, 256, 512, 1024, 2048, 4096};
   Arena arena;
-  for (const LayerShape& shape : kShapes) {
+  for (const LayerShape& shape : shapes) {
     for (int64_t m : tokens) {
       const Point at{shape, m};
       tuning ? tune(arena, at, layout) : mode == "sm80" ? compare_sm80(arena, at) : compare(arena, at);

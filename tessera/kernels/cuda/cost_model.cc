@@ -134,8 +134,9 @@ StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
 
 const std::vector<GemmConfig>& all_configs() {
   static const std::vector<GemmConfig> configs = [] {
-    const std::pair<int, int> tiles[] = {{128, 32}, {128, 64}, {128, 96},  {128, 128}, {128, 256}, {192, 32},
-                                         {192, 64}, {192, 96}, {192, 128}, {192, 160}, {256, 128}};
+    const std::pair<int, int> tiles[] = {
+        {128, 32}, {128, 64}, {128, 96},  {128, 128}, {128, 144}, {128, 256}, {192, 32},  {192, 48},
+        {192, 64}, {192, 96}, {192, 128}, {192, 144}, {192, 160}, {256, 80},  {256, 128}, {256, 144}};
     std::vector<GemmConfig> all;
     for (auto [rows, tokens] : tiles) {
       for (int split : {1, 2, 4, 8}) {
@@ -143,7 +144,8 @@ const std::vector<GemmConfig>& all_configs() {
         if (exists) all.push_back({rows, tokens, split, rows == 192 ? 12 : 8});
       }
     }
-    const std::pair<int, int> stream_tiles[] = {{32, 8}, {32, 16}, {32, 32}, {64, 8}, {64, 16}};
+    const std::pair<int, int> stream_tiles[] = {{32, 8},  {32, 16}, {32, 24}, {32, 32},
+                                                {32, 48}, {64, 8},  {64, 16}};
     for (auto [rows, tokens] : stream_tiles) {
       for (int split : {1, 2}) {
         for (int warps : {4, 8}) all.push_back({rows, tokens, split, warps});

@@ -82,7 +82,8 @@ __device__ __forceinline__ void copy_codes(const GemmProblem& p, const Origin& a
   }
 }
 
-/// Copies the weights of the same blocks of inputs; blocks that do not exist become 0, and so w8.
+/// Copies the weights of the same blocks of inputs; blocks that do not exist become anything: they meet codes
+/// of 0, or are not stored.
 template <class T>
 __device__ __forceinline__ void copy_weights(const Params& p, const Origin& at, int block, uint32_t to) {
   constexpr int kPiecesPerRun = T::kWeightBytes / 16, kPieces = T::kInputWarps * kPiecesPerRun;

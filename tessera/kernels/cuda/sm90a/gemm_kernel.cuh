@@ -275,7 +275,9 @@ __device__ __forceinline__ void finish_packed(const CUtensorMap* out, const Gemm
                                               int (&sums)[T::kTokens / 2]) {
   const int64_t row = tile.first_row + j * kBlockRows;
   const bool split = own.split > 1;
-  uint8_t* packed = shared.slot(me.group, split ? own.transpose_slot() : j * T::kPackedSlots);
+  uint8_t* packed = shared.slot(me.group, split            ? own.transpose_slot()
+                                          : T::kPacksApart ? j * T::kPackedSlots
+                                                           : 0);
   pack_outputs<Weights::kShift>(p.problem, shared, own, me, j, packed, sums);
   if (!split) ptx::fence_async_copies();
   ptx::group_sync(1 + me.group);
@@ -318,9 +320,8 @@ __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams
   for (int index = work.first; index < work.end; index += work.step) {
     const TileIndex tile = p.order.at(index);
     const int64_t first_token = static_cast<int64_t>(tile.token) * p.tile_tokens;
-    const TilePlace place{
-        static_cast<int64_t>(tile.row) * T::kRows + me.group * T::kRowBlocks * kBlockRows, first_token,
-        min(first_token + p.tile_tokens, p.problem.m)};
+    const TilePlace place{static_cast<int64_t>(tile.row) * T::kRows + me.group * T::kRowBlocks * kBlockRows,
+                          first_token, min(first_token + p.tile_tokens, p.problem.m)};
     if (index != work.first) ptx::group_sync(1 + me.group);  // everybody has finished the tile before
     fetch_constants(p.problem, shared, me, place.first_row, first_token);
     Accumulators<T> acc;
@@ -334,7 +335,10 @@ __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams
         send_sums(shared, own, me, round, acc[j][0]);
         receive_sums(shared, own, me, round, acc[j][0]);
       }
-      if (j > 0) ptx::group_sync(1 + me.group);  // everybody has read the slots
+      if (j > 0) {
+        if (!T::kPacksApart && me.thread() == 0) ptx::wait_for_tensor_stores();
+        ptx::group_sync(1 + me.group);  // everybody has read the slots
+      }
       if (packs) {
         finish_packed<Weights>(out, p, shared, own, me, place, j, acc[j][0]);
       } else {

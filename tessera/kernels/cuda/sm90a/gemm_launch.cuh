@@ -58,8 +58,10 @@ void launch_tile(const GemmProblem& problem, const TensorMaps& maps, int split, 
     clusters = resident_clusters<Weights, kRows, kTokens>(config);
     resident[static_cast<size_t>(split)].store(clusters, std::memory_order_relaxed);
   }
-  config.gridDim = static_cast<unsigned>(std::min(clusters, params.order.token_tiles * params.order.row_tiles) * split);
-  check(cudaLaunchKernelEx(&config, kernel, maps.codes, maps.out, params), "launch of the sm_90a integer GEMM");
+  config.gridDim =
+      static_cast<unsigned>(std::min(clusters, params.order.token_tiles * params.order.row_tiles) * split);
+  check(cudaLaunchKernelEx(&config, kernel, maps.codes, maps.out, params),
+        "launch of the sm_90a integer GEMM");
 }
 
 template <class Weights>
@@ -78,20 +80,30 @@ void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const Gem
       return launch.template operator()<128, 96>();
     case 128'128:
       return launch.template operator()<128, 128>();
+    case 128'144:
+      return launch.template operator()<128, 144>();
     case 128'256:
       return launch.template operator()<128, 256>();
-    case 192'160:
-      return launch.template operator()<192, 160>();
     case 192'032:
       return launch.template operator()<192, 32>();
+    case 192'048:
+      return launch.template operator()<192, 48>();
     case 192'064:
       return launch.template operator()<192, 64>();
     case 192'096:
       return launch.template operator()<192, 96>();
     case 192'128:
       return launch.template operator()<192, 128>();
+    case 192'144:
+      return launch.template operator()<192, 144>();
+    case 192'160:
+      return launch.template operator()<192, 160>();
+    case 256'080:
+      return launch.template operator()<256, 80>();
     case 256'128:
       return launch.template operator()<256, 128>();
+    case 256'144:
+      return launch.template operator()<256, 144>();
     default:
       check(cudaErrorInvalidValue, "choice of a GEMM tile");
   }

@@ -27,7 +27,8 @@ struct Matrix {
 
 CUtensorMap tensor_map(const Matrix& matrix, int box_rows) {
   static const auto encode = tensor_map_encoder();
-  const cuuint64_t extent[2] = {static_cast<cuuint64_t>(matrix.columns), static_cast<cuuint64_t>(matrix.rows)};
+  const cuuint64_t extent[2] = {static_cast<cuuint64_t>(matrix.columns),
+                                static_cast<cuuint64_t>(matrix.rows)};
   const cuuint64_t stride[1] = {static_cast<cuuint64_t>(matrix.stride * matrix.element_bytes)};
   const cuuint32_t box[2] = {static_cast<cuuint32_t>(128 / matrix.element_bytes),
                              static_cast<cuuint32_t>(box_rows)};
@@ -35,10 +36,9 @@ CUtensorMap tensor_map(const Matrix& matrix, int box_rows) {
   const auto type =
       matrix.element_bytes == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16;
   CUtensorMap map;
-  const CUresult status =
-      encode(&map, type, 2, const_cast<void*>(matrix.data), extent, stride, box, step,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult status = encode(&map, type, 2, const_cast<void*>(matrix.data), extent, stride, box, step,
+                                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS)
     throw Error("CUDA: cuTensorMapEncodeTiled failed with code {}", static_cast<int>(status));
   return map;

@@ -34,7 +34,7 @@ struct StreamTile {
   static constexpr int kWeightBytes = kStrips * strip_bytes(Weights::kLayout);
   static constexpr int kCodeBytes = kTokens * kBlockInputs;
   static constexpr int kSumBytes = kRows * kTokens * 4;
-  static constexpr int kMaxThreads = 256, kMinBlocks = 2;
+  static constexpr int kMaxThreads = 256, kMinBlocks = kTokens > 32 ? 1 : 2;
   /// Runs of four outputs of one token, which one thread finishes.
   static constexpr int kRunsPerToken = kRows / 4, kRuns = kTokens * kRunsPerToken;
 

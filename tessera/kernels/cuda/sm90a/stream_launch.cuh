@@ -59,6 +59,10 @@ void launch_stream(const GemmProblem& problem, const CUtensorMap& codes, const G
       return launch.template operator()<2, 8>();
     case 32'016:
       return launch.template operator()<2, 16>();
+    case 32'024:
+      return launch.template operator()<2, 24>();
+    case 32'048:
+      return launch.template operator()<2, 48>();
     case 32'032:
       return launch.template operator()<2, 32>();
     case 64'008:

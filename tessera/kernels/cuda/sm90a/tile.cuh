@@ -51,13 +51,17 @@ struct Tile {
   static constexpr int kCodeBytes = kTokens * kBlockInputs;
   static constexpr int kStageBytes =
       static_cast<int>(ceil_div(kCodeBytes + kConsumerGroups * kRowBlocks * kBlockBytes, 1024)) * 1024;
-  /// Room of a warpgroup to receive and to transpose accumulators, in slots of 8 tokens x 64 outputs. Tiles
-  /// of more tokens than it holds are never split, and transposed in two pieces.
-  static constexpr int kSlots = kTokens < 64 ? 4 : kTokens > 128 ? kTokens / 16 : ceil_div(kTokens, 64) * 8;
-  static constexpr bool kSplits = kTokens / 8 <= kSlots;
-  static constexpr int kExchangeBytes = kSlots * kSlotBytes;
   /// Slots of the 16-bit outputs of a 64-row block of an unsplit tile, on their way to device memory.
   static constexpr int kPackedSlots = kTokens * kBlockRows * 2 / kSlotBytes;
+  /// Room of a warpgroup to receive and to transpose accumulators, in slots of 8 tokens x 64 outputs. Tiles
+  /// of more than 128 tokens are never split, and transposed in two pieces.
+  static constexpr bool kSplits = kTokens <= 128;
+  static constexpr int kSlots = kTokens < 48 ? 4
+                                : kSplits    ? static_cast<int>(ceil_div(kTokens, 64)) * 8
+                                             : kPackedSlots;
+  /// Room for the packed outputs of all its 64-row blocks at once.
+  static constexpr bool kPacksApart = kRowBlocks * kPackedSlots <= kSlots;
+  static constexpr int kExchangeBytes = kSlots * kSlotBytes;
   using Constants = TileConstants<kTokens, kRowBlocks * kBlockRows>;
   static constexpr int kFixedBytes =
       kConsumerGroups * (kExchangeBytes + sizeof(Constants)) + 2 * (kMaxStages + kConsumerGroups) * 8;
@@ -76,7 +80,7 @@ struct Tile {
                     (kConsumerGroups + 1) * kLaunchRegisters,
                 "otherwise the consumers wait for registers for ever");
   static_assert(kRows % (kConsumerGroups * kBlockRows) == 0 && kTokens % 8 == 0);
-  static_assert(kRowBlocks * kPackedSlots <= kSlots);
+  static_assert(kPackedSlots <= kSlots && kTokens / 8 <= 2 * kSlots);
   static_assert(kCodeBytes % 1024 == 0 && kExchangeBytes % 1024 == 0, "swizzle atoms are 1024 bytes");
   static_assert(kStages >= 3);
 };

@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Writes wgmma_shapes.cuh, the wgmma wrappers for the given numbers of tokens: inline assembly must spell out every
+operand. generate_wgmma.py 32 48 ... > wgmma_shapes.cuh"""
+import sys
+import textwrap
+
+
+def listing(items, indent):
+    return textwrap.fill(", ".join(items), 108, initial_indent=indent, subsequent_indent=indent)
+
+
+def wrapper(tokens):
+    count = tokens // 2
+    sums = listing([f"%{i}" for i in range(count)], "").splitlines()
+    sums = [line + (" " if line is not sums[-1] else "") for line in sums]
+    operands = [f"%{i}" for i in range(count, count + 4)]
+    outputs = listing([f'"+r"(d[{i}])' for i in range(count)], "      ").strip()
+    return f"""template <>
+__device__ __forceinline__ void wgmma<{tokens}>(int (&d)[{count}], const uint32_t (&a)[4], uint64_t b, bool accumulate) {{
+  asm volatile(
+      "{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{count + 5}, 0;\\n"
+      "wgmma.mma_async.sync.aligned.m64n{tokens}k32.s32.s8.s8 {{"
+""" + "\n".join(f'      "{line}"' for line in sums) + f"""
+      "}}, {{{", ".join(operands)}}}, %{count + 4}, p;\\n}}"
+      : {outputs}
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate))
+      : "memory");
+}}
+"""
+
+
+print("""// Made by generate_wgmma.py: wgmma for every number of tokens that tiles have.
+#pragma once
+
+#include <cstdint>
+
+namespace tessera::cuda {
+
+/// D += A B, or D = A B when `accumulate` is false. Asynchronous.
+template <int kTokens>
+__device__ void wgmma(int (&d)[kTokens / 2], const uint32_t (&a)[4], uint64_t b, bool accumulate);
+
+// clang-format off
+""")
+for number in sys.argv[1:]:
+    print(wrapper(int(number)))
+print("""// clang-format on
+
+}  // namespace tessera::cuda""")
