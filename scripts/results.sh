@@ -39,10 +39,13 @@ model() {
   echo "$work/$1"
 }
 
-# compare MODEL METHODS TEXT: one table
+# compare MODEL METHODS TEXT: one table. Everything is calibrated with 16384 tokens; OPT in windows as long as its
+# context, since it has learned positions that shorter windows do not reach.
 compare() {
+  local calibration=(--windows 64 --tokens 256)
+  [[ $1 = lab-opt* ]] && calibration=(--windows 16 --tokens 1024)
   printf '\n### %s, %s\n\n' "$1" "$3"
-  "$tessera" compare "$(model "$1")" --methods "$2" --calib "$shared/data/calib.txt" --windows 64 --tokens 256 \
+  "$tessera" compare "$(model "$1")" --methods "$2" --calib "$shared/data/calib.txt" "${calibration[@]}" \
     --work "$work/quantized-$1" --text "$shared/data/$3" --max-windows "$windows" --markdown
 }
 

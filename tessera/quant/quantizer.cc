@@ -136,6 +136,8 @@ Run::Run(const QuantizeOptions& options, Reporter& reporter)
       writer_(options.output_dir, options.model_dir, options.overwrite) {
   check_float_model(config_, spec_, checkpoint_);
   check_calibration(spec_, options.calibration);
+  if (const std::string warning = calibration_warning(spec_, tokens()); !warning.empty())
+    reporter.note(warning);
   memory_ = plan_memory(spec_, checkpoint_, passes_, windows(), tokens());
   reporter.note(memory_.to_string());
   if (device_.is_cpu()) check_memory(memory_);

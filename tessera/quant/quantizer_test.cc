@@ -13,6 +13,7 @@
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
 #include "tessera/format/quantized_linear.h"
+#include "tessera/quant/run_checks.h"
 
 namespace tessera {
 namespace {
@@ -310,6 +311,15 @@ TEST_F(QuantizerTest, RefusesBadCalibration) {
   expect_error("token -1 is outside");
   options_.calibration.windows = {{1, 2}, {3}};
   expect_error("differ in length");
+}
+
+TEST(RunChecks, WarnOfLearnedPositionsThatNoWindowReaches) {
+  ModelSpec spec;
+  spec.max_positions = 1024;
+  EXPECT_EQ(calibration_warning(spec, 256), "");
+  spec.positions = Positions::kLearned;
+  EXPECT_EQ(calibration_warning(spec, 1024), "");
+  EXPECT_NE(calibration_warning(spec, 256).find("only the first 256 of 1024"), std::string::npos);
 }
 
 TEST_F(QuantizerTest, RefusesBadOptions) {

@@ -32,6 +32,15 @@ void check_calibration(const ModelSpec& spec, const CalibrationSet& calibration)
   }
 }
 
+std::string calibration_warning(const ModelSpec& spec, int64_t window_tokens) {
+  if (spec.positions != Positions::kLearned || window_tokens == spec.max_positions) return {};
+  return fmt::format(
+      "warning: this model has learned positions, and calibration windows of {} tokens show only the first "
+      "{} of "
+      "{}; fewer windows of {} tokens are better",
+      window_tokens, window_tokens, spec.max_positions, spec.max_positions);
+}
+
 void check_memory(const MemoryPlan& plan) {
   const size_t available = available_memory();
   if (available == 0 || plan.added() <= available) return;

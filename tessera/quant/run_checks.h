@@ -14,6 +14,10 @@ void check_float_model(const ModelConfig& config, const ModelSpec& spec, const C
 /// or when a token is outside the vocabulary.
 void check_calibration(const ModelSpec& spec, const CalibrationSet& calibration);
 
+/// A warning when the windows leave part of the model unseen: learned positions that they do not reach. Empty
+/// otherwise.
+std::string calibration_warning(const ModelSpec& spec, int64_t window_tokens);
+
 /// Throws Error when the run needs more memory than the machine has available.
 void check_memory(const MemoryPlan& plan);
 
