@@ -11,14 +11,16 @@ import numpy as np
 BLOCK_BYTES = {"int4": 4096, "g128": 4224, "g64": 4352, "g32": 4608, "int8": 8192}
 SMS = 132
 # Where the search starts: the constants that the model has.
-STREAM = {"launch": 2.782, "device_bandwidth": 4.801e+06, "l2_bandwidth": 1.36e+07, "rate": 5.239e+08,
-          "end": 0.8497, "exchange": 0.4395, "four_warps": 0.02784, "expansion": 0.3381}
-TILES = {"launch": 4.444, "device_bandwidth": 4.961e+06, "sm_bandwidth": 9.874e+04, "sm_rate": 8.806e+06, "stage": 0.04344,
-         "tile": 0.7394, "exchange_rate": 6.346e+04, "send": 1.028, "exchange": 0.5175, "unpacking": 0.01076, "expansion": 0.06291}
+STREAM = {"launch": 2.472, "device_bandwidth": 4.68e+06, "l2_bandwidth": 1.21e+07, "rate": 5.144e+08, "end": 0.7697,
+          "exchange": 0.5064, "four_warps": 0.03791, "expansion": 0.5393}
+TILES = {"launch": 3.744, "device_bandwidth": 4.662e+06, "sm_bandwidth": 1.019e+05, "sm_rate": 9.413e+06, "stage":
+         0.04033, "tile": 1.118, "exchange_rate": 6.507e+04, "send": 1.076, "exchange": 0.332, "unpacking": 0.001813,
+         "expansion": 0.06085}
 # Corrections by tile size.
-FACTORS = {(32, 24): 1, (32, 48): 1, (64, 16): 1.137, (128, 32): 1, (128, 64): 1.145, (128, 96): 1, (128, 128): 0.981,
-           (128, 144): 1, (128, 256): 1, (192, 32): 0.962, (192, 48): 1, (192, 64): 1, (192, 96): 0.991,
-           (192, 128): 1.045, (192, 144): 1, (192, 160): 1.079, (256, 80): 1, (256, 128): 1.061, (256, 144): 1}
+FACTORS = {(32, 24): 0.9987, (32, 48): 1.021, (64, 16): 1.05, (128, 32): 0.9645, (128, 64): 1.076, (128, 96): 0.9337,
+           (128, 128): 0.9559, (128, 144): 0.9413, (128, 256): 1.027, (192, 32): 0.933, (192, 48): 0.942, (192, 64):
+           0.9573, (192, 96): 1.031, (192, 128): 1.019, (192, 144): 1.063, (192, 160): 1.01, (256, 80): 1.008, (256,
+           128): 1.151, (256, 144): 1.121}
 
 
 def load(arguments):
