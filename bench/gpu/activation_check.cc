@@ -1,10 +1,10 @@
 // Checks the fused activation kernels against double precision (plain quantization: bit for bit against
 // format/reference.h) and times them.
+//   activation_check [time]       time: no checks
 #include <cuda_fp16.h>
+#include <fmt/format.h>
 
 #include <cmath>
-#include <cstdio>
-#include <cstring>
 #include <random>
 
 #include "bench/gpu/device.h"
@@ -20,13 +20,72 @@ using cuda::ActivationSource;
 
 constexpr const char* kNames[] = {"plain", "rms norm", "layer norm", "silu product"};
 
+/// How rows become codes.
+struct Form {
+  int bits = 8;
+  bool symmetric = true, mapped = false;
+};
+
+std::string describe(const Form& form) {
+  return fmt::format("{} bits {}{}", form.bits, form.symmetric ? "symmetric" : "asymmetric",
+                     form.mapped ? ", mapped" : "");
+}
+
+/// A layer's view of rows of `width` inputs: format and map, without weights.
+QuantizedLinear make_input(int64_t width, const Form& form, std::mt19937& rng) {
+  QuantizedLinear linear;
+  linear.k = width;
+  linear.activation = {form.bits, form.symmetric, true};
+  if (!form.mapped) return linear;
+  linear.k = (width + width / 3) / 16 * 16;
+  const auto below = [&](int64_t bound) {
+    return static_cast<int32_t>(rng() % static_cast<uint32_t>(bound));
+  };
+  std::vector<int32_t> index, offset{0};
+  std::vector<float> gain;
+  std::vector<uint8_t> repeat;
+  for (int64_t c = 0; c < linear.k; ++c) {
+    const int32_t sources = below(8) == 0 ? 3 : 1;
+    for (int32_t i = 0; i < sources; ++i) {
+      index.push_back(below(width));
+      gain.push_back(1.0f / static_cast<float>(1 + below(4)));
+    }
+    offset.push_back(static_cast<int32_t>(index.size()));
+    repeat.push_back(static_cast<uint8_t>(1 + below(3)));
+  }
+  linear.input_index = Tensor::from<int32_t>(index, {static_cast<int64_t>(index.size())});
+  linear.input_gain = Tensor::from<float>(gain, {static_cast<int64_t>(gain.size())});
+  linear.input_offset = Tensor::from<int32_t>(offset, {linear.k + 1});
+  if (form.bits <= 4) linear.input_repeat = Tensor::from<uint8_t>(repeat, {linear.k});
+  return linear;
+}
+
+/// The base columns and outliers of QUIK: every 16th input bypasses quantization.
+QuantizedLinear make_quik_input(int64_t width) {
+  QuantizedLinear linear;
+  linear.activation = {4, false, true};
+  std::vector<int32_t> base, outliers;
+  for (int32_t i = 0; i < width; ++i) (i % 16 == 5 ? outliers : base).push_back(i);
+  linear.k = static_cast<int64_t>(base.size());
+  linear.input_index = Tensor::from<int32_t>(base, {linear.k});
+  linear.outlier_index = Tensor::from<int32_t>(outliers, {static_cast<int64_t>(outliers.size())});
+  return linear;
+}
+
 struct Rows {
-  int64_t m, k;
+  int64_t m, width;
+  QuantizedLinear linear;
   std::vector<__half> x, up;
   std::vector<float> weight, bias;
 
-  Rows(int64_t tokens, int64_t inputs, std::mt19937& rng)
-      : m(tokens), k(inputs), x(size()), up(size()), weight(inputs), bias(inputs) {
+  Rows(int64_t tokens, int64_t inputs, QuantizedLinear input, std::mt19937& rng)
+      : m(tokens),
+        width(inputs),
+        linear(std::move(input)),
+        x(static_cast<size_t>(tokens * inputs)),
+        up(x.size()),
+        weight(static_cast<size_t>(inputs)),
+        bias(static_cast<size_t>(inputs)) {
     std::normal_distribution<float> normal;
     for (auto* half : {&x, &up}) {
       for (auto& v : *half) v = __float2half_rn(2 * normal(rng));
@@ -35,20 +94,21 @@ struct Rows {
       for (auto& v : *values) v = 1 + 0.3f * normal(rng);
     }
     x[0] = __float2half_rn(300);  // an outlier
-    if (m > 2) std::fill_n(x.begin() + k, k, __float2half_rn(0));
-    if (m > 3) x[static_cast<size_t>(2 * k + 5)] = __float2half_rn(INFINITY);
+    const auto row = [&](int64_t token) { return x.begin() + token * width; };
+    if (m > 2) std::fill_n(row(1), width, __float2half_rn(0));
+    if (m > 3) std::fill_n(row(2), 1, __float2half_rn(INFINITY));
+    if (m > 4) std::fill_n(row(3), 1, __float2half_rn(NAN));
   }
-  size_t size() const { return static_cast<size_t>(m * k); }
 
   /// Row `token` after the source, in double.
   std::vector<double> expected(ActivationSource source, int64_t token, double epsilon) const {
-    const auto count = static_cast<size_t>(k), from = static_cast<size_t>(token * k);
+    const auto count = static_cast<size_t>(width), from = static_cast<size_t>(token * width);
     std::vector<double> y(count);
     double sum = 0, squares = 0;
     for (size_t i = 0; i < count; ++i) y[i] = __half2float(x[from + i]), sum += y[i];
-    const double mean = source == ActivationSource::kLayerNorm ? sum / static_cast<double>(k) : 0;
+    const double mean = source == ActivationSource::kLayerNorm ? sum / static_cast<double>(width) : 0;
     for (double v : y) squares += (v - mean) * (v - mean);
-    const double factor = 1 / std::sqrt(squares / static_cast<double>(k) + epsilon);
+    const double factor = 1 / std::sqrt(squares / static_cast<double>(width) + epsilon);
     for (size_t i = 0; i < count; ++i) {
       if (source == ActivationSource::kSiluProduct)
         y[i] = y[i] / (1 + std::exp(-y[i])) * __half2float(up[from + i]);
@@ -59,10 +119,20 @@ struct Rows {
   }
 };
 
+template <class T>
+DeviceArray<T> upload(const Tensor& tensor) {
+  return DeviceArray<T>(std::span<const T>(tensor.as<T>()));
+}
+
 struct Device {
   DeviceArray<__half> x, up;
   DeviceArray<float> weight, bias, scale;
   DeviceArray<int8_t> codes;
+  DeviceArray<int32_t> zero, index, offset, outlier_index;
+  DeviceArray<float> gain;
+  DeviceArray<uint8_t> repeat;
+  DeviceArray<__half> outliers;
+  int64_t outlier_stride;
 
   explicit Device(const Rows& rows)
       : x(rows.x),
@@ -70,101 +140,173 @@ struct Device {
         weight(rows.weight),
         bias(rows.bias),
         scale(static_cast<size_t>(rows.m)),
-        codes(rows.size()) {}
+        codes(static_cast<size_t>(rows.m * rows.linear.k)),
+        zero(static_cast<size_t>(rows.m)),
+        index(upload<int32_t>(rows.linear.input_index)),
+        offset(upload<int32_t>(rows.linear.input_offset)),
+        outlier_index(upload<int32_t>(rows.linear.outlier_index)),
+        gain(upload<float>(rows.linear.input_gain)),
+        repeat(upload<uint8_t>(rows.linear.input_repeat)),
+        outliers(static_cast<size_t>(rows.m * (rows.width / 16 + 32))),
+        outlier_stride((static_cast<int64_t>(outlier_index.size()) + 31) / 32 * 32) {}
 
-  ActivationProblem problem(ActivationSource source, const Rows& rows, int bits) const {
+  ActivationProblem problem(ActivationSource source, const Rows& rows) const {
+    const auto given = [](const auto& array) { return array.size() > 0 ? array.data() : nullptr; };
     ActivationProblem p;
     p.source = source;
     p.m = rows.m;
-    p.k = p.stride = p.codes_stride = rows.k;
+    p.k = p.codes_stride = rows.linear.k;
+    p.inputs = p.stride = rows.width;
     p.x = x.data();
     p.up = up.data();
     p.weight = weight.data();
     p.bias = source == ActivationSource::kLayerNorm ? bias.data() : nullptr;
-    p.bits = bits;
+    p.map = {given(index), given(gain), given(offset), given(repeat)};
+    if (outlier_stride > 0) {
+      p.outliers = {static_cast<int64_t>(outlier_index.size()), outlier_index.data(), outliers.data(),
+                    outlier_stride};
+    }
+    p.bits = rows.linear.activation.bits;
+    p.symmetric = rows.linear.activation.symmetric;
     p.codes = codes.data();
     p.scale = scale.data();
+    p.zero = zero.data();
     return p;
   }
 };
 
-/// Row by row: plain rows must be equal, others may differ by the rounding of one code.
-bool row_agrees(const Rows& rows, const ActivationProblem& p, int64_t token, std::span<const int8_t> codes,
-                float scale) {
+/// What a kernel gave for one row.
+struct Result {
+  std::span<const int8_t> codes;
+  TokenScale token;
+};
+
+/// Plain rows must be equal, others may differ by the rounding of one code.
+bool row_agrees(const Rows& rows, const ActivationProblem& p, int64_t token, const Result& got) {
   const std::vector<double> y = rows.expected(p.source, token, p.epsilon);
   const std::vector<float> narrow(y.begin(), y.end());
-  std::vector<int8_t> want(y.size());
-  const TokenScale reference = quantize_symmetric(narrow, p.bits, want);
+  std::vector<float> columns(static_cast<size_t>(rows.linear.k));
+  map_input(InputMap(rows.linear), narrow, columns);
+  std::vector<int8_t> want(columns.size());
+  const TokenScale reference = quantize_token(rows.linear, columns, want);
   const bool plain = p.source == ActivationSource::kPlain;
-  if (std::isnan(reference.scale) != std::isnan(scale)) return false;
-  const float error = std::isnan(scale) ? 0 : std::fabs(scale - reference.scale);
+  if (std::isnan(reference.scale) != std::isnan(got.token.scale)) return false;
+  const float error = std::isnan(got.token.scale) ? 0 : std::fabs(got.token.scale - reference.scale);
   if (plain ? error != 0 : error > 1e-5f * reference.scale) return false;
-  for (size_t i = 0; i < y.size(); ++i) {
-    if (std::abs(codes[i] - want[i]) > (plain ? 0 : 1)) return false;
+  if (std::abs(got.token.zero_point - reference.zero_point) > (plain ? 0 : 1)) return false;
+  const int repeat = rows.linear.input_repeat.empty() ? 1 : 3;
+  const int slack = plain ? 0 : (1 + std::abs(got.token.zero_point - reference.zero_point)) * repeat;
+  for (size_t i = 0; i < want.size(); ++i) {
+    if (std::abs(got.codes[i] - want[i]) > slack) return false;
   }
   return true;
 }
 
-int64_t check(int64_t m, int64_t k, int bits) {
-  std::mt19937 rng(static_cast<uint32_t>(m * 131 + k));
-  const Rows rows(m, k, rng);
+/// Gathered columns, of plain rows bit for bit, and zeros behind them.
+bool outliers_agree(const Rows& rows, const Device& device, const ActivationProblem& p) {
+  const auto index = rows.linear.outlier_index.as<int32_t>();
+  const std::vector<__half> got = device.outliers.download(static_cast<size_t>(rows.m * p.outliers.stride));
+  for (int64_t token = 0; token < rows.m; ++token) {
+    const std::vector<double> y = rows.expected(p.source, token, p.epsilon);
+    for (size_t f = 0; f < static_cast<size_t>(p.outliers.stride); ++f) {
+      const double want = f < index.size() ? y[static_cast<size_t>(index[f])] : 0;
+      const double value = __half2float(got[static_cast<size_t>(token * p.outliers.stride) + f]);
+      if (std::isfinite(want) && std::fabs(value - want) > 1e-3 * (1 + std::fabs(want))) return false;
+    }
+  }
+  return true;
+}
+
+int64_t check(int64_t m, const Rows& rows, const std::string& what) {
   const Device device(rows);
   int64_t failures = 0;
   for (int source = 0; source < 4; ++source) {
-    const ActivationProblem p = device.problem(static_cast<ActivationSource>(source), rows, bits);
-    cuda::check(cudaMemset(p.codes, 0x55, rows.size()), "cudaMemset");
+    const ActivationProblem p = device.problem(static_cast<ActivationSource>(source), rows);
+    const auto k = static_cast<size_t>(rows.linear.k);
+    cuda::check(cudaMemset(p.codes, 0x55, device.codes.size()), "cudaMemset");
+    cuda::check(cudaMemset(device.outliers.data(), 0x55, device.outliers.size() * 2), "cudaMemset");
     cuda::quantize_activations(p, nullptr, source % 2 == 1);
     cuda::check(cudaDeviceSynchronize(), kNames[source]);
-    const std::vector<int8_t> codes = device.codes.download(rows.size());
+    const std::vector<int8_t> codes = device.codes.download(device.codes.size());
     const std::vector<float> scale = device.scale.download(static_cast<size_t>(m));
-    for (int64_t token = 0; token < m; ++token) {
-      const std::span<const int8_t> row(codes.data() + token * k, static_cast<size_t>(k));
-      if (row_agrees(rows, p, token, row, scale[static_cast<size_t>(token)])) continue;
-      ++failures;
-      std::printf("FAIL %s M=%d K=%d bits %d: row %d\n", kNames[source], static_cast<int>(m),
-                  static_cast<int>(k), bits, static_cast<int>(token));
+    const std::vector<int32_t> zero = device.zero.download(static_cast<size_t>(m));
+    bool good = p.outliers.count == 0 || outliers_agree(rows, device, p);
+    for (size_t token = 0; token < static_cast<size_t>(m); ++token) {
+      const Result got{{codes.data() + token * k, k}, {scale[token], zero[token]}};
+      good = row_agrees(rows, p, static_cast<int64_t>(token), got) && good;
+    }
+    if (good) continue;
+    ++failures;
+    fmt::print("FAIL {} M={} inputs={} {}\n", kNames[source], m, rows.width, what);
+  }
+  return failures;
+}
+
+/// GB/s over copies of the rows that exceed L2; bytes are those of x, up and codes.
+void time(int64_t m, int64_t width, bool quik) {
+  std::mt19937 rng(1);
+  const Rows rows(m, width, quik ? make_quik_input(width) : make_input(width, {}, rng), rng);
+  const auto copies = static_cast<int>(std::max<int64_t>((int64_t{256} << 20) / (m * width * 2), 2));
+  std::vector<Device> devices;
+  for (int i = 0; i < copies; ++i) devices.emplace_back(rows);
+  const auto report = [&](const char* what, double bytes, double us) {
+    fmt::print("{}{} M={} inputs={}: {:.2f} us, {:.0f} GB/s\n", what, quik ? ", QUIK" : "", m, width, us,
+               bytes / us / 1e3);
+  };
+  const auto elements = static_cast<double>(m * width);
+  for (int source = 0; source < 4; ++source) {
+    const double us = graph_microseconds(copies, 9, [&](int i, cudaStream_t stream) {
+      cuda::quantize_activations(
+          devices[static_cast<size_t>(i)].problem(static_cast<ActivationSource>(source), rows), stream);
+    });
+    report(kNames[source], elements * (source == 3 ? 5 : 3), us);
+  }
+  if (quik) return;
+  const double us = graph_microseconds(copies, 9, [&](int i, cudaStream_t stream) {
+    const Device& device = devices[static_cast<size_t>(i)];
+    cuda::check(cudaMemcpyAsync(device.up.data(), device.x.data(), rows.x.size() * 3 / 2,
+                                cudaMemcpyDeviceToDevice, stream),
+                "copy");
+  });
+  report("copy of as many bytes as plain", elements * 3, us);
+}
+
+int64_t check_all() {
+  int64_t failures = 0;
+  for (int64_t width : {16, 144, 4096, 5120, 11008, 16400, 28672}) {
+    for (int64_t m : {1, 7, width == 4096 ? 1030 : 3}) {
+      for (bool symmetric : {true, false}) {
+        for (bool mapped : {false, true}) {
+          if (mapped && width > 20000) continue;
+          for (int bits : {8, 4}) {
+            const Form form{bits, symmetric, mapped};
+            std::mt19937 rng(static_cast<uint32_t>(m * 131 + width));
+            failures += check(m, Rows(m, width, make_input(width, form, rng), rng), describe(form));
+          }
+        }
+      }
+      std::mt19937 rng(static_cast<uint32_t>(m * 137 + width));
+      if (width % 256 == 0) failures += check(m, Rows(m, width, make_quik_input(width), rng), "QUIK");
     }
   }
   return failures;
 }
 
-/// GB/s over copies of the rows that exceed L2.
-void time(int64_t m, int64_t k) {
-  std::mt19937 rng(1);
-  const Rows rows(m, k, rng);
-  const auto copies = static_cast<int>(std::max<int64_t>((int64_t{256} << 20) / (m * k * 2), 2));
-  std::vector<Device> devices;
-  for (int i = 0; i < copies; ++i) devices.emplace_back(rows);
-  for (int source = 0; source < 4; ++source) {
-    const double us = graph_microseconds(copies, 9, [&](int i, cudaStream_t stream) {
-      cuda::quantize_activations(
-          devices[static_cast<size_t>(i)].problem(static_cast<ActivationSource>(source), rows, 8), stream);
-    });
-    const double bytes = static_cast<double>(m * k) * (source == 3 ? 5 : 3);
-    std::printf("%s M=%d K=%d: %.2f us, %.0f GB/s\n", kNames[source], static_cast<int>(m),
-                static_cast<int>(k), us, bytes / us / 1e3);
-  }
-}
-
-int run() {
-  int64_t failures = 0;
-  for (int64_t k : {16, 144, 4096, 5120, 11008, 28672}) {
-    for (int64_t m : {1, 5}) {
-      for (int bits : {8, 4}) failures += check(m, k, bits);
-    }
-  }
-  std::printf("activations: %d failures\n", static_cast<int>(failures));
-  for (int64_t m : {256, 1024, 4096}) time(m, 4096);
-  time(1024, 11008);
+int run(bool checks) {
+  const int64_t failures = checks ? check_all() : 0;
+  if (checks) fmt::print("activations: {} failures\n", failures);
+  for (int64_t m : {256, 512, 1024, 4096}) time(m, 4096, false);
+  time(1024, 11008, false);
+  for (int64_t m : {16, 1024, 4096}) time(m, 4096, true);
   return failures == 0 ? 0 : 1;
 }
 
 }  // namespace
 }  // namespace tessera::bench
 
-int main() {
+int main(int argc, char** argv) {
   try {
-    return tessera::bench::run();
+    return tessera::bench::run(argc < 2 || std::string(argv[1]) != "time");
   } catch (const tessera::Error& error) {
     std::fprintf(stderr, "activation_check: %s\n", error.what());
     return 2;

@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <initializer_list>
+
 #include "tessera/base/error.h"
 
 namespace tessera::cuda {
@@ -10,26 +13,61 @@ namespace tessera::cuda {
 /// Defined in activation.cu.
 void launch_activation(const ActivationProblem& problem, cudaStream_t stream, bool overlap_previous);
 
-std::string activation_obstacle(const ActivationProblem& p) {
-  constexpr int64_t kMaxInputs = 32768, kMaxTokens = (int64_t{1} << 31) - 1;
-  const auto aligned = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; };
-  const bool norm = p.source == ActivationSource::kRmsNorm || p.source == ActivationSource::kLayerNorm;
+namespace {
+
+constexpr int64_t kMaxInputs = 32768, kMaxTokens = (int64_t{1} << 31) - 1;
+
+bool aligned(std::initializer_list<const void*> pointers) {
+  return std::all_of(pointers.begin(), pointers.end(),
+                     [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; });
+}
+
+std::string shape_obstacle(const ActivationProblem& p) {
   if (p.m < 1 || p.m > kMaxTokens) return fmt::format("M is {}, not in 1 .. 2^31 - 1", p.m);
   if (p.k < 16 || p.k % 16 != 0 || p.k > kMaxInputs) {
     return fmt::format("K is {}, not a multiple of 16 in 16 .. {}", p.k, kMaxInputs);
   }
-  if (p.bits < 2 || p.bits > 8) return fmt::format("bits is {}, not in 2 .. 8", p.bits);
-  if (p.type == OutputType::kAccumulator) return "type is int32: activations are float, half or bfloat16";
-  if (p.stride < p.k || p.stride % 8 != 0)
-    return fmt::format("stride {} is no multiple of 8 of at least K", p.stride);
-  if (p.codes_stride < p.k || p.codes_stride % 16 != 0) {
-    return fmt::format("codes_stride {} is no multiple of 16 of at least K", p.codes_stride);
+  if (p.width() < 8 || p.width() % 8 != 0 || p.width() > kMaxInputs) {
+    return fmt::format("inputs is {}, not a multiple of 8 in 8 .. {}", p.width(), kMaxInputs);
   }
+  if (p.width() != p.k && !p.map.index) return "a row of other width than K needs a map";
+  if (p.bits < 2 || p.bits > 8) return fmt::format("bits is {}, not in 2 .. 8", p.bits);
+  if (p.stride < p.width() || p.stride % 8 != 0)
+    return fmt::format("stride {} is no multiple of 8 of at least the row's width", p.stride);
+  if (p.codes_stride < p.k || p.codes_stride % 16 != 0)
+    return fmt::format("codes_stride {} is no multiple of 16 of at least K", p.codes_stride);
+  return {};
+}
+
+std::string pointer_obstacle(const ActivationProblem& p) {
+  const bool norm = p.source == ActivationSource::kRmsNorm || p.source == ActivationSource::kLayerNorm;
   if (!p.x || !p.codes || !p.scale) return "x, codes or scale is null";
   if (norm && !p.weight) return "a norm needs its weight";
   if (p.source == ActivationSource::kSiluProduct && !p.up) return "the product needs up";
-  if (!aligned(p.x) || !aligned(p.up) || !aligned(p.weight) || !aligned(p.bias) || !aligned(p.codes)) {
-    return "x, up, weight, bias or codes is not 16-byte aligned";
+  if (!p.symmetric && !p.zero && !p.map.repeat) return "asymmetric codes need zero";
+  if ((p.map.gain || p.map.offset) && !p.map.index) return "a map needs its index";
+  if (!aligned({p.x, p.up, p.weight, p.bias, p.codes, p.map.index, p.map.gain, p.map.offset, p.map.repeat})) {
+    return "x, up, weight, bias, codes or the map is not 16-byte aligned";
+  }
+  return {};
+}
+
+std::string outlier_obstacle(const OutlierGather& outliers) {
+  if (outliers.count == 0) return {};
+  if (outliers.count < 0 || outliers.count > kMaxInputs || !outliers.index || !outliers.values)
+    return "outliers need 1 .. 32768 indices and room for their values";
+  if (outliers.stride < outliers.count || outliers.stride % 8 != 0 || !aligned({outliers.values}))
+    return "outlier values are not 16-byte aligned, or their stride is no multiple of 8 of at least their "
+           "count";
+  return {};
+}
+
+}  // namespace
+
+std::string activation_obstacle(const ActivationProblem& p) {
+  if (p.type == OutputType::kAccumulator) return "type is int32: activations are float, half or bfloat16";
+  for (const std::string& obstacle : {shape_obstacle(p), pointer_obstacle(p), outlier_obstacle(p.outliers)}) {
+    if (!obstacle.empty()) return obstacle;
   }
   return {};
 }

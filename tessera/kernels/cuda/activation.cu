@@ -1,187 +1,232 @@
-// Fused norm or product and per-token quantization: a block of threads takes a row into registers, so that x
-// is read once, whatever number of reductions the source needs.
-//   traffic  M K (2 + 1) bytes for 16-bit rows (+ 2 for `up`); bound by it from a few hundred rows on
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+// Fused norm or product, input map and per-token quantization: a block of threads takes a row into registers,
+// so that x is read once, whatever number of reductions the source needs. A map needs the whole row at hand:
+// it goes through shared memory then.
+//   traffic  M K (2 + 1) bytes for 16-bit rows (+ 2 for `up`)
+//   issue    rounding and narrowing instructions run at an eighth of the rate of additions and would take
+//            longer than the traffic: codes are rounded by adding 1.5 * 2^23, after which the low byte of a
+//            float is the code
+//   threads  few a row where there are many rows: an SM then has rows at different points, and what each
+//   thread
+//            does once a row weighs less. More threads a row where rows are too few to fill the device
+#include <algorithm>
 
-#include <cmath>
-
-#include "tessera/kernels/cuda/activation.h"
+#include "tessera/kernels/cuda/activation_row.cuh"
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/ptx.cuh"
 
 namespace tessera::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / 32, kRun = 8;  ///< a thread holds runs of eight inputs
+constexpr float kRoundingShift = 0x1.8p23f;
 
-__device__ __forceinline__ void to_floats(const float* from, float (&to)[kRun]) {
-  const float4 low = reinterpret_cast<const float4*>(from)[0],
-               high = reinterpret_cast<const float4*>(from)[1];
-  const float values[kRun] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-#pragma unroll
-  for (int i = 0; i < kRun; ++i) to[i] = values[i];
-}
-__device__ __forceinline__ void to_floats(const __half* from, float (&to)[kRun]) {
-  const uint4 raw = *reinterpret_cast<const uint4*>(from);
-  const auto* values = reinterpret_cast<const __half*>(&raw);
-#pragma unroll
-  for (int i = 0; i < kRun; ++i) to[i] = __half2float(values[i]);
-}
-__device__ __forceinline__ void to_floats(const __nv_bfloat16* from, float (&to)[kRun]) {
-  const uint4 raw = *reinterpret_cast<const uint4*>(from);
-  const auto* values = reinterpret_cast<const __nv_bfloat16*>(&raw);
-#pragma unroll
-  for (int i = 0; i < kRun; ++i) to[i] = __bfloat162float(values[i]);
+/// rint(v) for |v| < 2^22.
+__device__ __forceinline__ float rounded(float v) {
+  return __fadd_rn(__fadd_rn(v, kRoundingShift), -kRoundingShift);
 }
 
-struct Sum {
-  __device__ __forceinline__ float operator()(float a, float b) const { return a + b; }
-};
-struct Max {
-  __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
-};
-
-/// Reductions of one value a thread over the block, the same in every thread. Two buffers take turns, so that
-/// one barrier each suffices.
-class Reducer {
- public:
-  __device__ __forceinline__ explicit Reducer(float (&scratch)[2][kWarps]) : scratch_(scratch) {}
-
-  template <class Combine>
-  __device__ __forceinline__ float operator()(float value, Combine combine) {
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-      value = combine(value, __shfl_xor_sync(~0u, value, distance));
-    }
-    if (threadIdx.x % 32 == 0) scratch_[turn_][threadIdx.x / 32] = value;
-    __syncthreads();
-    value = scratch_[turn_][threadIdx.x % kWarps];
-#pragma unroll
-    for (int distance = kWarps / 2; distance > 0; distance /= 2) {
-      value = combine(value, __shfl_xor_sync(~0u, value, distance));
-    }
-    turn_ ^= 1;
-    return value;
-  }
-
- private:
-  float (&scratch_)[2][kWarps];
-  int turn_ = 0;
-};
-
-/// A thread's part of a row: run i holds inputs 8 (i kThreads + thread) .. + 7. Inputs beyond K are 0.
-template <int kRuns>
-struct Row {
-  float y[kRuns][kRun];
-
-  static __device__ __forceinline__ int64_t input(int run) {
-    return kRun * (static_cast<int64_t>(run) * kThreads + threadIdx.x);
-  }
-  template <class Function>
-  __device__ __forceinline__ void for_runs(int64_t k, Function function) {
-#pragma unroll
-    for (int i = 0; i < kRuns; ++i) {
-      if (input(i) < k) function(y[i], input(i));
-    }
-  }
-  template <class Function>
-  __device__ __forceinline__ float sum_of(Function function) const {
-    float total = 0;
-#pragma unroll
-    for (int i = 0; i < kRuns * kRun; ++i) total += function(y[i / kRun][i % kRun]);
-    return total;
-  }
-};
-
-template <class In, int kRuns>
-__device__ __forceinline__ void apply_source(const ActivationProblem& p, int64_t offset, Reducer& reduce,
-                                             Row<kRuns>& row) {
-  const auto k = static_cast<float>(p.k);
-  if (p.source == ActivationSource::kSiluProduct) {
-    row.for_runs(p.k, [&](float(&y)[kRun], int64_t at) {
-      float up[kRun];
-      to_floats(static_cast<const In*>(p.up) + offset + at, up);
-#pragma unroll
-      for (int i = 0; i < kRun; ++i) y[i] = y[i] / (1 + __expf(-y[i])) * up[i];
-    });
-    return;
-  }
-  float mean = 0;
-  if (p.source == ActivationSource::kLayerNorm) {
-    mean = reduce(row.sum_of([](float y) { return y; }), Sum{}) / k;
-    row.for_runs(p.k, [&](float(&y)[kRun], int64_t) {
-#pragma unroll
-      for (int i = 0; i < kRun; ++i) y[i] -= mean;
-    });
-  }
-  const float squares = reduce(row.sum_of([](float y) { return y * y; }), Sum{});
-  const float factor = rsqrtf(squares / k + p.epsilon);
-  row.for_runs(p.k, [&](float(&y)[kRun], int64_t at) {
-    float weight[kRun], bias[kRun] = {};
-    to_floats(p.weight + at, weight);
-    if (p.bias) to_floats(p.bias + at, bias);
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) y[i] = y[i] * factor * weight[i] + bias[i];
-  });
+/// x / divisor, correctly rounded, from RN(1 / divisor): five additions instead of a division. Not for large
+/// divisors, whose reciprocal is no normal number: `reciprocal` is 0 then.
+__device__ __forceinline__ float quotient(float x, float divisor, float reciprocal) {
+  if (reciprocal == 0) return __fdiv_rn(x, divisor);
+  float q = __fmul_rn(x, reciprocal);
+  q = __fmaf_rn(__fmaf_rn(-q, divisor, x), reciprocal, q);
+  return __fmaf_rn(__fmaf_rn(-q, divisor, x), reciprocal, q);
 }
 
-/// Quantizes and stores a row.
-template <int kRuns>
-__device__ __forceinline__ void store_codes(const ActivationProblem& p, int64_t token, Reducer& reduce,
-                                            Row<kRuns>& row) {
+/// The low bytes of rint(v), two's complement.
+__device__ __forceinline__ uint2 pack_codes(const float (&v)[kRun]) {
+  uint32_t bits[kRun], words[2];
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) bits[i] = __float_as_uint(__fadd_rn(v[i], kRoundingShift));
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    words[i] = __byte_perm(__byte_perm(bits[4 * i], bits[4 * i + 1], 0x0040),
+                           __byte_perm(bits[4 * i + 2], bits[4 * i + 3], 0x0040), 0x5410);
+  }
+  return {words[0], words[1]};
+}
+
+__device__ __forceinline__ void store_run(const ActivationProblem& p, int64_t token, int at, uint2 codes,
+                                          bool finite) {
+  *reinterpret_cast<uint2*>(p.codes + token * p.codes_stride + at) = finite ? codes : uint2{};
+}
+
+/// Quantizes `factor` times the row; `repeat` as in ChannelMap.
+template <class AnyReducer, class AnyRow>
+__device__ __forceinline__ void quantize_symmetric(const ActivationProblem& p, int64_t token, float factor,
+                                                   const uint8_t* repeat, AnyReducer& reduce, AnyRow& row) {
   float most = 0;
-#pragma unroll
-  for (int i = 0; i < kRuns * kRun; ++i) {
-    const float y = fabsf(row.y[i / kRun][i % kRun]);
-    most = fmaxf(most, isfinite(y) ? y : INFINITY);
-  }
+  row.for_values([&](float y) { most = Max{}(most, fabsf(y)); });
   most = reduce(most, Max{});
-  const bool finite = most < INFINITY, zero = !finite || most < 0x1p-100f;
+  const float scaled = most * factor;
+  const bool finite = scaled < INFINITY, zero = scaled < 0x1p-100f;
   const auto qmax = static_cast<float>((1 << (p.bits - 1)) - 1);
   const float inverse = zero ? 0 : __fdiv_rn(qmax, most);
-  if (threadIdx.x == 0) p.scale[token] = !finite ? NAN : zero ? 0 : __fdiv_rn(most, qmax);
-  row.for_runs(p.k, [&](float(&y)[kRun], int64_t at) {
-    alignas(8) int8_t codes[kRun];
+  if (threadIdx.x == 0) {
+    p.scale[token] = !finite ? NAN : zero ? 0 : __fdiv_rn(scaled, qmax);
+    if (p.zero) p.zero[token] = 0;
+  }
+  row.for_runs(p.k, [&](float(&y)[kRun], int at) {
 #pragma unroll
     for (int i = 0; i < kRun; ++i) {
-      codes[i] =
-          static_cast<int8_t>(zero ? 0.0f : fminf(fmaxf(rintf(__fmul_rn(y[i], inverse)), -qmax), qmax));
+      y[i] = __fmul_rn(y[i], inverse);  // |y| <= qmax when rounded
+      if (repeat) y[i] = rounded(y[i]) * repeat[at + i];
     }
-    *reinterpret_cast<uint2*>(p.codes + token * p.codes_stride + at) = *reinterpret_cast<const uint2*>(codes);
+    store_run(p, token, at, pack_codes(y), finite);
   });
 }
 
-template <class In, int kRuns>
+template <class AnyReducer, class AnyRow>
+__device__ __forceinline__ void quantize_asymmetric(const ActivationProblem& p, int64_t token,
+                                                    const uint8_t* repeat, AnyReducer& reduce, AnyRow& row) {
+  float low = 0, high = 0;
+  row.for_values([&](float y) {
+    low = Min{}(low, y);
+    high = Max{}(high, y);
+  });
+  low = reduce(low, Min{});
+  high = reduce(high, Max{});
+  const bool finite = low > -INFINITY && high < INFINITY;
+  if (high - low < 0x1p-100f) low = 0, high = 1;
+  const auto levels = static_cast<float>((1 << p.bits) - 1), half = static_cast<float>(1 << (p.bits - 1));
+  const float scale = __fdiv_rn(high - low, levels);
+  const float zero = rounded(__fdiv_rn(-low, scale));
+  const float reciprocal = scale < 0x1p120f ? __frcp_rn(scale) : 0;
+  const float shift = repeat ? zero : half;
+  if (threadIdx.x == 0) {
+    p.scale[token] = finite ? scale : NAN;
+    if (p.zero) p.zero[token] = finite && !repeat ? static_cast<int>(zero - half) : 0;
+  }
+  row.for_runs(p.k, [&](float(&y)[kRun], int at) {
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+      y[i] = fminf(fmaxf(rounded(quotient(y[i], scale, reciprocal)) + zero, 0), levels) - shift;
+      if (repeat) y[i] *= repeat[at + i];
+    }
+    store_run(p, token, at, pack_codes(y), finite);
+  });
+}
+
+/// Column c of the map, from the whole row.
+__device__ __forceinline__ float mapped(const ChannelMap& map, const float* y, int c) {
+  float sum = 0;
+  for (int i = map.offset[c]; i < map.offset[c + 1]; ++i) {
+    const float value = y[map.index[i]];
+    sum = __fadd_rn(sum, map.gain ? __fmul_rn(map.gain[i], value) : value);
+  }
+  return sum;
+}
+
+/// Columns c .. c + 7 of the map.
+__device__ __forceinline__ void map_run(const ChannelMap& map, const float* y, int c, float (&to)[kRun]) {
+  if (map.offset) {
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) to[i] = mapped(map, y, c + i);
+    return;
+  }
+  int index[kRun];
+  if (map.index) {
+    load_run(map.index + c, index);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) index[i] = c + i;
+  }
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) to[i] = y[index[i]];
+  if (!map.gain) return;
+  float gain[kRun];
+  load_run(map.gain + c, gain);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) to[i] = __fmul_rn(to[i], gain[i]);
+}
+
+/// Replaces the row by its columns, through shared memory, and copies its outliers out.
+template <int kThreads, class AnyRow>
+__device__ __forceinline__ void apply_map(const ActivationProblem& p, int64_t token, float* shared,
+                                          AnyRow& row) {
+  row.for_runs(p.width(), [&](float(&y)[kRun], int at) {
+#pragma unroll
+    for (int i = 0; i < kRun; i += 4) {
+      *reinterpret_cast<float4*>(shared + at + i) = {y[i], y[i + 1], y[i + 2], y[i + 3]};
+    }
+  });
+  __syncthreads();
+  row = {};
+  row.for_runs(p.k, [&](float(&y)[kRun], int at) { map_run(p.map, shared, at, y); });
+  if (p.outliers.count == 0) return;
+  auto* values = static_cast<__half*>(p.outliers.values) + token * p.outliers.stride;
+  for (int f = static_cast<int>(threadIdx.x); f < p.outliers.stride; f += kThreads) {
+    values[f] = __float2half_rn(f < p.outliers.count ? shared[p.outliers.index[f]] : 0.0f);
+  }
+}
+
+/// kGeneral: with a map, outliers or asymmetric codes; needs dynamic shared memory of a row of floats.
+template <class In, bool kGeneral, int kThreads, int kRuns>
 __global__ void __launch_bounds__(kThreads) quantize_kernel(const __grid_constant__ ActivationProblem p) {
-  __shared__ float scratch[2][kWarps];
-  Reducer reduce(scratch);
+  using AnyReducer = Reducer<kThreads / 32>;
+  __shared__ typename AnyReducer::Scratch scratch;
+  AnyReducer reduce(scratch);
   const int64_t token = blockIdx.x;
-  Row<kRuns> row = {};
+  Row<kThreads, kRuns> row;
   ptx::launch_dependents();
   ptx::wait_for_predecessors();
-  row.for_runs(p.k, [&](float(&y)[kRun], int64_t at) {
-    to_floats(static_cast<const In*>(p.x) + token * p.stride + at, y);
-  });
-  if (p.source != ActivationSource::kPlain) apply_source<In>(p, token * p.stride, reduce, row);
-  store_codes(p, token, reduce, row);
+  const float factor = load_row<In>(p, token, reduce, row);
+  if constexpr (kGeneral) {
+    extern __shared__ __align__(16) float shared[];
+    row.for_values([&](float& y) { y *= factor; });
+    apply_map<kThreads>(p, token, shared, row);
+    if (!p.symmetric) return quantize_asymmetric(p, token, p.map.repeat, reduce, row);
+    quantize_symmetric(p, token, 1, p.map.repeat, reduce, row);
+  } else {
+    quantize_symmetric(p, token, factor, nullptr, reduce, row);
+  }
 }
 
-template <class In>
-void launch(const ActivationProblem& p, cudaStream_t stream, bool overlap_previous) {
+template <class In, bool kGeneral, int kThreads, int kRuns>
+void launch_rows(const ActivationProblem& p, cudaStream_t stream, bool overlap_previous) {
+  const auto kernel = quantize_kernel<In, kGeneral, kThreads, kRuns>;
   cudaLaunchAttribute attribute;
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
+  config.gridDim = static_cast<unsigned>(p.m);
   config.blockDim = kThreads;
   config.stream = stream;
   config.attrs = &attribute;
   config.numAttrs = overlap_previous ? 1 : 0;
-  const auto kernel = p.k <= 2 * kThreads * kRun   ? quantize_kernel<In, 2>
-                      : p.k <= 6 * kThreads * kRun ? quantize_kernel<In, 6>
-                                                   : quantize_kernel<In, 16>;
-  config.gridDim = static_cast<unsigned>(p.m);
+  if (kGeneral) {
+    config.dynamicSmemBytes = static_cast<size_t>(p.width()) * sizeof(float);
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(config.dynamicSmemBytes)),
+          "cudaFuncSetAttribute");
+  }
   check(cudaLaunchKernelEx(&config, kernel, p), "launch of the activation quantizer");
+}
+
+/// As many threads as hold the row; four times as many where there are too few rows to fill the device.
+template <class In>
+void launch_plain(const ActivationProblem& p, cudaStream_t stream, bool overlap_previous) {
+  constexpr int64_t kFewRows = 1024;
+  if (p.k > 16384) return launch_rows<In, false, 1024, 4>(p, stream, overlap_previous);
+  if (p.k > 8192) return launch_rows<In, false, 512, 4>(p, stream, overlap_previous);
+  if (p.k > 4096) return launch_rows<In, false, 256, 4>(p, stream, overlap_previous);
+  if (p.m < kFewRows) return launch_rows<In, false, 256, 2>(p, stream, overlap_previous);
+  launch_rows<In, false, 128, 4>(p, stream, overlap_previous);
+}
+
+template <class In>
+void launch_general(const ActivationProblem& p, cudaStream_t stream, bool overlap_previous) {
+  const int64_t width = std::max(p.k, p.width());
+  if (width > 16384) return launch_rows<In, true, 1024, 4>(p, stream, overlap_previous);
+  if (width > 4096) return launch_rows<In, true, 1024, 2>(p, stream, overlap_previous);
+  launch_rows<In, true, 256, 2>(p, stream, overlap_previous);
+}
+
+template <class In>
+void launch(const ActivationProblem& p, cudaStream_t stream, bool overlap_previous) {
+  const bool general = p.map.index || p.map.repeat || p.outliers.count > 0 || !p.symmetric;
+  return general ? launch_general<In>(p, stream, overlap_previous)
+                 : launch_plain<In>(p, stream, overlap_previous);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Activations to int8 codes on NVIDIA GPUs, fused with what comes before a linear layer: nothing, RMSNorm,
-// LayerNorm or SiLU(gate) * up. One pass over memory; results feed gemm.h.
+// LayerNorm or SiLU(gate) * up, and with the layer's input map. One pass over memory; results feed gemm.h.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -18,24 +18,52 @@ enum class ActivationSource : uint8_t {
   kSiluProduct,  ///< x / (1 + exp(-x)) * up
 };
 
-/// Rows y[m, :] of the source, in float, become per-token symmetric codes of `bits` bits: with a = max |y|,
-/// scale[m] = a / qmax and codes[m, k] = rint(y * (qmax / a)), qmax = 2^(bits-1) - 1; rows with a < 2^-100
-/// become 0, rows that are not finite get a NaN scale and codes 0 (QQQ, activations). All pointers are device
-/// memory, 16-byte aligned.
+/// The columns that are quantized, x'[c] = sum over i in [offset[c], offset[c + 1]) of gain[i] * y[index[i]],
+/// added in this order in float (QLLM, reassembly; QUIK, the inputs that are no outliers).
+struct ChannelMap {
+  const int32_t* index = nullptr;   ///< [nnz]; null: the identity
+  const float* gain = nullptr;      ///< [nnz]; null: 1
+  const int32_t* offset = nullptr;  ///< [K + 1]; null: one source a column, nnz = K
+  const uint8_t* repeat = nullptr;  ///< [K] or null: codes become repeat * (code - zero), their zero point 0
+};
+
+/// Columns of y that bypass quantization (QUIK), for Outliers of gemm.h.
+struct OutlierGather {
+  int64_t count = 0;               ///< 0: none
+  const int32_t* index = nullptr;  ///< [count]
+  void* values = nullptr;          ///< half [M, stride]; columns from `count` on become 0
+  int64_t stride = 0;              ///< a multiple of 8, at least `count`
+};
+
+/// Rows y[m, :] of the source, in float, become K columns x' by the map and then codes of `bits` bits with a
+/// scale a token. All pointers are device memory, 16-byte aligned.
+///   symmetric   a = max |x'|, scale = a / qmax, codes = rint(x' * (qmax / a)), qmax = 2^(bits-1) - 1; rows
+///               with a < 2^-100 become 0 (QQQ, activations)
+///   asymmetric  lo and hi the extremes of x' and 0, L = 2^bits - 1, scale = (hi - lo) / L, z = rint(-lo /
+///               scale), codes = clamp(rint(x' / scale) + z, 0, L) - 2^(bits-1), zero = z - 2^(bits-1)
+///               (QUIK, variant Z); rows with hi - lo < 2^-100 count as 0 .. 1
+/// Rows that are not finite get a NaN scale and codes 0.
 struct ActivationProblem {
   ActivationSource source = ActivationSource::kPlain;
-  int64_t m = 0, k = 0;                 ///< tokens, inputs: a multiple of 16, at most 32768
-  const void* x = nullptr;              ///< [M, K]
-  const void* up = nullptr;             ///< [M, K], for kSiluProduct
+  int64_t m = 0, k = 0;                 ///< tokens, columns of codes: a multiple of 16, at most 32768
+  int64_t inputs = 0;                   ///< of a row of x: a multiple of 8, at most 32768; 0: k
+  const void* x = nullptr;              ///< [M, inputs]
+  const void* up = nullptr;             ///< like x, for kSiluProduct
   OutputType type = OutputType::kHalf;  ///< of x and up: kFloat, kHalf or kBFloat16
   int64_t stride = 0;                   ///< of x and up, elements from row to row, a multiple of 8
-  const float* weight = nullptr;        ///< [K], for the norms
-  const float* bias = nullptr;          ///< [K] or null, for kLayerNorm
+  const float* weight = nullptr;        ///< [inputs], for the norms
+  const float* bias = nullptr;          ///< [inputs] or null, for kLayerNorm
   float epsilon = 1e-5f;
-  int bits = 8;              ///< 2 .. 8
+  ChannelMap map;
+  OutlierGather outliers;
+  int bits = 8;  ///< 2 .. 8
+  bool symmetric = true;
   int8_t* codes = nullptr;   ///< [M, K]
   int64_t codes_stride = 0;  ///< a multiple of 16
   float* scale = nullptr;    ///< [M]
+  int32_t* zero = nullptr;   ///< [M], for asymmetric codes
+
+  constexpr int64_t width() const { return inputs > 0 ? inputs : k; }
 };
 
 /// Why the problem cannot run; empty when it can.

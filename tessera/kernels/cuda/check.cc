@@ -9,4 +9,11 @@ void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess) throw Error("CUDA: {}: {}", what, cudaGetErrorString(status));
 }
 
+int device_attribute(cudaDeviceAttr what) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&value, what, device), "cudaDeviceGetAttribute");
+  return value;
+}
+
 }  // namespace tessera::cuda

@@ -1,4 +1,4 @@
-// Turns CUDA error codes into exceptions.
+// CUDA error codes as exceptions, and what the device is like.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,5 +7,8 @@ namespace tessera::cuda {
 
 /// Throws Error("CUDA: WHAT: REASON") unless `status` is cudaSuccess.
 void check(cudaError_t status, const char* what);
+
+/// An attribute of the current device.
+int device_attribute(cudaDeviceAttr what);
 
 }  // namespace tessera::cuda
