@@ -1,10 +1,11 @@
 // Times the CUDA GEMM beside cuBLAS FP16 and cuBLASLt INT8 and FP8 in one process: CUDA graphs over weight
 // copies that exceed L2, median of replays; a pause before each timing of 512 tokens or more. One JSON object
 // a line on standard output. Numbers are tokens; KxN is a layer to time instead of those of the models.
-//   gemm_bench compare [KxN ...] [M ...]    ours as dispatched (plain and with overlapping launches) and the
-//   baselines gemm_bench sm80 [KxN ...] [M ...]       the kernels for 8.0, as dispatched there, beside cuBLAS
-//   FP16 gemm_bench tune LAYOUT [KxN ...] [M ...]  every configuration of int4, int8, g128, g64 or g32; input
-//   of fit_cost_model.py
+//   gemm_bench compare [KxN ...] [M ...]   ours as dispatched (plain and with overlapping launches), baselines
+//   gemm_bench outliers [KxN ...] [M ...]  only W4A4 with outliers (QUIK), beside cuBLAS FP16
+//   gemm_bench sm80 [KxN ...] [M ...]      the kernels for 8.0, as dispatched there, beside cuBLAS FP16
+//   gemm_bench tune LAYOUT [KxN ...] [M ...]   every configuration of int4, int8, g128, g64 or g32; input of
+//                                              fit_cost_model.py
 #include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_fp16.h>
@@ -79,6 +80,7 @@ struct Arena {
   DeviceArray<int8_t> codes{static_cast<size_t>(kMaxTokens * kMaxInputs)};
   DeviceArray<uint8_t> out{static_cast<size_t>(kMaxTokens * kMaxOutputs * 4)};
   DeviceArray<float> scales{std::vector<float>(static_cast<size_t>(kMaxOutputs), 1e-4f)};
+  DeviceArray<int32_t> integers{std::vector<int32_t>(static_cast<size_t>(kMaxOutputs), 7)};
   DeviceArray<uint8_t> workspace{32 << 20};
   cublasHandle_t blas = nullptr;
   cublasLtHandle_t blas_lt = nullptr;
@@ -115,8 +117,8 @@ void rest(const Point& at) {
   if (at.m >= 512) std::this_thread::sleep_for(std::chrono::milliseconds(30));
 }
 
-double time_ours(Arena& arena, const Point& at, WeightLayout layout, const GemmConfig& config, bool overlap) {
-  const int64_t bytes = cuda::packed_bytes(layout, at.shape.n, at.shape.k);
+/// Our product of a shape; weights rotate.
+GemmProblem problem_of(const Arena& arena, const Point& at, WeightLayout layout) {
   GemmProblem p;
   p.weights = {layout, at.shape.n, at.shape.k, nullptr, arena.scales.data()};
   p.m = at.m;
@@ -125,9 +127,17 @@ double time_ours(Arena& arena, const Point& at, WeightLayout layout, const GemmC
   p.token_scale = arena.scales.data();
   p.out = arena.out.data();
   p.out_stride = at.shape.n;
+  return p;
+}
+
+double time_ours(const Arena& arena, const Point& at, GemmProblem p, const std::optional<GemmConfig>& config,
+                 bool overlap) {
+  const int64_t bytes = cuda::packed_bytes(p.weights.layout, p.weights.n, p.weights.k);
+  const int64_t outlier_bytes = cuda::ceil_div(p.weights.n, 64) * 64 * p.outliers.count * 2;
   rest(at);
   return graph_microseconds(calls_for(bytes), replays_for(at.m), [&](int i, cudaStream_t stream) {
     p.weights.blocks = rotated(arena.bytes, bytes, i);
+    if (p.outliers.count > 0) p.outliers.weights = rotated(arena.halves, outlier_bytes, i);
     cuda::gemm(p, stream, {config, overlap});
   });
 }
@@ -224,24 +234,45 @@ void print(const Point& at, const std::string& kernel, double us, const GemmConf
 
 constexpr WeightLayout kLayouts[] = {{4, 0}, {4, 128}, {8, 0}, {4, 64}, {4, 32}};
 
+void compare_sm80(Arena& arena, const Point& at) {
+  print(at, "fp16", time_fp16(arena, at));
+  for (WeightLayout layout : {kLayouts[0], kLayouts[1], kLayouts[2]}) {
+    const GemmProblem problem = problem_of(arena, at, layout);
+    const GemmConfig config = cuda::sm80::choose_config(problem, cuda::kSms);
+    print(at, name_of(layout) + " sm80", time_ours(arena, at, problem, config, false), config);
+  }
+}
+
+/// QUIK: 256 of the inputs are outliers, the activations have zero points.
+void time_outliers(Arena& arena, const Point& at) {
+  constexpr int64_t kOutliers = 256;
+  GemmProblem p = problem_of(arena, at, {4, 0});
+  p.weights.k -= kOutliers;
+  p.weights.row_sum = arena.integers.data();
+  p.token_zero = arena.integers.data();
+  p.outliers = {kOutliers, nullptr, arena.input.data(), kOutliers};
+  for (bool overlap : {false, true}) {
+    print(at, overlap ? "int4 outliers overlapped" : "int4 outliers", time_ours(arena, at, p, {}, overlap));
+  }
+}
+
+void compare_outliers(Arena& arena, const Point& at) {
+  print(at, "fp16", time_fp16(arena, at));
+  time_outliers(arena, at);
+}
+
 void compare(Arena& arena, const Point& at) {
   print(at, "fp16", time_fp16(arena, at));
   for (WeightLayout layout : kLayouts) {
     if (layout.group_size == 64 && at.m % 64 != 0) continue;
     const GemmConfig config = cuda::choose_config(layout, at.m, at.shape.n, at.shape.k);
-    print(at, name_of(layout), time_ours(arena, at, layout, config, false), config);
-    print(at, name_of(layout) + " overlapped", time_ours(arena, at, layout, config, true), config);
+    print(at, name_of(layout), time_ours(arena, at, problem_of(arena, at, layout), config, false), config);
+    print(at, name_of(layout) + " overlapped",
+          time_ours(arena, at, problem_of(arena, at, layout), config, true), config);
   }
+  time_outliers(arena, at);
   if (const double us = time_lt(arena, at, kLtInt8); us > 0) print(at, "cublaslt int8", us);
   if (const double us = time_lt(arena, at, kLtFloat8); us > 0) print(at, "cublaslt fp8", us);
-}
-
-void compare_sm80(Arena& arena, const Point& at) {
-  print(at, "fp16", time_fp16(arena, at));
-  for (WeightLayout layout : {kLayouts[0], kLayouts[1], kLayouts[2]}) {
-    const GemmConfig config = cuda::sm80::choose_config(layout, at.m, at.shape.n, at.shape.k, cuda::kSms);
-    print(at, name_of(layout) + " sm80", time_ours(arena, at, layout, config, false), config);
-  }
 }
 
 /// Configurations that could be the best: no tile more than twice too wide, no launch of a few blocks or of
@@ -257,7 +288,7 @@ bool plausible(const GemmConfig& c, const Point& at) {
 void tune(Arena& arena, const Point& at, WeightLayout layout) {
   for (const GemmConfig& config : cuda::all_configs()) {
     if (cuda::runs(config, at.shape.k) && plausible(config, at)) {
-      print(at, name_of(layout), time_ours(arena, at, layout, config, false), config);
+      print(at, name_of(layout), time_ours(arena, at, problem_of(arena, at, layout), config, false), config);
     }
   }
 }
@@ -265,8 +296,8 @@ void tune(Arena& arena, const Point& at, WeightLayout layout) {
 int run(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   const bool tuning = mode == "tune" && argc > 2;
-  if (mode != "compare" && mode != "sm80" && !tuning) {
-    throw Error("usage: gemm_bench compare | sm80 | tune LAYOUT [KxN ...] [M ...]");
+  if (mode != "compare" && mode != "outliers" && mode != "sm80" && !tuning) {
+    throw Error("usage: gemm_bench compare | outliers | sm80 | tune LAYOUT [KxN ...] [M ...]");
   }
   WeightLayout layout;
   for (WeightLayout candidate : kLayouts) {
@@ -288,7 +319,10 @@ int run(int argc, char** argv) {
   for (const LayerShape& shape : shapes) {
     for (int64_t m : tokens) {
       const Point at{shape, m};
-      tuning ? tune(arena, at, layout) : mode == "sm80" ? compare_sm80(arena, at) : compare(arena, at);
+      if (tuning) tune(arena, at, layout);
+      if (mode == "compare") compare(arena, at);
+      if (mode == "outliers") compare_outliers(arena, at);
+      if (mode == "sm80") compare_sm80(arena, at);
     }
   }
   return 0;

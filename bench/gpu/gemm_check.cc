@@ -1,139 +1,20 @@
 // Checks the CUDA GEMM against format/reference.h: accumulators bit for bit for every weight layout, tile and
 // split, all remainders of M and N, extreme codes, large K; and the epilogue in every output type.
 //   gemm_check [small] [sm80]     small: a few launches of each kind, for compute-sanitizer; sm80: only the
-//                                 kernels for 8.0, as on all devices but those of 9.0
+//                                 kernels for 8.0
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <cstdio>
 #include <cstring>
-#include <iterator>
 #include <random>
 #include <string>
 
-#include "bench/gpu/device.h"
+#include "bench/gpu/gemm_fixture.h"
 #include "tessera/base/error.h"
-#include "tessera/base/parallel.h"
-#include "tessera/format/quantized_linear.h"
-#include "tessera/format/reference.h"
-#include "tessera/kernels/cuda/cost_model.h"
-#include "tessera/kernels/cuda/packed_weights.h"
-#include "tessera/kernels/cuda/sm80/configs.h"
 
 namespace tessera::bench {
 namespace {
-
-using cuda::GemmConfig;
-using cuda::GemmProblem;
-using cuda::KernelFamily;
-using cuda::OutputType;
-
-enum class Codes { kRandom, kExtreme };
-
-struct Case {
-  WeightFormat format;
-  int64_t group_size, n, k;
-  Codes codes;
-};
-
-int pick(std::mt19937& rng, int lo, int hi) {
-  return std::uniform_int_distribution<int>(lo, hi)(rng);
-}
-
-/// A layer with random codes, or with the largest products that the format allows.
-QuantizedLinear make_layer(const Case& c, std::mt19937& rng) {
-  const bool extreme = c.codes == Codes::kExtreme;
-  QuantizedLinear linear;
-  linear.n = c.n;
-  linear.k = c.k;
-  linear.group_size = c.group_size;
-  linear.weight_format = c.format;
-  const auto count = static_cast<size_t>(c.n * c.k);
-  std::vector<int8_t> codes(count);
-  if (c.format == WeightFormat::kInt8) {
-    for (auto& q : codes) q = static_cast<int8_t>(extreme ? 127 : pick(rng, -127, 127));
-    linear.qweight = Tensor::from<int8_t>(codes, {c.n, c.k});
-  } else {
-    const int lo = c.format == WeightFormat::kInt4 ? -8 : 0;
-    for (auto& q : codes) q = static_cast<int8_t>(extreme ? lo : pick(rng, lo, lo + 15));
-    linear.qweight = pack_int4(codes, c.n, c.k);
-  }
-  if (c.format == WeightFormat::kUint4Grouped) {
-    std::vector<int8_t> scale(static_cast<size_t>(c.n * linear.groups()));
-    std::vector<uint8_t> zero(scale.size());
-    for (size_t i = 0; i < scale.size(); ++i) {
-      zero[i] = static_cast<uint8_t>(extreme ? 8 : pick(rng, 0, 15));
-      const int largest = std::max<int>(zero[i], 15 - zero[i]);
-      scale[i] = static_cast<int8_t>(extreme ? 16 : pick(rng, 1, 127 / largest));
-    }
-    linear.group_scale = Tensor::from<int8_t>(scale, {c.n, linear.groups()});
-    linear.group_zero = Tensor::from<uint8_t>(zero, {c.n, linear.groups()});
-  }
-  return linear;
-}
-
-std::vector<int32_t> reference_accumulators(const QuantizedLinear& linear, std::span<const int8_t> x,
-                                            int64_t m) {
-  std::vector<int32_t> acc(static_cast<size_t>(m * linear.n));
-  parallel_for_dynamic(linear.n, [&](int64_t n) {
-    std::vector<int8_t> w8(static_cast<size_t>(linear.k));
-    expand_row(linear, n, w8);
-    for (int64_t t = 0; t < m; ++t) {
-      acc[static_cast<size_t>(t * linear.n + n)] =
-          dot(x.subspan(static_cast<size_t>(t * linear.k), static_cast<size_t>(linear.k)), w8);
-    }
-  });
-  return acc;
-}
-
-/// One layer on the device with the reference's answer for up to kMaxTokens tokens.
-struct Fixture {
-  static constexpr int64_t kMaxTokens = 257;
-  std::mt19937 rng;
-  QuantizedLinear linear;
-  std::vector<int8_t> x;
-  std::vector<int32_t> expected;
-  DeviceArray<uint8_t> blocks;
-  DeviceArray<int8_t> codes;
-  DeviceArray<int32_t> out;
-
-  explicit Fixture(const Case& c)
-      : rng(static_cast<uint32_t>(c.n * 31 + c.k)),
-        linear(make_layer(c, rng)),
-        x(make_codes(c)),
-        expected(reference_accumulators(linear, x, kMaxTokens)),
-        blocks(cuda::pack_weights(linear)),
-        codes(x),
-        out(static_cast<size_t>(kMaxTokens * c.n + 64)) {}
-
-  std::vector<int8_t> make_codes(const Case& c) {
-    std::vector<int8_t> values(static_cast<size_t>(kMaxTokens * c.k));
-    const int extreme = c.format == WeightFormat::kInt8 ? 127 : -128;
-    for (auto& q : values)
-      q = static_cast<int8_t>(c.codes == Codes::kExtreme ? extreme : pick(rng, -128, 127));
-    return values;
-  }
-
-  GemmProblem problem(int64_t m) const {
-    GemmProblem p;
-    p.weights = {cuda::layout_of(linear), linear.n, linear.k, blocks.data()};
-    p.m = m;
-    p.codes = codes.data();
-    p.codes_stride = linear.k;
-    p.out_stride = linear.n;
-    return p;
-  }
-};
-
-const char* name_of(KernelFamily family) {
-  return family == KernelFamily::kSm80 ? "sm80" : "sm90a";
-}
-
-std::string describe(const GemmProblem& p, const GemmConfig& c) {
-  return fmt::format("{} bits g{} N={} K={} M={} {} tile {}x{} split {}", p.weights.layout.bits,
-                     p.weights.layout.group_size, p.weights.n, p.weights.k, p.m, name_of(c.family), c.rows,
-                     c.tokens, c.split);
-}
 
 /// Runs one configuration into a poisoned output and compares every element.
 bool check_accumulators(const Fixture& f, int64_t m, const GemmConfig& config) {
@@ -222,24 +103,7 @@ std::vector<int64_t> token_counts(const GemmConfig& config, bool small, bool eve
   return {1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 200, 255, 256, 257};
 }
 
-bool is_hopper() {
-  int device = 0, major = 0, minor = 0;
-  cuda::check(cudaGetDevice(&device), "cudaGetDevice");
-  cuda::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "attribute");
-  cuda::check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "attribute");
-  return major == 9 && minor == 0;
-}
-
-std::vector<GemmConfig> configs(int64_t k, bool sm90a) {
-  std::vector<GemmConfig> all(cuda::sm80::all_configs().begin(), cuda::sm80::all_configs().end());
-  if (sm90a) {
-    std::copy_if(cuda::all_configs().begin(), cuda::all_configs().end(), std::back_inserter(all),
-                 [&](const GemmConfig& config) { return cuda::runs(config, k); });
-  }
-  return all;
-}
-
-int run(bool small, bool sm90a) {
+int run(bool small, bool only_sm80) {
   using enum WeightFormat;
   std::vector<Case> cases;
   const std::pair<WeightFormat, int64_t> formats[] = {
@@ -259,9 +123,9 @@ int run(bool small, bool sm90a) {
   for (const Case& c : cases) {
     const Fixture f(c);
     std::mt19937 rng(7);
-    for (const GemmConfig& config : configs(c.k, sm90a)) {
-      if (small && config.split == 8) continue;
+    for (const GemmConfig& config : cuda::configs_for(f.problem(1), 0)) {
       const bool sm80 = config.family == KernelFamily::kSm80;
+      if ((small && config.split == 8) || (only_sm80 && !sm80)) continue;
       const bool every = c.k == 1280 && c.group_size == 0 && (config.split == 2 || sm80);
       if (small) {
         std::printf("%s tile %dx%d split %d\n", name_of(config.family), config.rows, config.tokens,
@@ -300,7 +164,7 @@ int main(int argc, char** argv) {
     const auto asked = [&](const char* word) {
       return std::find(words.begin(), words.end(), word) != words.end();
     };
-    return tessera::bench::run(asked("small"), !asked("sm80") && tessera::bench::is_hopper());
+    return tessera::bench::run(asked("small"), asked("sm80"));
   } catch (const tessera::Error& error) {
     std::fprintf(stderr, "gemm_check: %s\n", error.what());
     return 2;

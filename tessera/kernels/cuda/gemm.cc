@@ -4,6 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
+#include <limits>
+#include <span>
 
 #include "tessera/base/error.h"
 #include "tessera/kernels/cuda/check.h"
@@ -46,6 +49,18 @@ std::string weight_obstacle(const PackedWeights& w) {
   return {};
 }
 
+std::string outlier_obstacle(const Outliers& outliers) {
+  if (outliers.count == 0) return {};
+  if (outliers.count < 0 || outliers.count % kOutlierColumns != 0 || outliers.count > kMaxInputs)
+    return fmt::format("{} outliers, not a multiple of {}", outliers.count, kOutlierColumns);
+  if (!outliers.weights || !outliers.x || !aligned(outliers.weights, 128) || !aligned(outliers.x, 16))
+    return "Outliers::weights is null or not 128-byte aligned, or x is null or not 16-byte aligned";
+  if (outliers.stride < outliers.count || outliers.stride % 8 != 0)
+    return fmt::format("Outliers::stride is {}, not a multiple of 8 of at least their count",
+                       outliers.stride);
+  return {};
+}
+
 std::string operand_obstacle(const GemmProblem& p) {
   if (p.m < 1 || p.m > kMaxExtent) return fmt::format("M is {}, not in 1 .. 2^30", p.m);
   if (!p.codes || !aligned(p.codes, 16)) return "codes is null or not 16-byte aligned";
@@ -60,7 +75,7 @@ std::string operand_obstacle(const GemmProblem& p) {
   if (p.output == OutputType::kAccumulator) return {};
   if (!p.weights.scale || !p.token_scale) return "scale or token_scale is null";
   if (p.token_zero && !p.weights.row_sum) return "activations with zero points need PackedWeights::row_sum";
-  return {};
+  return outlier_obstacle(p.outliers);
 }
 
 int attribute(cudaDeviceAttr what, int device) {
@@ -75,16 +90,36 @@ bool runs_sm90a(int device) {
          attribute(cudaDevAttrComputeCapabilityMinor, device) == 0;
 }
 
-GemmConfig choose_config_for(const GemmProblem& p, int device) {
-  const PackedWeights& w = p.weights;
-  if (runs_sm90a(device)) return choose_config(w.layout, p.m, w.n, w.k);
-  return sm80::choose_config(w.layout, p.m, w.n, w.k, attribute(cudaDevAttrMultiProcessorCount, device));
+/// Outliers have kernels for 9.0 where weights have no groups and tokens are few: small tiles, not split.
+bool runs_outliers(const GemmConfig& config, WeightLayout layout) {
+  return layout.group_size == 0 && config.streams() && config.split == 1 &&
+         config.rows * config.tokens <= 512;
 }
 
-bool exists(const GemmConfig& config, int64_t k, int device) {
-  if (config.family == KernelFamily::kSm90a) return runs_sm90a(device) && runs(config, k);
-  const auto all = sm80::all_configs();
+bool exists(const GemmConfig& config, const GemmProblem& p, int device) {
+  if (config.family == KernelFamily::kSm90a) {
+    return runs_sm90a(device) && runs(config, p.weights.k) &&
+           (!p.adds_outliers() || runs_outliers(config, p.weights.layout));
+  }
+  const auto all = sm80::all_configs(p.adds_outliers());
   return std::find(all.begin(), all.end(), config) != all.end();
+}
+
+GemmConfig choose_config_for(const GemmProblem& p, int device) {
+  constexpr int64_t kFewTokens = 64;
+  const PackedWeights& w = p.weights;
+  const bool few = p.m <= kFewTokens && w.layout.group_size == 0;
+  if (!runs_sm90a(device) || (p.adds_outliers() && !few)) {
+    return sm80::choose_config(p, attribute(cudaDevAttrMultiProcessorCount, device));
+  }
+  if (!p.adds_outliers()) return choose_config(w.layout, p.m, w.n, w.k);
+  const auto all = configs_for(p, device);
+  const auto time = [&](const GemmConfig& config) {
+    return config.family == KernelFamily::kSm80 ? std::numeric_limits<double>::infinity()
+                                                : estimate_microseconds(w.layout, config, p.m, w.n, w.k);
+  };
+  return *std::min_element(all.begin(), all.end(),
+                           [&](const GemmConfig& a, const GemmConfig& b) { return time(a) < time(b); });
 }
 
 }  // namespace
@@ -96,6 +131,15 @@ std::string gemm_obstacle(const GemmProblem& problem, int device) {
   return obstacle.empty() ? operand_obstacle(problem) : obstacle;
 }
 
+std::vector<GemmConfig> configs_for(const GemmProblem& problem, int device) {
+  std::vector<GemmConfig> found;
+  for (const auto& all : {std::span(all_configs()), sm80::all_configs()}) {
+    std::copy_if(all.begin(), all.end(), std::back_inserter(found),
+                 [&](const GemmConfig& config) { return exists(config, problem, device); });
+  }
+  return found;
+}
+
 void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& options) {
   int device = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
@@ -104,7 +148,7 @@ void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& 
   }
   const PackedWeights& w = problem.weights;
   const GemmConfig config = options.config ? *options.config : choose_config_for(problem, device);
-  if (!exists(config, w.k, device)) {
+  if (!exists(config, problem, device)) {
     throw Error("integer GEMM: no kernel for {} outputs x {} tokens a block, {} warps, K = {} split {} ways",
                 config.rows, config.tokens, config.warps, w.k, config.split);
   }

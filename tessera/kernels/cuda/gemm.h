@@ -2,12 +2,13 @@
 // the runtime's.
 //
 //   acc[m, n] = sum_k codes[m, k] * w8[n, k]                                                int32, exact
-//   y[m, n]   = ((float(acc - token_zero[m] * row_sum[n]) * scale[n]) * token_scale[m] + bias[n]) +
-//   residual[m, n]
+//   y[m, n]   = (float(acc - token_zero[m] * row_sum[n]) * scale[n]) * token_scale[m]
+//               + sum_f outlier x[m, f] * outlier weight[n, f]  +  bias[n]  +  residual[m, n]
 //
-// in float and in this order (QQQ, epilogue), rounded once to the output type. Needs no workspace, keeps no
-// state between calls, may be captured into a CUDA graph and called from several threads and streams at once.
-// Results do not depend on the configuration, nor on timing.
+// in float and in this order (QQQ, epilogue), rounded once to the output type; the sum over outliers (QUIK)
+// is that of the tensor cores, exact products added in float in an order of their own. Needs no workspace,
+// keeps no state between calls, may be captured into a CUDA graph and called from several threads and streams
+// at once. Results do not depend on the configuration, nor on timing.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace tessera::cuda {
 
@@ -39,11 +41,19 @@ struct PackedWeights {
   const float* bias = nullptr;       ///< [N] or null
 };
 
+/// Inputs that bypass quantization (QUIK).
+struct Outliers {
+  int64_t count = 0;              ///< a multiple of 32, the last ones may be padding of zeros; 0: none
+  const void* weights = nullptr;  ///< half, as packed_weights.h lays them out; 128-byte aligned
+  const void* x = nullptr;        ///< half [M, count] row-major, 16-byte aligned
+  int64_t stride = 0;             ///< elements from row to row, a multiple of 8
+};
+
 enum class OutputType : uint8_t {
   kFloat,
   kHalf,
   kBFloat16,
-  kAccumulator  ///< acc itself, int32: scales, bias and residual are not applied
+  kAccumulator  ///< acc itself, int32: scales, outliers, bias and residual are not applied
 };
 
 /// One product. All pointers are device memory.
@@ -54,10 +64,13 @@ struct GemmProblem {
   int64_t codes_stride = 0;             ///< elements from row to row, a multiple of 16
   const float* token_scale = nullptr;   ///< [M]
   const int32_t* token_zero = nullptr;  ///< [M] or null: symmetric activations
-  const void* residual = nullptr;       ///< null, or rows like `out`, of the output type; may be `out` itself
-  void* out = nullptr;                  ///< [M, N]
-  int64_t out_stride = 0;               ///< elements from row to row
+  Outliers outliers;
+  const void* residual = nullptr;  ///< null, or rows like `out`, of the output type; may be `out` itself
+  void* out = nullptr;             ///< [M, N]
+  int64_t out_stride = 0;          ///< elements from row to row
   OutputType output = OutputType::kHalf;
+
+  constexpr bool adds_outliers() const { return outliers.count > 0 && output != OutputType::kAccumulator; }
 };
 
 /// The kernels for compute capability 9.0, and those for 8.0 and everything later.
@@ -83,7 +96,8 @@ struct LaunchOptions {
   std::optional<GemmConfig> config;  ///< empty: the one expected to be the fastest on the device
   /// Launch with programmatic stream serialization: the kernel may start while the one before it on the
   /// stream still runs, and fetches weights meanwhile. It waits for that kernel before it touches anything
-  /// but PackedWeights, which therefore must not be written by it. No effect on the kernels for 8.0.
+  /// but PackedWeights and Outliers::weights, which therefore must not be written by it. No effect on the
+  /// kernels for 8.0.
   bool overlap_previous = false;
 };
 
@@ -92,6 +106,9 @@ std::string gemm_obstacle(const GemmProblem& problem, int device);
 inline bool can_run(const GemmProblem& problem, int device) {
   return gemm_obstacle(problem, device).empty();
 }
+
+/// Every configuration in which `device` can run the problem.
+std::vector<GemmConfig> configs_for(const GemmProblem& problem, int device);
 
 /// The configuration that the cost model (cost_model.h) expects to be the fastest on a device of compute
 /// capability 9.0.

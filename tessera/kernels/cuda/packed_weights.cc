@@ -2,6 +2,7 @@
 #include "tessera/kernels/cuda/packed_weights.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
@@ -68,6 +69,30 @@ std::vector<uint8_t> pack_weights(const QuantizedLinear& linear) {
       uint8_t* block = packed.data() + block_offset(layout, linear.k, row_block, input_block);
       pack_codes(linear, layout, row_block, input_block, block);
       if (layout.group_size > 0) pack_groups(linear, layout, row_block, input_block, block);
+    }
+  });
+  return packed;
+}
+
+int64_t padded_outliers(const QuantizedLinear& linear) {
+  return ceil_div(static_cast<int64_t>(linear.outlier_index.as<int32_t>().size()), kOutlierColumns) *
+         kOutlierColumns;
+}
+
+std::vector<uint8_t> pack_outliers(const QuantizedLinear& linear) {
+  const auto count = static_cast<int64_t>(linear.outlier_index.as<int32_t>().size());
+  const auto weights = linear.outlier_weight.as<Half>();
+  const int64_t column_blocks = padded_outliers(linear) / kOutlierColumns;
+  std::vector<uint8_t> packed(static_cast<size_t>(ceil_div(linear.n, kBlockRows) * column_blocks *
+                                                  kBlockRows / kStripRows * kOutlierStripBytes));
+  parallel_for(linear.n, [&](int64_t n) {
+    for (int64_t f = 0; f < count; ++f) {
+      const int64_t block = n / kBlockRows * column_blocks + f / kOutlierColumns;
+      const int64_t strip = block * (kBlockRows / kStripRows) + n % kBlockRows / kStripRows;
+      const int at =
+          outlier_position(static_cast<int>(n % kStripRows), static_cast<int>(f % kOutlierColumns));
+      std::memcpy(packed.data() + strip * kOutlierStripBytes + at,
+                  &weights[static_cast<size_t>(n * count + f)], sizeof(Half));
     }
   });
   return packed;

@@ -66,6 +66,14 @@ constexpr CodePosition code_position(int bits, int row, int input) {
   return {fragment_offset(step / 2, lane) + 4 * (2 * (step % 2) + half_step) + byte, lower_rows == 1};
 }
 
+constexpr int kOutlierColumns = 32, kOutlierStripBytes = kStripRows * kOutlierColumns * 2;
+
+/// Byte offset in a strip of the outlier weight (row, column).
+constexpr int outlier_position(int row, int column) {
+  const int step = column / 16, high_columns = column % 16 / 8, t = column % 8 / 2;
+  return fragment_offset(step, 4 * (row % 8) + t) + 4 * (2 * high_columns + row / 8) + 2 * (column % 2);
+}
+
 constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
@@ -92,5 +100,9 @@ WeightLayout layout_of(const QuantizedLinear& linear);
 /// Codes and group parameters of `linear` in the order above, for PackedWeights::blocks. The group size must
 /// be 32, 64 or a multiple of 128 (then its parameters are repeated).
 std::vector<uint8_t> pack_weights(const QuantizedLinear& linear);
+/// Outlier columns of the layer when padded with zeros, for Outliers::count.
+int64_t padded_outliers(const QuantizedLinear& linear);
+/// Outlier weights of `linear` in the order above, for Outliers::weights.
+std::vector<uint8_t> pack_outliers(const QuantizedLinear& linear);
 
 }  // namespace tessera::cuda

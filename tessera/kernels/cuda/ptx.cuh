@@ -184,6 +184,16 @@ __device__ __forceinline__ void mma(int (&d)[4], const uint32_t (&a)[4], uint32_
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/// D[16, 8] f32 += A[16, 16] f16 x B[16, 8] f16. Fragments as above with 16-bit elements: a[0], a[1] rows g
+/// and g + 8, columns 2 t and + 1; a[2], a[3] the same rows, columns + 8; b0, b1 the same columns.
+__device__ __forceinline__ void mma(float (&d)[4], const uint4& a, uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, "
+      "%1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+
 // --- clusters ------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ uint32_t cluster_rank() {

@@ -65,10 +65,12 @@ struct Columns {
   }
 };
 
-/// Scales and stores kCount neighbouring outputs of one token; `index` is that of the first in `out`.
+/// Scales and stores kCount neighbouring outputs of one token; `index` is that of the first in `out`,
+/// `bypass` are their sums over outliers, or null.
 template <int kShift, class Out, int kCount>
 __device__ __forceinline__ void finish_outputs(const GemmProblem& p, const Columns<kCount>& columns,
-                                               const int (&sums)[kCount], TokenFactors token, int64_t index) {
+                                               const int (&sums)[kCount], TokenFactors token, int64_t index,
+                                               const float* bypass = nullptr) {
   struct alignas(kCount * sizeof(Out)) Outputs {
     Out value[kCount];
   };
@@ -83,6 +85,7 @@ __device__ __forceinline__ void finish_outputs(const GemmProblem& p, const Colum
     for (int i = 0; i < kCount; ++i) {
       const float value = static_cast<float>((sums[i] >> kShift) - token.zero * columns.row_sum[i]);
       float y = __fmul_rn(__fmul_rn(value, columns.scale[i]), token.scale);
+      if (bypass) y = __fadd_rn(y, bypass[i]);
       if (p.weights.bias) y = __fadd_rn(y, columns.bias[i]);
       if (p.residual) y = __fadd_rn(y, to_float(residual.value[i]));
       convert(y, out.value[i]);
@@ -108,11 +111,11 @@ struct ColumnRun {
 
 template <int kShift, class Out>
 __device__ __forceinline__ void finish_run_as(const GemmProblem& p, const ColumnRun& run, int4 sum,
-                                              TokenFactors factors, int64_t token) {
+                                              TokenFactors factors, int64_t token, const float* bypass) {
   const int sums[4] = {sum.x, sum.y, sum.z, sum.w};
   if (run.whole) {
     if (run.n < p.weights.n)
-      finish_outputs<kShift, Out, 4>(p, run.columns, sums, factors, token * p.out_stride + run.n);
+      finish_outputs<kShift, Out, 4>(p, run.columns, sums, factors, token * p.out_stride + run.n, bypass);
     return;
   }
 #pragma unroll
@@ -120,23 +123,24 @@ __device__ __forceinline__ void finish_run_as(const GemmProblem& p, const Column
     if (run.n + i >= p.weights.n) break;
     const int one[1] = {sums[i]};
     finish_outputs<kShift, Out, 1>(p, Columns<1>(p.weights, run.n + i), one, factors,
-                                   token * p.out_stride + run.n + i);
+                                   token * p.out_stride + run.n + i, bypass ? bypass + i : nullptr);
   }
 }
 
-/// Finishes one token's run of four outputs.
+/// Finishes one token's run of four outputs; `bypass` as above.
 template <int kShift>
 __device__ __forceinline__ void finish_run(const GemmProblem& p, const ColumnRun& run, int4 sum,
-                                           TokenFactors factors, int64_t token) {
+                                           TokenFactors factors, int64_t token,
+                                           const float* bypass = nullptr) {
   switch (p.output) {
     case OutputType::kFloat:
-      return finish_run_as<kShift, float>(p, run, sum, factors, token);
+      return finish_run_as<kShift, float>(p, run, sum, factors, token, bypass);
     case OutputType::kHalf:
-      return finish_run_as<kShift, __half>(p, run, sum, factors, token);
+      return finish_run_as<kShift, __half>(p, run, sum, factors, token, bypass);
     case OutputType::kBFloat16:
-      return finish_run_as<kShift, __nv_bfloat16>(p, run, sum, factors, token);
+      return finish_run_as<kShift, __nv_bfloat16>(p, run, sum, factors, token, bypass);
     case OutputType::kAccumulator:
-      return finish_run_as<kShift, int>(p, run, sum, factors, token);
+      return finish_run_as<kShift, int>(p, run, sum, factors, token, bypass);
   }
 }
 

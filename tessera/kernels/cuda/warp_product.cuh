@@ -7,8 +7,15 @@
 namespace tessera::cuda {
 
 /// Sums of a warp: acc[j][i] is the fragment of strip j (16 outputs) and token group i (8 tokens).
+template <int kStrips, int kGroups, class V = int>
+using WarpSums = V[kStrips][kGroups][4];
+
+/// What a warp adds up over inputs and outliers; the compiler drops the second where there are none.
 template <int kStrips, int kGroups>
-using WarpSums = int[kStrips][kGroups][4];
+struct WarpAccumulators {
+  WarpSums<kStrips, kGroups> integer = {};
+  WarpSums<kStrips, kGroups, float> bypass = {};
+};
 
 /// Adds the products of one block of inputs: `strips` are its weights in shared memory, `codes` the address
 /// of its codes, 128 bytes a token in the 128-byte swizzle.
@@ -39,6 +46,32 @@ __device__ __forceinline__ void multiply_block(const uint8_t* strips, uint32_t c
   }
 }
 
+/// Offset of 16 bytes of a token's values of 32 outliers, 64 bytes a token: chunks are swizzled so that
+/// ldmatrix meets no bank conflict (the 64-byte swizzle of tensor copies).
+__device__ __forceinline__ int outlier_offset(int token, int chunk) {
+  return token * (2 * kOutlierColumns) + (chunk ^ token / 2 % 4) * 16;
+}
+
+/// Adds the products of 32 outliers: `strips` are their weights, `values` the address of the tokens' values.
+template <int kStrips, int kGroups>
+__device__ __forceinline__ void multiply_outliers(const uint8_t* strips, uint32_t values, int lane,
+                                                  WarpSums<kStrips, kGroups, float>& acc) {
+  uint32_t b[kGroups][4];
+#pragma unroll
+  for (int i = 0; i < kGroups; ++i)
+    ptx::load_matrices(b[i], values + outlier_offset(8 * i + lane % 8, lane / 8));
+#pragma unroll
+  for (int j = 0; j < kStrips; ++j) {
+#pragma unroll
+    for (int step = 0; step < 2; ++step) {
+      const uint4 a =
+          *reinterpret_cast<const uint4*>(strips + j * kOutlierStripBytes + fragment_offset(step, lane));
+#pragma unroll
+      for (int i = 0; i < kGroups; ++i) ptx::mma(acc[j][i], a, b[i][2 * step], b[i][2 * step + 1]);
+    }
+  }
+}
+
 /// Word of (token, row) in the sums of a tile of kRows outputs: rows are swizzled so that the fragments'
 /// stores meet few bank conflicts and aligned runs of four outputs stay together.
 template <int kRows>
@@ -47,9 +80,9 @@ __device__ __forceinline__ int sum_index(int token, int row) {
 }
 
 /// Stores a warp's sums, whose first element is (first_token, first_row) of a tile of kRows outputs.
-template <int kRows, int kStrips, int kGroups>
-__device__ __forceinline__ void store_sums(int* sums, int first_token, int first_row, int lane,
-                                           const WarpSums<kStrips, kGroups>& acc) {
+template <int kRows, int kStrips, int kGroups, class V>
+__device__ __forceinline__ void store_sums(V* sums, int first_token, int first_row, int lane,
+                                           const WarpSums<kStrips, kGroups, V>& acc) {
   const int row = first_row + lane / 4, token = first_token + 2 * (lane % 4);
 #pragma unroll
   for (int j = 0; j < kStrips; ++j) {
@@ -63,7 +96,8 @@ __device__ __forceinline__ void store_sums(int* sums, int first_token, int first
   }
 }
 
-__device__ __forceinline__ void add(int4& sum, int4 term) {
+template <class Four>
+__device__ __forceinline__ void add(Four& sum, const Four& term) {
   sum.x += term.x;
   sum.y += term.y;
   sum.z += term.z;

@@ -24,16 +24,18 @@ double tile_cycles(WeightLayout layout, const GemmConfig& config, int64_t k) {
 
 }  // namespace
 
-std::span<const GemmConfig> all_configs() {
-  return kConfigs;
+std::span<const GemmConfig> all_configs(bool outliers) {
+  return std::span(kConfigs).first(outliers ? 2 : 3);
 }
 
-GemmConfig choose_config(WeightLayout layout, int64_t m, int64_t n, int64_t k, int sms) {
+GemmConfig choose_config(const GemmProblem& problem, int sms) {
+  const PackedWeights& w = problem.weights;
   const auto time = [&](const GemmConfig& config) {
-    const int64_t tiles = ceil_div(m, config.tokens) * ceil_div(n, config.rows);
-    return static_cast<double>(ceil_div(tiles, sms)) * tile_cycles(layout, config, k);
+    const int64_t tiles = ceil_div(problem.m, config.tokens) * ceil_div(w.n, config.rows);
+    return static_cast<double>(ceil_div(tiles, sms)) * tile_cycles(w.layout, config, w.k);
   };
-  return *std::min_element(std::begin(kConfigs), std::end(kConfigs),
+  const auto all = all_configs(problem.adds_outliers());
+  return *std::min_element(all.begin(), all.end(),
                            [&](const GemmConfig& a, const GemmConfig& b) { return time(a) < time(b); });
 }
 

@@ -8,9 +8,10 @@
 
 namespace tessera::cuda::sm80 {
 
-std::span<const GemmConfig> all_configs();
+/// From the smallest on. The largest has no room for the sums of outliers.
+std::span<const GemmConfig> all_configs(bool outliers = false);
 
 /// The tile whose rounds over `sms` multiprocessors take the least time, by traffic and arithmetic alone.
-GemmConfig choose_config(WeightLayout layout, int64_t m, int64_t n, int64_t k, int sms);
+GemmConfig choose_config(const GemmProblem& problem, int sms);
 
 }  // namespace tessera::cuda::sm80

@@ -15,6 +15,9 @@ void launch_tile(const GemmProblem& problem, cudaStream_t stream) {
   Params params;
   params.problem = problem;
   params.input_blocks = static_cast<int>(ceil_div(problem.weights.k, kBlockInputs));
+  params.input_stages = static_cast<int>(ceil_div(params.input_blocks, T::kInputWarps));
+  if (T::kOutliers) params.outlier_blocks = static_cast<int>(problem.outliers.count / kOutlierColumns);
+  params.outlier_stages = static_cast<int>(ceil_div(params.outlier_blocks, T::kInputWarps));
   params.row_blocks = static_cast<int>(ceil_div(problem.weights.n, kBlockRows));
   params.order = {static_cast<int>(ceil_div(problem.m, T::kTokens)),
                   static_cast<int>(ceil_div(problem.weights.n, T::kRows))};
@@ -26,32 +29,39 @@ void launch_tile(const GemmProblem& problem, cudaStream_t stream) {
   check(cudaLaunchKernelEx(&config, kernel, params), "launch of the sm_80 integer GEMM");
 }
 
-template <class Weights>
+template <class Weights, bool kOutliers>
 void launch_layout(const GemmProblem& problem, const GemmConfig& config, cudaStream_t stream) {
   switch (config.rows) {
     case 32:
-      return launch_tile<Weights, Tile<Weights, 1, 1, 8, 2>>(problem, stream);
+      return launch_tile<Weights, Tile<Weights, 1, 1, 8, 2, kOutliers>>(problem, stream);
     case 64:
-      return launch_tile<Weights, Tile<Weights, 2, 2, 2, 4>>(problem, stream);
+      return launch_tile<Weights, Tile<Weights, 2, 2, 2, 4, kOutliers>>(problem, stream);
     default:
-      return launch_tile<Weights, Tile<Weights, 4, 2, 1, 8>>(problem, stream);
+      if constexpr (!kOutliers)
+        return launch_tile<Weights, Tile<Weights, 4, 2, 1, 8, false>>(problem, stream);
   }
+}
+
+template <class Weights>
+void launch_weights(const GemmProblem& problem, const GemmConfig& config, cudaStream_t stream) {
+  return problem.adds_outliers() ? launch_layout<Weights, true>(problem, config, stream)
+                                 : launch_layout<Weights, false>(problem, config, stream);
 }
 
 }  // namespace
 
 void launch(const GemmProblem& problem, const GemmConfig& config, cudaStream_t stream) {
   const WeightLayout layout = problem.weights.layout;
-  if (layout.bits == 8) return launch_layout<Int8Weights>(problem, config, stream);
+  if (layout.bits == 8) return launch_weights<Int8Weights>(problem, config, stream);
   switch (layout.group_size) {
     case 0:
-      return launch_layout<Int4Weights>(problem, config, stream);
+      return launch_weights<Int4Weights>(problem, config, stream);
     case 32:
-      return launch_layout<GroupedWeights<32>>(problem, config, stream);
+      return launch_weights<GroupedWeights<32>>(problem, config, stream);
     case 64:
-      return launch_layout<GroupedWeights<64>>(problem, config, stream);
+      return launch_weights<GroupedWeights<64>>(problem, config, stream);
     default:
-      return launch_layout<GroupedWeights<128>>(problem, config, stream);
+      return launch_weights<GroupedWeights<128>>(problem, config, stream);
   }
 }
 

@@ -9,6 +9,7 @@
 // Shared  at most 99 KB, what a block gets on 8.6 and 8.9; 8.0 could hold more.
 // Bound   by weight bandwidth for few tokens, by the tensor cores and the issue of ldmatrix and expansion for
 //         many.
+// Outliers (QUIK) follow the inputs through the same ring, 32 columns where 128 inputs were, into float sums.
 #pragma once
 
 #include <algorithm>
@@ -20,8 +21,9 @@
 namespace tessera::cuda::sm80 {
 
 /// Sizes of a tile whose warps have 32 outputs x 8 kGroups tokens each.
-template <class Weights, int kRowWarps_, int kTokenWarps_, int kInputWarps_, int kGroups_>
+template <class Weights, int kRowWarps_, int kTokenWarps_, int kInputWarps_, int kGroups_, bool kOutliers_>
 struct Tile {
+  static constexpr bool kOutliers = kOutliers_;
   static constexpr int kRowWarps = kRowWarps_, kTokenWarps = kTokenWarps_, kInputWarps = kInputWarps_;
   static constexpr int kStrips = 2, kGroups = kGroups_;
   static constexpr int kWarpRows = kStrips * kStripRows, kWarpTokens = 8 * kGroups;
@@ -44,8 +46,9 @@ struct Tile {
 /// What a launch tells the kernel; one block a tile.
 struct Params {
   GemmProblem problem;
-  int input_blocks = 0;  ///< along K
-  int row_blocks = 0;    ///< of 64 outputs
+  int input_blocks = 0, input_stages = 0;      ///< along K
+  int outlier_blocks = 0, outlier_stages = 0;  ///< of 32 columns
+  int row_blocks = 0;                          ///< of 64 outputs
   TileOrder order;
 };
 
@@ -82,55 +85,102 @@ __device__ __forceinline__ void copy_codes(const GemmProblem& p, const Origin& a
   }
 }
 
-/// Copies the weights of the same blocks of inputs; blocks that do not exist become anything: they meet codes
-/// of 0, or are not stored.
+/// Copies the tokens' values of blocks of outliers.
 template <class T>
-__device__ __forceinline__ void copy_weights(const Params& p, const Origin& at, int block, uint32_t to) {
-  constexpr int kPiecesPerRun = T::kWeightBytes / 16, kPieces = T::kInputWarps * kPiecesPerRun;
-  constexpr int kBlockBytes = kBlockRows / kStripRows * T::kStripBytes;
-  const auto* blocks = static_cast<const uint8_t*>(p.problem.weights.blocks);
+__device__ __forceinline__ void copy_outliers(const Params& p, const Origin& at, int block, uint32_t to) {
+  constexpr int kChunks = 2 * kOutlierColumns / 16, kPieces = T::kInputWarps * T::kTokens * kChunks;
+  const Outliers& outliers = p.problem.outliers;
 #pragma unroll
   for (int i = 0; i < ceil_div(kPieces, T::kThreads); ++i) {
     const int piece = i * T::kThreads + static_cast<int>(threadIdx.x);
     if (kPieces % T::kThreads != 0 && piece >= kPieces) break;
-    const int input_block = block + piece / kPiecesPerRun;
-    const int byte = static_cast<int>(at.row / kStripRows) % (kBlockRows / kStripRows) * T::kStripBytes +
-                     piece % kPiecesPerRun * 16;
-    const int row_block = static_cast<int>(at.row / kBlockRows) + byte / kBlockBytes;
-    const bool live = input_block < p.input_blocks && row_block < p.row_blocks;
-    const int64_t index = static_cast<int64_t>(row_block) * p.input_blocks + input_block;
-    ptx::copy_async(to + piece * 16, blocks + (live ? index * kBlockBytes + byte % kBlockBytes : 0), live);
+    const int chunk = piece % kChunks, token = piece / kChunks % T::kTokens,
+              run = piece / kChunks / T::kTokens;
+    const bool live = at.token + token < p.problem.m && block + run < p.outlier_blocks;
+    const int64_t index = (at.token + token) * outliers.stride + (block + run) * kOutlierColumns + 8 * chunk;
+    ptx::copy_async(to + run * T::kCodeBytes + outlier_offset(token, chunk),
+                    static_cast<const uint16_t*>(outliers.x) + (live ? index : 0), live);
   }
 }
 
-/// Adds up this warp's run of K.
+/// Copies the tile's strips of kInputWarps blocks from `block` of `count` on; those that do not exist become
+/// 0.
+template <class T, int kStripBytes>
+__device__ __forceinline__ void copy_strips(const void* blocks, int row_blocks, int count, const Origin& at,
+                                            int block, uint32_t to) {
+  constexpr int kPiecesPerRun = T::kRows / kStripRows * kStripBytes / 16;
+  constexpr int kPieces = T::kInputWarps * kPiecesPerRun;
+  constexpr int kBlockBytes = kBlockRows / kStripRows * kStripBytes;
+#pragma unroll
+  for (int i = 0; i < ceil_div(kPieces, T::kThreads); ++i) {
+    const int piece = i * T::kThreads + static_cast<int>(threadIdx.x);
+    if (kPieces % T::kThreads != 0 && piece >= kPieces) break;
+    const int run = piece / kPiecesPerRun;
+    const int byte = static_cast<int>(at.row / kStripRows) % (kBlockRows / kStripRows) * kStripBytes +
+                     piece % kPiecesPerRun * 16;
+    const int row_block = static_cast<int>(at.row / kBlockRows) + byte / kBlockBytes;
+    const bool live = block + run < count && row_block < row_blocks;
+    const int64_t index = static_cast<int64_t>(row_block) * count + block + run;
+    ptx::copy_async(
+        to + run * T::kWeightBytes + piece % kPiecesPerRun * 16,
+        static_cast<const uint8_t*>(blocks) + (live ? index * kBlockBytes + byte % kBlockBytes : 0), live);
+  }
+}
+
+/// Starts the copies of a stage: of inputs, and of outliers behind them.
+template <class T>
+__device__ __forceinline__ void copy_stage(const Params& p, const Origin& at, int index, uint32_t ring) {
+  constexpr int kCodes = T::kInputWarps * T::kCodeBytes;
+  const uint32_t to = ring + index % T::kStages * T::kStageBytes;
+  const GemmProblem& problem = p.problem;
+  if (index < p.input_stages) {
+    const int block = index * T::kInputWarps;
+    copy_codes<T>(problem, at, block, to);
+    copy_strips<T, T::kStripBytes>(problem.weights.blocks, p.row_blocks, p.input_blocks, at, block,
+                                   to + kCodes);
+  } else if (T::kOutliers && index < p.input_stages + p.outlier_stages) {
+    const int block = (index - p.input_stages) * T::kInputWarps;
+    copy_outliers<T>(p, at, block, to);
+    copy_strips<T, kOutlierStripBytes>(problem.outliers.weights, p.row_blocks, p.outlier_blocks, at, block,
+                                       to + kCodes);
+  }
+  ptx::commit_copies();  // also when there are none: the wait for a stage counts
+}
+
+/// Adds up this warp's run of K, and of the outliers.
 template <class Weights, class T>
 __device__ __forceinline__ void accumulate_tile(const Params& p, const Origin& at, uint8_t* shared,
-                                                const WarpPlace& me, WarpSums<T::kStrips, T::kGroups>& acc) {
-  constexpr int kCodes = T::kInputWarps * T::kCodeBytes;
-  const int count = (p.input_blocks + T::kInputWarps - 1) / T::kInputWarps;
+                                                const WarpPlace& me,
+                                                WarpAccumulators<T::kStrips, T::kGroups>& acc) {
+  const int count = p.input_stages + p.outlier_stages, strip = me.row / kStripRows;
   const uint32_t ring = ptx::shared_address(shared);
-  const auto copy_stage = [&](int index) {
-    if (index < count) {
-      const uint32_t to = ring + index % T::kStages * T::kStageBytes;
-      copy_codes<T>(p.problem, at, index * T::kInputWarps, to);
-      copy_weights<T>(p, at, index * T::kInputWarps, to + kCodes);
-    }
-    ptx::commit_copies();  // also when there are none: the wait below counts
-  };
 #pragma unroll 1
-  for (int i = 0; i < T::kStages - 1; ++i) copy_stage(i);
+  for (int i = 0; i < T::kStages - 1; ++i) copy_stage<T>(p, at, i, ring);
 #pragma unroll 1
   for (int i = 0; i < count; ++i) {
     ptx::wait_for_copies<T::kStages - 2>();
     __syncthreads();  // everybody's copies are here, and the stage before has been read
-    copy_stage(i + T::kStages - 1);
+    copy_stage<T>(p, at, i + T::kStages - 1, ring);
     const int stage = i % T::kStages * T::kStageBytes;
-    const uint8_t* strips =
-        shared + stage + kCodes + me.input * T::kWeightBytes + me.row / kStripRows * T::kStripBytes;
-    multiply_block<Weights>(strips, ring + stage + me.input * T::kCodeBytes + me.token * kBlockInputs,
-                            me.lane, acc);
+    const uint8_t* strips = shared + stage + T::kInputWarps * T::kCodeBytes + me.input * T::kWeightBytes;
+    const uint32_t codes = ring + stage + me.input * T::kCodeBytes;
+    if (!T::kOutliers || i < p.input_stages) {
+      multiply_block<Weights>(strips + strip * T::kStripBytes, codes + me.token * kBlockInputs, me.lane,
+                              acc.integer);
+    } else {
+      multiply_outliers(strips + strip * kOutlierStripBytes, codes + outlier_offset(me.token, 0), me.lane,
+                        acc.bypass);
+    }
   }
+}
+
+/// The sum of a run of four outputs over the block's runs of K.
+template <class T, class Four>
+__device__ __forceinline__ Four sum_of_warps(const Four* run) {
+  Four sum = *run;
+#pragma unroll
+  for (int i = 1; i < T::kInputWarps; ++i) add(sum, run[i * (T::kSums / 4)]);
+  return sum;
 }
 
 /// Scales and stores the tile whose sums lie in shared memory, one run of K after the other.
@@ -141,11 +191,17 @@ __device__ __forceinline__ void finish_tile(const GemmProblem& p, const Origin& 
   const int tokens = static_cast<int>(min(p.m - at.token, static_cast<int64_t>(T::kTokens)));
 #pragma unroll 1
   for (int token = thread / T::kRunsPerToken; token < tokens; token += T::kThreads / T::kRunsPerToken) {
-    const int* run = sums + sum_index<T::kRows>(token, 4 * (thread % T::kRunsPerToken));
-    int4 sum = *reinterpret_cast<const int4*>(run);
-#pragma unroll
-    for (int i = 1; i < T::kInputWarps; ++i) add(sum, *reinterpret_cast<const int4*>(run + i * T::kSums));
-    finish_run<Weights::kShift>(p, columns, sum, load_token(p, at.token + token), at.token + token);
+    const int index = sum_index<T::kRows>(token, 4 * (thread % T::kRunsPerToken));
+    const int4 sum = sum_of_warps<T>(reinterpret_cast<const int4*>(sums + index));
+    const TokenFactors factors = load_token(p, at.token + token);
+    if constexpr (T::kOutliers) {
+      const float4 bypass =
+          sum_of_warps<T>(reinterpret_cast<const float4*>(sums + T::kInputWarps * T::kSums + index));
+      const float values[4] = {bypass.x, bypass.y, bypass.z, bypass.w};
+      finish_run<Weights::kShift>(p, columns, sum, factors, at.token + token, values);
+    } else {
+      finish_run<Weights::kShift>(p, columns, sum, factors, at.token + token);
+    }
   }
 }
 
@@ -155,11 +211,15 @@ __global__ void __launch_bounds__(T::kThreads) gemm_kernel(const __grid_constant
   const TileIndex tile = p.order.at(static_cast<int>(blockIdx.x));
   const Origin at{static_cast<int64_t>(tile.row) * T::kRows, static_cast<int64_t>(tile.token) * T::kTokens};
   const WarpPlace me = warp_place<T>();
-  WarpSums<T::kStrips, T::kGroups> acc = {};
+  WarpAccumulators<T::kStrips, T::kGroups> acc;
   accumulate_tile<Weights, T>(p, at, shared, me, acc);
   __syncthreads();  // the ring has been read: sums take its place
   int* sums = reinterpret_cast<int*>(shared);
-  store_sums<T::kRows>(sums + me.input * T::kSums, me.token, me.row, me.lane, acc);
+  store_sums<T::kRows>(sums + me.input * T::kSums, me.token, me.row, me.lane, acc.integer);
+  if constexpr (T::kOutliers) {
+    store_sums<T::kRows>(reinterpret_cast<float*>(sums) + (T::kInputWarps + me.input) * T::kSums, me.token,
+                         me.row, me.lane, acc.bypass);
+  }
   __syncthreads();
   finish_tile<Weights, T>(p.problem, at, sums);
 }

@@ -67,7 +67,7 @@ void launch_tile(const GemmProblem& problem, const TensorMaps& maps, int split, 
 template <class Weights>
 void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
                    bool overlap_previous, cudaStream_t stream) {
-  if (config.streams()) return launch_stream<Weights>(problem, maps.codes, config, overlap_previous, stream);
+  if (config.streams()) return launch_stream<Weights, false>(problem, maps, config, overlap_previous, stream);
   const auto launch = [&]<int kRows, int kTokens>() {
     launch_tile<Weights, kRows, kTokens>(problem, maps, config.split, overlap_previous, stream);
   };

@@ -18,11 +18,12 @@ auto tensor_map_encoder() {
   return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
 }
 
-/// A matrix of which boxes of 128 bytes x `box_rows` rows are copied; what lies beyond it reads as 0.
+/// A matrix of which boxes of `box_bytes` (64 or 128, swizzled alike) x `box_rows` rows are copied; what lies
+/// beyond it reads as 0.
 struct Matrix {
   const void* data;
   int64_t columns, rows, stride;  ///< elements
-  int element_bytes;
+  int element_bytes, box_bytes;
 };
 
 CUtensorMap tensor_map(const Matrix& matrix, int box_rows) {
@@ -30,15 +31,16 @@ CUtensorMap tensor_map(const Matrix& matrix, int box_rows) {
   const cuuint64_t extent[2] = {static_cast<cuuint64_t>(matrix.columns),
                                 static_cast<cuuint64_t>(matrix.rows)};
   const cuuint64_t stride[1] = {static_cast<cuuint64_t>(matrix.stride * matrix.element_bytes)};
-  const cuuint32_t box[2] = {static_cast<cuuint32_t>(128 / matrix.element_bytes),
+  const cuuint32_t box[2] = {static_cast<cuuint32_t>(matrix.box_bytes / matrix.element_bytes),
                              static_cast<cuuint32_t>(box_rows)};
   const cuuint32_t step[2] = {1, 1};
   const auto type =
       matrix.element_bytes == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16;
+  const auto swizzle = matrix.box_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B;
   CUtensorMap map;
   const CUresult status = encode(&map, type, 2, const_cast<void*>(matrix.data), extent, stride, box, step,
-                                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+                                 CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS)
     throw Error("CUDA: cuTensorMapEncodeTiled failed with code {}", static_cast<int>(status));
   return map;
@@ -47,12 +49,18 @@ CUtensorMap tensor_map(const Matrix& matrix, int box_rows) {
 TensorMaps make_maps(const GemmProblem& p, int tokens) {
   const int rows = tile_tokens(p.m, tokens);
   TensorMaps maps{};
-  maps.codes = tensor_map({p.codes, p.weights.k, p.m, p.codes_stride, 1}, rows);
-  if (packs_outputs(p)) maps.out = tensor_map({p.out, p.weights.n, p.m, p.out_stride, 2}, rows);
+  maps.codes = tensor_map({p.codes, p.weights.k, p.m, p.codes_stride, 1, kBlockInputs}, rows);
+  if (packs_outputs(p))
+    maps.out = tensor_map({p.out, p.weights.n, p.m, p.out_stride, 2, 2 * kBlockRows}, rows);
+  if (p.adds_outliers()) {
+    maps.outliers =
+        tensor_map({p.outliers.x, p.outliers.count, p.m, p.outliers.stride, 2, 2 * kOutlierColumns}, rows);
+  }
   return maps;
 }
 
-GemmLauncher* launcher_of(WeightLayout layout) {
+GemmLauncher* launcher_of(WeightLayout layout, bool outliers) {
+  if (outliers) return layout.bits == 8 ? launch_sm90a_int8_outliers : launch_sm90a_int4_outliers;
   if (layout.bits == 8) return launch_sm90a_int8;
   switch (layout.group_size) {
     case 0:
@@ -70,8 +78,8 @@ GemmLauncher* launcher_of(WeightLayout layout) {
 
 void launch_sm90a(const GemmProblem& problem, const GemmConfig& config, bool overlap_previous,
                   cudaStream_t stream) {
-  launcher_of(problem.weights.layout)(problem, make_maps(problem, config.tokens), config, overlap_previous,
-                                      stream);
+  launcher_of(problem.weights.layout, problem.adds_outliers())(problem, make_maps(problem, config.tokens),
+                                                               config, overlap_previous, stream);
 }
 
 }  // namespace tessera::cuda

@@ -7,10 +7,11 @@
 
 namespace tessera::cuda {
 
-/// What the copy engine reads and writes, in the 128-byte swizzle.
+/// What the copy engine reads beside weights, and writes; in the 128-byte swizzle where not said otherwise.
 struct TensorMaps {
-  CUtensorMap codes;  ///< boxes of 128 inputs x the tokens of a tile
-  CUtensorMap out;    ///< boxes of 64 outputs x the tokens of a tile; only when packs_outputs()
+  CUtensorMap codes;     ///< boxes of 128 inputs x the tokens of a tile
+  CUtensorMap out;       ///< boxes of 64 outputs x the tokens of a tile; only when packs_outputs()
+  CUtensorMap outliers;  ///< boxes of 32 columns x the tokens of a tile, 64-byte swizzle; only with outliers
 };
 
 /// 16-bit outputs without a residual, in whole runs of eight.
@@ -22,6 +23,8 @@ constexpr bool packs_outputs(const GemmProblem& p) {
 using GemmLauncher = void(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
                           bool overlap_previous, cudaStream_t stream);
 
+/// For problems with outliers: configurations of the kernel for few tokens, not split.
+GemmLauncher launch_sm90a_int4_outliers, launch_sm90a_int8_outliers;
 GemmLauncher launch_sm90a_int8, launch_sm90a_int4;
 GemmLauncher launch_sm90a_grouped128, launch_sm90a_grouped64, launch_sm90a_grouped32;
 

@@ -8,10 +8,12 @@
 // output. Bound   by weight bandwidth: what matters is bytes in flight (64 KB or more an SM) and a short
 // start and end.
 //         mma.sync is half as fast as wgmma but has a quarter of its latency.
+// Outliers (QUIK) are blocks of K more, of 32 columns, added up in floats of their own.
 #pragma once
 
 #include "tessera/kernels/cuda/ptx.cuh"
 #include "tessera/kernels/cuda/scaling.cuh"
+#include "tessera/kernels/cuda/sm90a/launchers.h"
 #include "tessera/kernels/cuda/warp_product.cuh"
 
 namespace tessera::cuda {
@@ -20,6 +22,7 @@ namespace tessera::cuda {
 struct StreamParams {
   GemmProblem problem;
   int input_blocks = 0;           ///< along K
+  int outlier_blocks = 0;         ///< of 32 columns, taken like inputs behind the last; never split
   int input_blocks_per_rank = 0;  ///< of a cluster
   int row_tiles = 0;
   int tile_tokens = 0;      ///< tokens of a tile but the last, at most T::kTokens
@@ -28,18 +31,21 @@ struct StreamParams {
 };
 
 /// Sizes of the parts of shared memory.
-template <class Weights, int kStrips_, int kTokens_>
+template <class Weights, int kStrips_, int kTokens_, bool kOutliers_>
 struct StreamTile {
+  static constexpr bool kOutliers = kOutliers_;
   static constexpr int kStrips = kStrips_, kTokens = kTokens_, kRows = kStrips * kStripRows;
   static constexpr int kWeightBytes = kStrips * strip_bytes(Weights::kLayout);
   static constexpr int kCodeBytes = kTokens * kBlockInputs;
+  static constexpr int kOutlierBytes = kStrips * kOutlierStripBytes;  ///< fits in the place of weights
   static constexpr int kSumBytes = kRows * kTokens * 4;
   static constexpr int kMaxThreads = 256, kMinBlocks = kTokens > 32 ? 1 : 2;
   /// Runs of four outputs of one token, which one thread finishes.
   static constexpr int kRunsPerToken = kRows / 4, kRuns = kTokens * kRunsPerToken;
 
   static constexpr int shared_bytes(int warps, int stages) {
-    return warps * stages * (kCodeBytes + kWeightBytes + 8) + (warps + 1) * kSumBytes + kTokens * 8 + 8;
+    return warps * stages * (kCodeBytes + kWeightBytes + 8) + (warps * (kOutliers ? 2 : 1) + 1) * kSumBytes +
+           kTokens * 8 + 8;
   }
 };
 
@@ -58,10 +64,16 @@ struct StreamShared {
   __device__ __forceinline__ int* sums(int warp) const {
     return reinterpret_cast<int*>(weights(warps, 0) + warp * T::kSumBytes);
   }
+  /// The same over outliers.
+  __device__ __forceinline__ float* bypass(int warp) const {
+    return reinterpret_cast<float*>(sums(warps + warp));
+  }
   /// What the blocks of the cluster send: [sender][owned runs] of four sums.
-  __device__ __forceinline__ int4* inbox() const { return reinterpret_cast<int4*>(sums(warps)); }
+  __device__ __forceinline__ int4* inbox() const {
+    return reinterpret_cast<int4*>(sums(T::kOutliers ? 2 * warps : warps));
+  }
   __device__ __forceinline__ TokenFactors* factors() const {
-    return reinterpret_cast<TokenFactors*>(sums(warps + 1));
+    return reinterpret_cast<TokenFactors*>(inbox() + T::kSumBytes / 16);
   }
   __device__ __forceinline__ uint32_t received() const { return ptx::shared_address(factors() + T::kTokens); }
   __device__ __forceinline__ uint32_t full(int warp, int i) const {
@@ -112,6 +124,16 @@ __device__ __forceinline__ void stream_weights(const StreamParams& p, const Stre
   const int64_t block = static_cast<int64_t>(at.tile / kTilesPerBlock) * p.input_blocks + at.k;
   const uint32_t full = shared.full(warp, stage);
   if (!ptx::elect_lane()) return;
+  if (T::kOutliers && at.k >= p.input_blocks) {
+    const int64_t outlier_block =
+        static_cast<int64_t>(at.tile / kTilesPerBlock) * p.outlier_blocks + at.k - p.input_blocks;
+    ptx::mbarrier_arrive_expect(full, T::kOutlierBytes + p.tile_tokens * 2 * kOutlierColumns);
+    ptx::bulk_copy(ptx::shared_address(shared.weights(warp, stage)),
+                   static_cast<const uint8_t*>(p.problem.outliers.weights) +
+                       (outlier_block * kTilesPerBlock + at.tile % kTilesPerBlock) * T::kOutlierBytes,
+                   T::kOutlierBytes, full, gridDim.y == 1 ? ptx::kEvictFirst : ptx::kEvictLast);
+    return;
+  }
   ptx::mbarrier_arrive_expect(full, T::kWeightBytes + p.tile_tokens * kBlockInputs);
   ptx::bulk_copy(ptx::shared_address(shared.weights(warp, stage)),
                  static_cast<const uint8_t*>(p.problem.weights.blocks) +
@@ -122,25 +144,31 @@ __device__ __forceinline__ void stream_weights(const StreamParams& p, const Stre
 /// Fetches a stage's codes. Rows beyond the tile's tokens stay what they are: they reach only sums that
 /// nobody stores.
 template <class T>
-__device__ __forceinline__ void stream_codes(const CUtensorMap* map, const StreamParams& p,
+__device__ __forceinline__ void stream_codes(const TensorMaps& maps, const StreamParams& p,
                                              const StreamShared<T>& shared, int warp, int stage,
                                              StreamCursor at) {
   if (!ptx::elect_lane()) return;
-  ptx::tensor_copy(ptx::shared_address(shared.codes(warp, stage)), map, at.k * kBlockInputs,
+  const bool outliers = T::kOutliers && at.k >= p.input_blocks;
+  ptx::tensor_copy(ptx::shared_address(shared.codes(warp, stage)), outliers ? &maps.outliers : &maps.codes,
+                   outliers ? (at.k - p.input_blocks) * kOutlierColumns : at.k * kBlockInputs,
                    static_cast<int>(blockIdx.y) * p.tile_tokens, shared.full(warp, stage), ptx::kEvictLast);
 }
 
 // --- end of a tile -------------------------------------------------------------------------------------
 
-template <class T>
-__device__ __forceinline__ int4 sum_of_warps(const StreamShared<T>& shared, int run) {
-  const int at = sum_index<T::kRows>(run / T::kRunsPerToken, run % T::kRunsPerToken * 4);
-  int4 sum = *reinterpret_cast<const int4*>(shared.sums(0) + at);
+/// Sums of a run of four outputs over the block's warps, whose sums begin at `first`.
+template <class T, class Four>
+__device__ __forceinline__ Four sum_of_warps(const StreamShared<T>& shared, const Four* first, int run) {
+  const int at = sum_index<T::kRows>(run / T::kRunsPerToken, run % T::kRunsPerToken * 4) / 4;
+  Four sum = first[at];
 #pragma unroll 4
-  for (int warp = 1; warp < shared.warps; ++warp) {
-    add(sum, *reinterpret_cast<const int4*>(shared.sums(warp) + at));
-  }
+  for (int warp = 1; warp < shared.warps; ++warp) add(sum, first[warp * (T::kSumBytes / 16) + at]);
   return sum;
+}
+
+template <class T>
+__device__ __forceinline__ int4 integer_sum(const StreamShared<T>& shared, int run) {
+  return sum_of_warps(shared, reinterpret_cast<const int4*>(shared.sums(0)), run);
 }
 
 /// Block r of the cluster owns the runs r, r + split, ...; everybody sends it theirs.
@@ -153,7 +181,7 @@ __device__ __forceinline__ void exchange_sums(const StreamShared<T>& shared, con
     ptx::mbarrier_arrive_expect(shared.received(), work.split * owned * 16);
   }
   for (int run = static_cast<int>(threadIdx.x); run < runs; run += static_cast<int>(blockDim.x)) {
-    const int4 sum = sum_of_warps(shared, run);
+    const int4 sum = integer_sum(shared, run);
     const int owner = run % work.split, slot = work.rank * capacity + run / work.split;
     ptx::store_remote(ptx::map_shared(ptx::shared_address(shared.inbox() + slot), owner), sum.x, sum.y, sum.z,
                       sum.w, ptx::map_shared(shared.received(), owner));
@@ -175,14 +203,21 @@ __device__ __forceinline__ void finish_tile(const StreamParams& p, const StreamS
     const int run = i * work.split + work.rank;
     int4 sum;
     if (work.split == 1) {
-      sum = sum_of_warps(shared, run);
+      sum = integer_sum(shared, run);
     } else {
       const int capacity = T::kRuns / work.split;
       sum = shared.inbox()[i];
       for (int peer = 1; peer < work.split; ++peer) add(sum, shared.inbox()[peer * capacity + i]);
     }
     const int token = run / T::kRunsPerToken;
-    finish_run<Weights::kShift>(p.problem, columns, sum, shared.factors()[token], first_token + token);
+    const TokenFactors factors = shared.factors()[token];
+    if constexpr (T::kOutliers) {
+      const float4 bypass = sum_of_warps(shared, reinterpret_cast<const float4*>(shared.bypass(0)), run);
+      const float values[4] = {bypass.x, bypass.y, bypass.z, bypass.w};
+      finish_run<Weights::kShift>(p.problem, columns, sum, factors, first_token + token, values);
+    } else {
+      finish_run<Weights::kShift>(p.problem, columns, sum, factors, first_token + token);
+    }
   }
 }
 
@@ -198,7 +233,7 @@ __device__ __forceinline__ ColumnRun columns_of(const StreamParams& p, const Str
 /// Starts the first copies of a warp; codes wait for their producers, weights do not. Returns where the
 /// copies go on. Codes go first when they can: what is asked for later arrives behind all the weights.
 template <class T>
-__device__ __forceinline__ StreamCursor fill_ring(const CUtensorMap* codes, const StreamParams& p,
+__device__ __forceinline__ StreamCursor fill_ring(const TensorMaps& maps, const StreamParams& p,
                                                   const StreamShared<T>& shared, const StreamWork& work) {
 #pragma unroll 1
   for (int i = 0; i < p.stages; ++i) {
@@ -209,7 +244,7 @@ __device__ __forceinline__ StreamCursor fill_ring(const CUtensorMap* codes, cons
   StreamCursor at(work);
 #pragma unroll 1
   for (int i = 0; i < p.stages && at.tile < work.tiles; ++i, at.advance(work)) {
-    if (!p.overlapped) stream_codes(codes, p, shared, work.warp, i, at);
+    if (!p.overlapped) stream_codes(maps, p, shared, work.warp, i, at);
     stream_weights(p, shared, work.warp, i, at);
   }
   if (!p.overlapped) return at;
@@ -217,27 +252,32 @@ __device__ __forceinline__ StreamCursor fill_ring(const CUtensorMap* codes, cons
   StreamCursor again(work);
 #pragma unroll 1
   for (int i = 0; i < p.stages && again.tile < work.tiles; ++i, again.advance(work)) {
-    stream_codes(codes, p, shared, work.warp, i, again);
+    stream_codes(maps, p, shared, work.warp, i, again);
   }
   return at;
 }
 
 /// Multiplies this warp's blocks of inputs of one tile, and fetches others in their place.
 template <class Weights, class T>
-__device__ __forceinline__ void accumulate_run(const CUtensorMap* codes, const StreamParams& p,
+__device__ __forceinline__ void accumulate_run(const TensorMaps& maps, const StreamParams& p,
                                                const StreamShared<T>& shared, const StreamWork& work,
                                                int lane, StreamStage& ring, StreamCursor& fetch,
-                                               WarpSums<T::kStrips, T::kTokens / 8>& acc) {
+                                               WarpAccumulators<T::kStrips, T::kTokens / 8>& acc) {
   const int warp = work.warp;
 #pragma unroll 1
   for (int k = work.k_begin + warp; k < work.k_end; k += work.warps) {
     ptx::mbarrier_wait(shared.full(warp, ring.stage), ring.parity);
-    multiply_block<Weights>(shared.weights(warp, ring.stage),
-                            ptx::shared_address(shared.codes(warp, ring.stage)), lane, acc);
+    const uint8_t* weights = shared.weights(warp, ring.stage);
+    const uint32_t codes = ptx::shared_address(shared.codes(warp, ring.stage));
+    if (!T::kOutliers || k < p.input_blocks) {
+      multiply_block<Weights>(weights, codes, lane, acc.integer);
+    } else {
+      multiply_outliers(weights, codes, lane, acc.bypass);
+    }
     __syncwarp();
     if (fetch.tile < work.tiles) {
       stream_weights(p, shared, warp, ring.stage, fetch);
-      stream_codes(codes, p, shared, warp, ring.stage, fetch);
+      stream_codes(maps, p, shared, warp, ring.stage, fetch);
       fetch.advance(work);
     }
     ring.advance(p.stages);
@@ -246,15 +286,15 @@ __device__ __forceinline__ void accumulate_run(const CUtensorMap* codes, const S
 
 /// The tiles of a cluster. `columns` are the constants of the first, `factors` those of this thread's token.
 template <class Weights, class T>
-__device__ __forceinline__ void stream_tiles(const CUtensorMap* codes, const StreamParams& p,
+__device__ __forceinline__ void stream_tiles(const TensorMaps& maps, const StreamParams& p,
                                              const StreamShared<T>& shared, const StreamWork& work, int lane,
                                              StreamCursor fetch, ColumnRun columns, TokenFactors factors) {
   StreamStage ring;
   uint32_t round = 0;
 #pragma unroll 1
   for (int tile = work.first; tile < work.tiles; tile += work.step, ++round) {
-    WarpSums<T::kStrips, T::kTokens / 8> acc = {};
-    accumulate_run<Weights, T>(codes, p, shared, work, lane, ring, fetch, acc);
+    WarpAccumulators<T::kStrips, T::kTokens / 8> acc;
+    accumulate_run<Weights, T>(maps, p, shared, work, lane, ring, fetch, acc);
     if (round > 0) {
       columns = columns_of<T>(p, work, tile);
       if (work.split > 1) ptx::cluster_arrive();
@@ -262,18 +302,17 @@ __device__ __forceinline__ void stream_tiles(const CUtensorMap* codes, const Str
     } else if (threadIdx.x < T::kTokens) {
       shared.factors()[threadIdx.x] = factors;
     }
-    store_sums<T::kRows>(shared.sums(work.warp), 0, 0, lane, acc);
+    store_sums<T::kRows>(shared.sums(work.warp), 0, 0, lane, acc.integer);
+    if constexpr (T::kOutliers) store_sums<T::kRows>(shared.bypass(work.warp), 0, 0, lane, acc.bypass);
     if (work.split > 1) ptx::cluster_wait();  // everybody has started, or read the inbox
     __syncthreads();
     finish_tile<Weights, T>(p, shared, work, columns, round & 1);
   }
 }
 
-template <class Weights, int kStrips, int kTokens>
-__global__ void __launch_bounds__((StreamTile<Weights, kStrips, kTokens>::kMaxThreads),
-                                  (StreamTile<Weights, kStrips, kTokens>::kMinBlocks))
-    stream_kernel(const __grid_constant__ CUtensorMap codes, const __grid_constant__ StreamParams p) {
-  using T = StreamTile<Weights, kStrips, kTokens>;
+template <class Weights, class T>
+__global__ void __launch_bounds__(T::kMaxThreads, T::kMinBlocks)
+    stream_kernel(const __grid_constant__ TensorMaps maps, const __grid_constant__ StreamParams p) {
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -286,10 +325,10 @@ __global__ void __launch_bounds__((StreamTile<Weights, kStrips, kTokens>::kMaxTh
                         static_cast<int>(ptx::cluster_count()),
                         p.row_tiles,
                         rank * p.input_blocks_per_rank,
-                        min((rank + 1) * p.input_blocks_per_rank, p.input_blocks)};
+                        min((rank + 1) * p.input_blocks_per_rank, p.input_blocks + p.outlier_blocks)};
   const StreamShared<T> shared{shared_bytes, work.warps, p.stages};
   const ColumnRun columns = columns_of<T>(p, work, work.first);
-  const StreamCursor fetch = fill_ring(&codes, p, shared, work);
+  const StreamCursor fetch = fill_ring(maps, p, shared, work);
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(shared.received(), 1);
     ptx::fence_mbarrier_init();
@@ -300,8 +339,8 @@ __global__ void __launch_bounds__((StreamTile<Weights, kStrips, kTokens>::kMaxTh
   ptx::wait_for_predecessors();
   const int64_t token = static_cast<int64_t>(blockIdx.y) * p.tile_tokens + threadIdx.x;
   TokenFactors factors;
-  if (threadIdx.x < kTokens && token < p.problem.m) factors = load_token(p.problem, token);
-  stream_tiles<Weights>(&codes, p, shared, work, lane, fetch, columns, factors);
+  if (threadIdx.x < T::kTokens && token < p.problem.m) factors = load_token(p.problem, token);
+  stream_tiles<Weights>(maps, p, shared, work, lane, fetch, columns, factors);
 }
 
 }  // namespace tessera::cuda

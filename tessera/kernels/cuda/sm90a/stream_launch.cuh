@@ -9,26 +9,27 @@
 
 namespace tessera::cuda {
 
-template <class Weights, int kStrips, int kTokens>
-void launch_stream_tile(const GemmProblem& problem, const CUtensorMap& codes, const StreamPlan& plan,
+template <class Weights, class T>
+void launch_stream_tile(const GemmProblem& problem, const TensorMaps& maps, const StreamPlan& plan,
                         bool overlap_previous, cudaStream_t stream) {
-  using T = StreamTile<Weights, kStrips, kTokens>;
-  const auto kernel = stream_kernel<Weights, kStrips, kTokens>;
+  const auto kernel = stream_kernel<Weights, T>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedPerBlock),
         "cudaFuncSetAttribute");
   StreamParams params;
   params.problem = problem;
   params.input_blocks = static_cast<int>(ceil_div(problem.weights.k, kBlockInputs));
-  params.input_blocks_per_rank = static_cast<int>(ceil_div(params.input_blocks, plan.split));
+  if (T::kOutliers) params.outlier_blocks = static_cast<int>(problem.outliers.count / kOutlierColumns);
+  params.input_blocks_per_rank =
+      static_cast<int>(ceil_div(params.input_blocks + params.outlier_blocks, plan.split));
   params.row_tiles = static_cast<int>(ceil_div(problem.weights.n, T::kRows));
-  params.tile_tokens = tile_tokens(problem.m, kTokens);
+  params.tile_tokens = tile_tokens(problem.m, T::kTokens);
   params.stages = plan.stages;
   params.overlapped = overlap_previous;
 
   cudaLaunchAttribute attributes[2];
   cudaLaunchConfig_t config{};
   config.blockDim = static_cast<unsigned>(plan.warps * 32);
-  const int64_t token_tiles = ceil_div(problem.m, kTokens);
+  const int64_t token_tiles = ceil_div(problem.m, T::kTokens);
   config.gridDim = {
       static_cast<unsigned>(std::min(plan.clusters(token_tiles), params.row_tiles) * plan.split),
       static_cast<unsigned>(token_tiles), 1};
@@ -43,34 +44,36 @@ void launch_stream_tile(const GemmProblem& problem, const CUtensorMap& codes, co
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
   }
-  check(cudaLaunchKernelEx(&config, kernel, codes, params),
-        "launch of the sm_90 integer GEMM for few tokens");
+  check(cudaLaunchKernelEx(&config, kernel, maps, params), "launch of the sm_90 integer GEMM for few tokens");
 }
 
-template <class Weights>
-void launch_stream(const GemmProblem& problem, const CUtensorMap& codes, const GemmConfig& config,
+template <class Weights, bool kOutliers>
+void launch_stream(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
                    bool overlap_previous, cudaStream_t stream) {
   const StreamPlan plan = plan_stream(Weights::kLayout, config, problem.m, problem.weights.n);
   const auto launch = [&]<int kStrips, int kTokens>() {
-    launch_stream_tile<Weights, kStrips, kTokens>(problem, codes, plan, overlap_previous, stream);
+    launch_stream_tile<Weights, StreamTile<Weights, kStrips, kTokens, kOutliers>>(problem, maps, plan,
+                                                                                  overlap_previous, stream);
   };
   switch (config.rows * 1000 + config.tokens) {
     case 32'008:
       return launch.template operator()<2, 8>();
     case 32'016:
       return launch.template operator()<2, 16>();
-    case 32'024:
-      return launch.template operator()<2, 24>();
-    case 32'048:
-      return launch.template operator()<2, 48>();
-    case 32'032:
-      return launch.template operator()<2, 32>();
     case 64'008:
       return launch.template operator()<4, 8>();
-    case 64'016:
-      return launch.template operator()<4, 16>();
-    default:
-      check(cudaErrorInvalidValue, "choice of a GEMM tile");
+  }
+  if constexpr (!kOutliers) {  // two sums of larger tiles do not fit in registers
+    switch (config.rows * 1000 + config.tokens) {
+      case 32'024:
+        return launch.template operator()<2, 24>();
+      case 32'032:
+        return launch.template operator()<2, 32>();
+      case 32'048:
+        return launch.template operator()<2, 48>();
+      default:
+        return launch.template operator()<4, 16>();
+    }
   }
 }
 

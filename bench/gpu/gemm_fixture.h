@@ -1,0 +1,131 @@
+// Layers with random or extreme codes on the device, with the reference's answer: what the checks of the GEMM
+// share.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <random>
+#include <string>
+
+#include "bench/gpu/device.h"
+#include "tessera/base/parallel.h"
+#include "tessera/format/quantized_linear.h"
+#include "tessera/format/reference.h"
+#include "tessera/kernels/cuda/gemm.h"
+#include "tessera/kernels/cuda/packed_weights.h"
+
+namespace tessera::bench {
+
+using cuda::GemmConfig;
+using cuda::GemmProblem;
+using cuda::KernelFamily;
+using cuda::OutputType;
+
+enum class Codes { kRandom, kExtreme };
+
+struct Case {
+  WeightFormat format;
+  int64_t group_size, n, k;
+  Codes codes;
+};
+
+inline int pick(std::mt19937& rng, int lo, int hi) {
+  return std::uniform_int_distribution<int>(lo, hi)(rng);
+}
+
+/// A layer with random codes, or with the largest products that the format allows.
+inline QuantizedLinear make_layer(const Case& c, std::mt19937& rng) {
+  const bool extreme = c.codes == Codes::kExtreme;
+  QuantizedLinear linear;
+  linear.n = c.n;
+  linear.k = c.k;
+  linear.group_size = c.group_size;
+  linear.weight_format = c.format;
+  const auto count = static_cast<size_t>(c.n * c.k);
+  std::vector<int8_t> codes(count);
+  if (c.format == WeightFormat::kInt8) {
+    for (auto& q : codes) q = static_cast<int8_t>(extreme ? 127 : pick(rng, -127, 127));
+    linear.qweight = Tensor::from<int8_t>(codes, {c.n, c.k});
+  } else {
+    const int lo = c.format == WeightFormat::kInt4 ? -8 : 0;
+    for (auto& q : codes) q = static_cast<int8_t>(extreme ? lo : pick(rng, lo, lo + 15));
+    linear.qweight = pack_int4(codes, c.n, c.k);
+  }
+  if (c.format == WeightFormat::kUint4Grouped) {
+    std::vector<int8_t> scale(static_cast<size_t>(c.n * linear.groups()));
+    std::vector<uint8_t> zero(scale.size());
+    for (size_t i = 0; i < scale.size(); ++i) {
+      zero[i] = static_cast<uint8_t>(extreme ? 8 : pick(rng, 0, 15));
+      const int largest = std::max<int>(zero[i], 15 - zero[i]);
+      scale[i] = static_cast<int8_t>(extreme ? 16 : pick(rng, 1, 127 / largest));
+    }
+    linear.group_scale = Tensor::from<int8_t>(scale, {c.n, linear.groups()});
+    linear.group_zero = Tensor::from<uint8_t>(zero, {c.n, linear.groups()});
+  }
+  return linear;
+}
+
+inline std::vector<int32_t> reference_accumulators(const QuantizedLinear& linear, std::span<const int8_t> x,
+                                                   int64_t m) {
+  std::vector<int32_t> acc(static_cast<size_t>(m * linear.n));
+  parallel_for_dynamic(linear.n, [&](int64_t n) {
+    std::vector<int8_t> w8(static_cast<size_t>(linear.k));
+    expand_row(linear, n, w8);
+    for (int64_t t = 0; t < m; ++t) {
+      acc[static_cast<size_t>(t * linear.n + n)] =
+          dot(x.subspan(static_cast<size_t>(t * linear.k), static_cast<size_t>(linear.k)), w8);
+    }
+  });
+  return acc;
+}
+
+/// One layer on the device with the reference's answer for up to kMaxTokens tokens.
+struct Fixture {
+  static constexpr int64_t kMaxTokens = 257;
+  std::mt19937 rng;
+  QuantizedLinear linear;
+  std::vector<int8_t> x;
+  std::vector<int32_t> expected;
+  DeviceArray<uint8_t> blocks;
+  DeviceArray<int8_t> codes;
+  DeviceArray<int32_t> out;
+
+  explicit Fixture(const Case& c)
+      : rng(static_cast<uint32_t>(c.n * 31 + c.k)),
+        linear(make_layer(c, rng)),
+        x(make_codes(c)),
+        expected(reference_accumulators(linear, x, kMaxTokens)),
+        blocks(cuda::pack_weights(linear)),
+        codes(x),
+        out(static_cast<size_t>(kMaxTokens * c.n + 64)) {}
+
+  std::vector<int8_t> make_codes(const Case& c) {
+    std::vector<int8_t> values(static_cast<size_t>(kMaxTokens * c.k));
+    const int extreme = c.format == WeightFormat::kInt8 ? 127 : -128;
+    for (auto& q : values)
+      q = static_cast<int8_t>(c.codes == Codes::kExtreme ? extreme : pick(rng, -128, 127));
+    return values;
+  }
+
+  GemmProblem problem(int64_t m) const {
+    GemmProblem p;
+    p.weights = {cuda::layout_of(linear), linear.n, linear.k, blocks.data()};
+    p.m = m;
+    p.codes = codes.data();
+    p.codes_stride = linear.k;
+    p.out_stride = linear.n;
+    return p;
+  }
+};
+
+inline const char* name_of(KernelFamily family) {
+  return family == KernelFamily::kSm80 ? "sm80" : "sm90a";
+}
+
+inline std::string describe(const GemmProblem& p, const GemmConfig& c) {
+  return fmt::format("{} bits g{} N={} K={} M={} {} tile {}x{} split {}", p.weights.layout.bits,
+                     p.weights.layout.group_size, p.weights.n, p.weights.k, p.m, name_of(c.family), c.rows,
+                     c.tokens, c.split);
+}
+
+}  // namespace tessera::bench

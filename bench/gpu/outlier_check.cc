@@ -1,0 +1,156 @@
+// Checks the CUDA GEMM with outlier columns against double precision, and that they leave accumulators alone.
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include "bench/gpu/gemm_fixture.h"
+#include "tessera/base/error.h"
+
+namespace tessera::bench {
+namespace {
+
+/// A fixture with outliers, zero points, bias and residual.
+struct OutlierFixture {
+  static constexpr int64_t kMaxTokens = 150;
+  Fixture base;
+  int64_t count, padded;
+  std::vector<Half> x;  ///< [kMaxTokens, padded]
+  std::vector<float> scale, bias, token_scale, residual;
+  std::vector<int32_t> row_sum, token_zero;
+  DeviceArray<uint8_t> blocks;
+  DeviceArray<Half> d_x;
+  DeviceArray<float> d_scale, d_bias, d_token_scale, d_residual, out;
+  DeviceArray<int32_t> d_row_sum, d_token_zero;
+
+  OutlierFixture(const Case& c, int64_t outliers)
+      : base(c),
+        count(outliers),
+        padded(prepare(c.n)),
+        x(values()),
+        scale(random(c.n, 1e-4f)),
+        bias(random(c.n, 1)),
+        token_scale(random(kMaxTokens, 0.02f)),
+        residual(random(kMaxTokens * c.n, 1)),
+        row_sum(integers(c.n, 100000)),
+        token_zero(integers(kMaxTokens, 127)),
+        blocks(cuda::pack_outliers(base.linear)),
+        d_x(x),
+        d_scale(scale),
+        d_bias(bias),
+        d_token_scale(token_scale),
+        d_residual(residual),
+        out(residual.size()),
+        d_row_sum(row_sum),
+        d_token_zero(token_zero) {}
+
+  int64_t prepare(int64_t n) {
+    base.linear.outlier_index = Tensor(DType::kI32, {count});
+    base.linear.outlier_weight = Tensor(DType::kF16, {n, count});
+    for (Half& w : base.linear.outlier_weight.as<Half>()) w = to_half(real(1));
+    return cuda::padded_outliers(base.linear);
+  }
+  float real(float bound) { return std::uniform_real_distribution<float>(-bound, bound)(base.rng); }
+  std::vector<float> random(int64_t size, float bound) {
+    std::vector<float> all(static_cast<size_t>(size));
+    for (float& v : all) v = real(bound);
+    return all;
+  }
+  std::vector<int32_t> integers(int64_t size, int bound) {
+    std::vector<int32_t> all(static_cast<size_t>(size));
+    for (int32_t& v : all) v = pick(base.rng, -bound, bound);
+    return all;
+  }
+  std::vector<Half> values() {
+    std::vector<Half> all(static_cast<size_t>(kMaxTokens * padded), to_half(0));
+    for (int64_t i = 0; i < kMaxTokens * padded; ++i) {
+      if (i % padded < count) all[static_cast<size_t>(i)] = to_half(real(8));
+    }
+    return all;
+  }
+
+  GemmProblem problem(int64_t m) const {
+    GemmProblem p = base.problem(m);
+    p.weights.scale = d_scale.data();
+    p.weights.bias = d_bias.data();
+    p.weights.row_sum = d_row_sum.data();
+    p.token_scale = d_token_scale.data();
+    p.token_zero = d_token_zero.data();
+    p.outliers = {padded, blocks.data(), d_x.data(), padded};
+    p.residual = d_residual.data();
+    p.output = OutputType::kFloat;
+    p.out = out.data();
+    return p;
+  }
+};
+
+/// Float outputs within the rounding of a float sum, of which tensor cores keep a few bits less.
+bool check_outputs(const OutlierFixture& f, int64_t m, const GemmConfig& config) {
+  const GemmProblem p = f.problem(m);
+  const auto n = static_cast<size_t>(p.weights.n), count = static_cast<size_t>(f.count);
+  cuda::check(cudaMemset(f.out.data(), 0x5A, f.out.size() * sizeof(float)), "cudaMemset");
+  cuda::gemm(p, nullptr, {config, true});
+  cuda::check(cudaDeviceSynchronize(), describe(p, config).c_str());
+  const std::vector<float> got = f.out.download(static_cast<size_t>(m) * n);
+  const auto weight = f.base.linear.outlier_weight.as<Half>();
+  for (size_t i = 0; i < got.size(); ++i) {
+    const size_t token = i / n, row = i % n;
+    const double integer = scale_accumulator(f.base.expected[i], f.row_sum[row], f.scale[row],
+                                             {f.token_scale[token], f.token_zero[token]});
+    double want = integer + f.bias[row] + f.residual[i], magnitude = std::fabs(integer) + 2;
+    for (size_t k = 0; k < count; ++k) {
+      const double product = static_cast<double>(to_float(f.x[token * static_cast<size_t>(f.padded) + k])) *
+                             static_cast<double>(to_float(weight[row * count + k]));
+      want += product;
+      magnitude += std::fabs(product);
+    }
+    if (std::fabs(got[i] - want) <= 0x1p-20 * magnitude) continue;
+    std::printf("FAIL outliers %d, %s: element (%zu, %zu) is %g, not %g\n", static_cast<int>(f.count),
+                describe(p, config).c_str(), token, row, static_cast<double>(got[i]), want);
+    return false;
+  }
+  return true;
+}
+
+bool check_accumulators(const OutlierFixture& f, int64_t m, const GemmConfig& config) {
+  GemmProblem p = f.problem(m);
+  p.out = f.base.out.data();
+  p.output = OutputType::kAccumulator;
+  cuda::gemm(p, nullptr, {config, false});
+  cuda::check(cudaDeviceSynchronize(), describe(p, config).c_str());
+  const std::vector<int32_t> got = f.base.out.download(static_cast<size_t>(m * p.weights.n));
+  return std::equal(got.begin(), got.end(), f.base.expected.begin());
+}
+
+int run() {
+  using enum WeightFormat;
+  const std::pair<WeightFormat, int64_t> formats[] = {
+      {kInt4, 0}, {kInt8, 0}, {kUint4Grouped, 128}, {kUint4Grouped, 64}, {kUint4Grouped, 32}};
+  int64_t launches = 0, failures = 0;
+  for (auto [format, group] : formats) {
+    for (int64_t outliers : {1, 40, 256, 704}) {
+      const OutlierFixture f({format, group, outliers == 40 ? 203 : 328, 1280, Codes::kRandom}, outliers);
+      for (const GemmConfig& config : cuda::configs_for(f.problem(1), 0)) {
+        for (int64_t m : {1, 7, 8, 16, 17, 33, 64, 65, 129, 150}) {
+          launches += 2;
+          failures += !check_outputs(f, m, config);
+          failures += !check_accumulators(f, m, config);
+        }
+      }
+    }
+  }
+  std::printf("outliers: %lld launches, %lld failures\n", static_cast<long long>(launches),
+              static_cast<long long>(failures));
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace tessera::bench
+
+int main() {
+  try {
+    return tessera::bench::run();
+  } catch (const tessera::Error& error) {
+    std::fprintf(stderr, "outlier_check: %s\n", error.what());
+    return 2;
+  }
+}
