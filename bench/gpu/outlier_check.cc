@@ -11,7 +11,7 @@ namespace {
 
 /// A fixture with outliers, zero points, bias and residual.
 struct OutlierFixture {
-  static constexpr int64_t kMaxTokens = 150;
+  static constexpr int64_t kMaxTokens = Fixture::kMaxTokens;
   Fixture base;
   int64_t count, padded;
   std::vector<Half> x;  ///< [kMaxTokens, padded]
@@ -68,7 +68,8 @@ struct OutlierFixture {
     return all;
   }
 
-  GemmProblem problem(int64_t m) const {
+  /// Float outputs with a residual, or halves without.
+  GemmProblem problem(int64_t m, OutputType type) const {
     GemmProblem p = base.problem(m);
     p.weights.scale = d_scale.data();
     p.weights.bias = d_bias.data();
@@ -76,34 +77,47 @@ struct OutlierFixture {
     p.token_scale = d_token_scale.data();
     p.token_zero = d_token_zero.data();
     p.outliers = {padded, blocks.data(), d_x.data(), padded};
-    p.residual = d_residual.data();
-    p.output = OutputType::kFloat;
+    if (type == OutputType::kFloat) p.residual = d_residual.data();
+    p.output = type;
     p.out = out.data();
     return p;
   }
 };
 
-/// Float outputs within the rounding of a float sum, of which tensor cores keep a few bits less.
-bool check_outputs(const OutlierFixture& f, int64_t m, const GemmConfig& config) {
-  const GemmProblem p = f.problem(m);
+/// The first `count` outputs.
+std::vector<float> outputs(const OutlierFixture& f, OutputType type, size_t count) {
+  if (type == OutputType::kFloat) return f.out.download(count);
+  std::vector<Half> halves(count);
+  cuda::check(cudaMemcpy(halves.data(), f.out.data(), count * sizeof(Half), cudaMemcpyDeviceToHost),
+              "download");
+  std::vector<float> floats(count);
+  for (size_t i = 0; i < count; ++i) floats[i] = to_float(halves[i]);
+  return floats;
+}
+
+/// Outputs within the rounding of a float sum, of which tensor cores keep a few bits less, and of a half.
+bool check_outputs(const OutlierFixture& f, int64_t m, OutputType type, const GemmConfig& config) {
+  const GemmProblem p = f.problem(m, type);
+  const double unit = type == OutputType::kHalf ? 0x1p-11 : 0;
   const auto n = static_cast<size_t>(p.weights.n), count = static_cast<size_t>(f.count);
   cuda::check(cudaMemset(f.out.data(), 0x5A, f.out.size() * sizeof(float)), "cudaMemset");
   cuda::gemm(p, nullptr, {config, true});
   cuda::check(cudaDeviceSynchronize(), describe(p, config).c_str());
-  const std::vector<float> got = f.out.download(static_cast<size_t>(m) * n);
+  const std::vector<float> got = outputs(f, type, static_cast<size_t>(m) * n);
   const auto weight = f.base.linear.outlier_weight.as<Half>();
   for (size_t i = 0; i < got.size(); ++i) {
     const size_t token = i / n, row = i % n;
     const double integer = scale_accumulator(f.base.expected[i], f.row_sum[row], f.scale[row],
                                              {f.token_scale[token], f.token_zero[token]});
-    double want = integer + f.bias[row] + f.residual[i], magnitude = std::fabs(integer) + 2;
+    double want = integer + f.bias[row] + (p.residual ? f.residual[i] : 0),
+           magnitude = std::fabs(integer) + 2;
     for (size_t k = 0; k < count; ++k) {
       const double product = static_cast<double>(to_float(f.x[token * static_cast<size_t>(f.padded) + k])) *
                              static_cast<double>(to_float(weight[row * count + k]));
       want += product;
       magnitude += std::fabs(product);
     }
-    if (std::fabs(got[i] - want) <= 0x1p-20 * magnitude) continue;
+    if (std::fabs(got[i] - want) <= 0x1p-20 * magnitude + unit * std::fabs(want)) continue;
     std::printf("FAIL outliers %d, %s: element (%zu, %zu) is %g, not %g\n", static_cast<int>(f.count),
                 describe(p, config).c_str(), token, row, static_cast<double>(got[i]), want);
     return false;
@@ -112,7 +126,7 @@ bool check_outputs(const OutlierFixture& f, int64_t m, const GemmConfig& config)
 }
 
 bool check_accumulators(const OutlierFixture& f, int64_t m, const GemmConfig& config) {
-  GemmProblem p = f.problem(m);
+  GemmProblem p = f.problem(m, OutputType::kFloat);
   p.out = f.base.out.data();
   p.output = OutputType::kAccumulator;
   cuda::gemm(p, nullptr, {config, false});
@@ -129,11 +143,14 @@ int run() {
   for (auto [format, group] : formats) {
     for (int64_t outliers : {1, 40, 256, 704}) {
       const OutlierFixture f({format, group, outliers == 40 ? 203 : 328, 1280, Codes::kRandom}, outliers);
-      for (const GemmConfig& config : cuda::configs_for(f.problem(1), 0)) {
-        for (int64_t m : {1, 7, 8, 16, 17, 33, 64, 65, 129, 150}) {
-          launches += 2;
-          failures += !check_outputs(f, m, config);
-          failures += !check_accumulators(f, m, config);
+      for (OutputType type : {OutputType::kFloat, OutputType::kHalf}) {
+        for (const GemmConfig& config : cuda::configs_for(f.problem(1, type), 0)) {
+          for (int64_t m : {1, 7, 8, 16, 17, 33, 64, 65, 129, 150, 257}) {
+            ++launches;
+            failures += !check_outputs(f, m, type, config);
+          }
+          ++launches;
+          failures += !check_accumulators(f, 150, config);
         }
       }
     }

@@ -11,6 +11,7 @@
 #include "tessera/base/error.h"
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/cost_model.h"
+#include "tessera/kernels/cuda/packed_weights.h"
 #include "tessera/kernels/cuda/sm80/configs.h"
 #include "tessera/kernels/cuda/sm80/gemm.h"
 #include "tessera/kernels/cuda/sm90a/launchers.h"
@@ -90,36 +91,32 @@ bool runs_sm90a(int device) {
          attribute(cudaDevAttrComputeCapabilityMinor, device) == 0;
 }
 
-/// Outliers have kernels for 9.0 where weights have no groups and tokens are few: small tiles, not split.
-bool runs_outliers(const GemmConfig& config, WeightLayout layout) {
-  return layout.group_size == 0 && config.streams() && config.split == 1 &&
-         config.rows * config.tokens <= 512;
-}
-
 bool exists(const GemmConfig& config, const GemmProblem& p, int device) {
   if (config.family == KernelFamily::kSm90a) {
     return runs_sm90a(device) && runs(config, p.weights.k) &&
-           (!p.adds_outliers() || runs_outliers(config, p.weights.layout));
+           (!p.adds_outliers() || runs_outliers(p, config));
   }
   const auto all = sm80::all_configs(p.adds_outliers());
   return std::find(all.begin(), all.end(), config) != all.end();
 }
 
+/// The cost model knows nothing of outliers, which hardly change the order of configurations. Where those for
+/// 9.0 with outliers do not exist, or only the ones for few tokens while there are many, 8.0 has others.
 GemmConfig choose_config_for(const GemmProblem& p, int device) {
   constexpr int64_t kFewTokens = 64;
   const PackedWeights& w = p.weights;
-  const bool few = p.m <= kFewTokens && w.layout.group_size == 0;
-  if (!runs_sm90a(device) || (p.adds_outliers() && !few)) {
-    return sm80::choose_config(p, attribute(cudaDevAttrMultiProcessorCount, device));
+  if (runs_sm90a(device) && !p.adds_outliers()) return choose_config(w.layout, p.m, w.n, w.k);
+  std::optional<GemmConfig> best;
+  double least = std::numeric_limits<double>::infinity();
+  for (const GemmConfig& config : all_configs()) {
+    if (!exists(config, p, device) || (config.streams() && p.m > kFewTokens)) continue;
+    const double time = estimate_microseconds(w.layout, config, p.m, w.n, w.k);
+    if (time < least) {
+      least = time;
+      best = config;
+    }
   }
-  if (!p.adds_outliers()) return choose_config(w.layout, p.m, w.n, w.k);
-  const auto all = configs_for(p, device);
-  const auto time = [&](const GemmConfig& config) {
-    return config.family == KernelFamily::kSm80 ? std::numeric_limits<double>::infinity()
-                                                : estimate_microseconds(w.layout, config, p.m, w.n, w.k);
-  };
-  return *std::min_element(all.begin(), all.end(),
-                           [&](const GemmConfig& a, const GemmConfig& b) { return time(a) < time(b); });
+  return best ? *best : sm80::choose_config(p, attribute(cudaDevAttrMultiProcessorCount, device));
 }
 
 }  // namespace

@@ -67,6 +67,7 @@ constexpr CodePosition code_position(int bits, int row, int input) {
 }
 
 constexpr int kOutlierColumns = 32, kOutlierStripBytes = kStripRows * kOutlierColumns * 2;
+constexpr int kOutlierBlockBytes = kBlockRows / kStripRows * kOutlierStripBytes;
 
 /// Byte offset in a strip of the outlier weight (row, column).
 constexpr int outlier_position(int row, int column) {

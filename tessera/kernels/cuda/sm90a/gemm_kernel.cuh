@@ -23,6 +23,7 @@
 #include "tessera/kernels/cuda/ptx.cuh"
 #include "tessera/kernels/cuda/sm90a/epilogue.cuh"
 #include "tessera/kernels/cuda/sm90a/launchers.h"
+#include "tessera/kernels/cuda/sm90a/outliers.cuh"
 #include "tessera/kernels/cuda/sm90a/tile.cuh"
 #include "tessera/kernels/cuda/sm90a/wgmma.cuh"
 #include "tessera/kernels/cuda/tile_order.cuh"
@@ -93,7 +94,7 @@ __device__ __forceinline__ void start_block(const GemmParams& p) {
 /// What a producer warp copies for a tile: its row block, if it is one of `row_blocks`, and the codes from
 /// token `first_token` on.
 struct ProducerTile {
-  const uint8_t* weights;
+  const uint8_t *weights, *outliers;
   int row_blocks, first_token;
 };
 
@@ -104,6 +105,8 @@ __device__ __forceinline__ ProducerTile producer_tile(const GemmParams& p, int i
   const int first = tile.row * kTileBlocks;
   return {static_cast<const uint8_t*>(p.problem.weights.blocks) +
               static_cast<int64_t>(first + warp) * p.input_blocks * T::kBlockBytes,
+          static_cast<const uint8_t*>(p.problem.outliers.weights) +
+              static_cast<int64_t>(first + warp) * p.outlier_blocks * kOutlierBlockBytes,
           min(kTileBlocks, p.row_blocks - first), tile.token * p.tile_tokens};
 }
 
@@ -112,11 +115,11 @@ __device__ __forceinline__ ProducerTile producer_tile(const GemmParams& p, int i
 /// produce them, weights do not. Row blocks beyond N are left out: nothing of them is stored. The first
 /// copies are prepared while others initialise the barriers, because everybody waits for them.
 template <class Weights, class T>
-__device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams& p,
+__device__ __forceinline__ void produce(const TensorMaps& maps, const GemmParams& p,
                                         const SharedMemory<T>& shared, const WorkRange& work, int warp) {
   constexpr int kCodesWarp = T::kConsumerGroups * T::kRowBlocks % 4;
   static_assert(T::kConsumerGroups * T::kRowBlocks <= 4);
-  if (warp == kCodesWarp) ptx::prefetch_tensor_map(map);
+  if (warp == kCodesWarp) ptx::prefetch_tensor_map(&maps.codes);
   const uint64_t policy = p.order.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictLast;
   ProducerTile tile = producer_tile<T>(p, work.first, warp);
   start_block(p);
@@ -126,16 +129,23 @@ __device__ __forceinline__ void produce(const CUtensorMap* map, const GemmParams
 #pragma unroll 1
   for (int index = work.first; index < work.end;) {
 #pragma unroll 1
-    for (int k = work.k_begin; k < work.k_end; ++k) {
+    for (int k = work.k_begin; k < work.k_end + p.outlier_blocks; ++k) {
+      const bool outliers = T::kOutliers && k >= work.k_end;
+      const int code_bytes = outliers ? 2 * kOutlierColumns : kBlockInputs;
+      const int block_bytes = outliers ? kOutlierBlockBytes : T::kBlockBytes;
+      const int block = outliers ? k - work.k_end : k;
       if (filled) ptx::mbarrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
       const uint32_t to = ptx::shared_address(shared.stage(ring.stage)), full = shared.full(ring.stage);
       if (warp == kCodesWarp && ptx::elect_lane()) {
-        ptx::mbarrier_arrive_expect(full, p.tile_tokens * kBlockInputs + tile.row_blocks * T::kBlockBytes);
-        ptx::tensor_copy(to, map, k * kBlockInputs, tile.first_token, full, ptx::kEvictLast);
+        ptx::mbarrier_arrive_expect(full, p.tile_tokens * code_bytes + tile.row_blocks * block_bytes);
+        ptx::tensor_copy(to, outliers ? &maps.outliers : &maps.codes,
+                         block * (outliers ? kOutlierColumns : kBlockInputs), tile.first_token, full,
+                         ptx::kEvictLast);
       }
       if (warp < tile.row_blocks && ptx::elect_lane()) {
         ptx::bulk_copy(to + T::kCodeBytes + warp * T::kBlockBytes,
-                       tile.weights + static_cast<int64_t>(k) * T::kBlockBytes, T::kBlockBytes, full, policy);
+                       (outliers ? tile.outliers : tile.weights) + static_cast<int64_t>(block) * block_bytes,
+                       block_bytes, full, policy);
       }
       ring.advance();
       filled |= ring.stage == 0;
@@ -329,20 +339,26 @@ __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams
     ptx::wait_for_words();
     if (me.thread() == 0) ptx::wait_for_tensor_stores();
     ptx::group_sync(1 + me.group);
+    if constexpr (T::kOutliers) {
+      static_assert(T::kRowBlocks == 1);
+      finish_with_outliers<Weights::kShift>(out, p.problem, p.outlier_blocks, shared, me, p.never,
+                                            place.first_row, first_token, ring, acc[0][0]);
+    } else {
 #pragma unroll
-    for (int j = 0; j < T::kRowBlocks; ++j, ++round) {
-      if (T::kSplits && own.split > 1) {
-        send_sums(shared, own, me, round, acc[j][0]);
-        receive_sums(shared, own, me, round, acc[j][0]);
-      }
-      if (j > 0) {
-        if (!T::kPacksApart && me.thread() == 0) ptx::wait_for_tensor_stores();
-        ptx::group_sync(1 + me.group);  // everybody has read the slots
-      }
-      if (packs) {
-        finish_packed<Weights>(out, p, shared, own, me, place, j, acc[j][0]);
-      } else {
-        finish_any<Weights>(p, shared, own, me, place, j, acc[j][0]);
+      for (int j = 0; j < T::kRowBlocks; ++j, ++round) {
+        if (T::kSplits && own.split > 1) {
+          send_sums(shared, own, me, round, acc[j][0]);
+          receive_sums(shared, own, me, round, acc[j][0]);
+        }
+        if (j > 0) {
+          if (!T::kPacksApart && me.thread() == 0) ptx::wait_for_tensor_stores();
+          ptx::group_sync(1 + me.group);  // everybody has read the slots
+        }
+        if (packs) {
+          finish_packed<Weights>(out, p, shared, own, me, place, j, acc[j][0]);
+        } else {
+          finish_any<Weights>(p, shared, own, me, place, j, acc[j][0]);
+        }
       }
     }
   }
@@ -351,12 +367,9 @@ __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams
   if (me.thread() == 0) ptx::wait_for_tensor_stores();
 }
 
-template <class Weights, int kRows, int kTokens>
-__global__ void __launch_bounds__((Tile<Weights, kRows, kTokens>::kThreads),
-                                  (Tile<Weights, kRows, kTokens>::kBlocksPerSm))
-    gemm_kernel(const __grid_constant__ CUtensorMap codes, const __grid_constant__ CUtensorMap out,
-                const __grid_constant__ GemmParams params) {
-  using T = Tile<Weights, kRows, kTokens>;
+template <class Weights, class T>
+__global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
+    gemm_kernel(const __grid_constant__ TensorMaps maps, const __grid_constant__ GemmParams params) {
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   const SharedMemory<T> shared{shared_bytes};
   // Through a shuffle, so that the compiler knows the warp index to be uniform.
@@ -367,14 +380,14 @@ __global__ void __launch_bounds__((Tile<Weights, kRows, kTokens>::kThreads),
   constexpr int kProducerWarp = 4 * T::kConsumerGroups;
   if (warp >= kProducerWarp) {
     ptx::release_registers<T::kProducerRegisters>();
-    produce<Weights>(&codes, params, shared, work, warp - kProducerWarp);
+    produce<Weights>(maps, params, shared, work, warp - kProducerWarp);
     if (params.split_log2 > 0) ptx::cluster_wait();
   } else {
     init_barriers(shared, Ownership<T>(params.split_log2, work.rank), warp);
     start_block(params);
     ptx::claim_registers<T::kConsumerRegisters>();
     if (params.overlapped) ptx::wait_for_predecessors();
-    consume<Weights>(&out, params, shared, work, {warp / 4, warp % 4, lane});
+    consume<Weights>(&maps.out, params, shared, work, {warp / 4, warp % 4, lane});
   }
 }
 

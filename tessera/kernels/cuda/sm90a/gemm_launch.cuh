@@ -14,28 +14,28 @@
 namespace tessera::cuda {
 
 /// How many clusters of `split` blocks the device holds at once.
-template <class Weights, int kRows, int kTokens>
+template <class Weights, class T>
 int resident_clusters(const cudaLaunchConfig_t& config) {
   int clusters = 0;
-  check(cudaOccupancyMaxActiveClusters(&clusters, gemm_kernel<Weights, kRows, kTokens>, &config),
+  check(cudaOccupancyMaxActiveClusters(&clusters, gemm_kernel<Weights, T>, &config),
         "cudaOccupancyMaxActiveClusters");
   return clusters;
 }
 
-template <class Weights, int kRows, int kTokens>
+template <class Weights, class T>
 void launch_tile(const GemmProblem& problem, const TensorMaps& maps, int split, bool overlap_previous,
                  cudaStream_t stream) {
-  using T = Tile<Weights, kRows, kTokens>;
-  const auto kernel = gemm_kernel<Weights, kRows, kTokens>;
+  const auto kernel = gemm_kernel<Weights, T>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, T::kSharedBytes),
         "cudaFuncSetAttribute");
   GemmParams params;
   params.problem = problem;
-  params.order = {static_cast<int>(ceil_div(problem.m, kTokens)),
-                  static_cast<int>(ceil_div(problem.weights.n, kRows))};
+  params.order = {static_cast<int>(ceil_div(problem.m, T::kTokens)),
+                  static_cast<int>(ceil_div(problem.weights.n, T::kRows))};
   params.input_blocks = static_cast<int>(ceil_div(problem.weights.k, kBlockInputs));
+  if (T::kOutliers) params.outlier_blocks = static_cast<int>(problem.outliers.count / kOutlierColumns);
   params.row_blocks = static_cast<int>(ceil_div(problem.weights.n, kBlockRows));
-  params.tile_tokens = tile_tokens(problem.m, kTokens);
+  params.tile_tokens = tile_tokens(problem.m, T::kTokens);
   params.overlapped = overlap_previous;
   params.split_log2 = std::countr_zero(static_cast<unsigned>(split));
 
@@ -55,13 +55,12 @@ void launch_tile(const GemmProblem& problem, const TensorMaps& maps, int split, 
   static std::array<std::atomic<int>, 9> resident{};  // by split; the same on every device of a kind
   int clusters = resident[static_cast<size_t>(split)].load(std::memory_order_relaxed);
   if (clusters == 0) {
-    clusters = resident_clusters<Weights, kRows, kTokens>(config);
+    clusters = resident_clusters<Weights, T>(config);
     resident[static_cast<size_t>(split)].store(clusters, std::memory_order_relaxed);
   }
   config.gridDim =
       static_cast<unsigned>(std::min(clusters, params.order.token_tiles * params.order.row_tiles) * split);
-  check(cudaLaunchKernelEx(&config, kernel, maps.codes, maps.out, params),
-        "launch of the sm_90a integer GEMM");
+  check(cudaLaunchKernelEx(&config, kernel, maps, params), "launch of the sm_90a integer GEMM");
 }
 
 template <class Weights>
@@ -69,7 +68,8 @@ void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const Gem
                    bool overlap_previous, cudaStream_t stream) {
   if (config.streams()) return launch_stream<Weights, false>(problem, maps, config, overlap_previous, stream);
   const auto launch = [&]<int kRows, int kTokens>() {
-    launch_tile<Weights, kRows, kTokens>(problem, maps, config.split, overlap_previous, stream);
+    launch_tile<Weights, Tile<Weights, kRows, kTokens, false>>(problem, maps, config.split, overlap_previous,
+                                                               stream);
   };
   switch (config.rows * 1000 + config.tokens) {
     case 128'032:
@@ -104,6 +104,24 @@ void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const Gem
       return launch.template operator()<256, 128>();
     case 256'144:
       return launch.template operator()<256, 144>();
+    default:
+      check(cudaErrorInvalidValue, "choice of a GEMM tile");
+  }
+}
+
+/// For problems with outliers; those that no tile here has are checked for in gemm.cc.
+template <class Weights>
+void launch_outliers(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
+                     bool overlap_previous, cudaStream_t stream) {
+  if (config.streams()) return launch_stream<Weights, true>(problem, maps, config, overlap_previous, stream);
+  const auto launch = [&]<int kRows, int kTokens>() {
+    launch_tile<Weights, Tile<Weights, kRows, kTokens, true>>(problem, maps, 1, overlap_previous, stream);
+  };
+  switch (config.rows * 1000 + config.tokens) {
+    case 128'128:
+      return launch.template operator()<128, 128>();
+    case 128'144:
+      return launch.template operator()<128, 144>();
     default:
       check(cudaErrorInvalidValue, "choice of a GEMM tile");
   }

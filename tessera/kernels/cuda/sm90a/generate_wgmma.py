@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes wgmma_shapes.cuh, the wgmma wrappers for the given numbers of tokens: inline assembly must spell out every
-operand. generate_wgmma.py 32 48 ... > wgmma_shapes.cuh"""
+"""Writes wgmma_shapes.cuh, the wgmma wrappers for the given numbers of tokens, those with an f for halves: inline
+assembly must spell out every operand. generate_wgmma.py 32 48 ... 256 128f 256f > wgmma_shapes.cuh"""
 import sys
 import textwrap
 
@@ -29,6 +29,25 @@ __device__ __forceinline__ void wgmma<{tokens}>(int (&d)[{count}], const uint32_
 """
 
 
+def half_wrapper(tokens):
+    count = tokens // 2
+    sums = listing([f"%{i}" for i in range(count)], "").splitlines()
+    sums = [line + (" " if line is not sums[-1] else "") for line in sums]
+    operands = [f"%{i}" for i in range(count, count + 4)]
+    outputs = listing([f'"+f"(d[{i}])' for i in range(count)], "      ").strip()
+    return f"""template <>
+__device__ __forceinline__ void wgmma<{tokens}>(float (&d)[{count}], const uint32_t (&a)[4], uint64_t b) {{
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n{tokens}k16.f32.f16.f16 {{"
+""" + "\n".join(f'      "{line}"' for line in sums) + f"""
+      "}}, {{{", ".join(operands)}}}, %{count + 4}, 1, 1, 1, 0;"
+      : {outputs}
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+      : "memory");
+}}
+"""
+
+
 print("""// Made by generate_wgmma.py: wgmma for every number of tokens that tiles have.
 #pragma once
 
@@ -39,11 +58,14 @@ namespace tessera::cuda {
 /// D += A B, or D = A B when `accumulate` is false. Asynchronous.
 template <int kTokens>
 __device__ void wgmma(int (&d)[kTokens / 2], const uint32_t (&a)[4], uint64_t b, bool accumulate);
+/// D += A B of halves.
+template <int kTokens>
+__device__ void wgmma(float (&d)[kTokens / 2], const uint32_t (&a)[4], uint64_t b);
 
 // clang-format off
 """)
 for number in sys.argv[1:]:
-    print(wrapper(int(number)))
+    print(half_wrapper(int(number[:-1])) if number.endswith("f") else wrapper(int(number)))
 print("""// clang-format on
 
 }  // namespace tessera::cuda""")

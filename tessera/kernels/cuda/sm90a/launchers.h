@@ -20,10 +20,17 @@ constexpr bool packs_outputs(const GemmProblem& p) {
   return narrow && !p.residual && p.weights.n % 8 == 0 && p.out_stride % 8 == 0;
 }
 
+/// True when the sm_90a kernels have `config` for problems with outliers.
+constexpr bool runs_outliers(const GemmProblem& p, const GemmConfig& config) {
+  if (p.weights.layout.group_size > 0 || config.split > 1) return false;
+  if (config.streams()) return config.rows * config.tokens <= 512;  // two sums must fit in registers
+  return config.rows == 128 && (config.tokens == 128 || config.tokens == 144) && packs_outputs(p);
+}
+
 using GemmLauncher = void(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
                           bool overlap_previous, cudaStream_t stream);
 
-/// For problems with outliers: configurations of the kernel for few tokens, not split.
+/// For problems with outliers; configurations for which runs_outliers() holds.
 GemmLauncher launch_sm90a_int4_outliers, launch_sm90a_int8_outliers;
 GemmLauncher launch_sm90a_int8, launch_sm90a_int4;
 GemmLauncher launch_sm90a_grouped128, launch_sm90a_grouped64, launch_sm90a_grouped32;

@@ -21,6 +21,7 @@ struct GemmParams {
   GemmProblem problem;
   TileOrder order;
   int input_blocks = 0, row_blocks = 0;  ///< along K and N
+  int outlier_blocks = 0;                ///< of 32 columns, behind the inputs of a tile that is not split
   int tile_tokens = 0;                   ///< tokens of a tile but the last
   int split_log2 = 0;
   bool overlapped = false;  ///< kernels before this one may still run
@@ -39,8 +40,9 @@ struct TileConstants {
 };
 
 /// Shared memory and launch bounds of one tile size.
-template <class Weights, int kRows_, int kTokens_>
+template <class Weights, int kRows_, int kTokens_, bool kOutliers_>
 struct Tile {
+  static constexpr bool kOutliers = kOutliers_;
   static constexpr int kRows = kRows_, kTokens = kTokens_;
   static constexpr int kConsumerGroups = kRows == 192 ? 3 : 2;
   static constexpr int kThreads = (kConsumerGroups + 1) * 128;

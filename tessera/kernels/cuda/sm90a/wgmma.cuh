@@ -18,6 +18,12 @@ __device__ __forceinline__ uint64_t tile_descriptor(uint32_t address) {
   return kSwizzle128 | kGroupStride << 32 | kUnused << 16 | (address & 0x3FFFF) >> 4;
 }
 
+/// The same with rows of 64 bytes in the 64-byte swizzle (8-row groups of 512 bytes).
+__device__ __forceinline__ uint64_t narrow_tile_descriptor(uint32_t address) {
+  constexpr uint64_t kSwizzle64 = 2ull << 62, kGroupStride = 512ull >> 4, kUnused = 1;
+  return kSwizzle64 | kGroupStride << 32 | kUnused << 16 | (address & 0x3FFFF) >> 4;
+}
+
 /// Keeps the compiler from sinking the computation of operands below this point, between wgmma in flight.
 __device__ __forceinline__ void pin_registers(uint32_t (&a)[4]) {
   asm volatile("" : "+r"(a[0]), "+r"(a[1]), "+r"(a[2]), "+r"(a[3])::"memory");
