@@ -17,6 +17,7 @@ namespace {
 
 using cuda::ActivationProblem;
 using cuda::ActivationSource;
+using cuda::OutputType;
 
 constexpr const char* kNames[] = {"plain", "rms norm", "layer norm", "silu product"};
 
@@ -91,7 +92,7 @@ struct Rows {
       for (auto& v : *half) v = __float2half_rn(2 * normal(rng));
     }
     for (auto* values : {&weight, &bias}) {
-      for (auto& v : *values) v = 1 + 0.3f * normal(rng);
+      for (auto& v : *values) v = __half2float(__float2half_rn(1 + 0.3f * normal(rng)));
     }
     x[0] = __float2half_rn(300);  // an outlier
     const auto row = [&](int64_t token) { return x.begin() + token * width; };
@@ -124,8 +125,14 @@ DeviceArray<T> upload(const Tensor& tensor) {
   return DeviceArray<T>(std::span<const T>(tensor.as<T>()));
 }
 
+std::vector<__half> halves(const std::vector<float>& values) {
+  std::vector<__half> all;
+  for (float v : values) all.push_back(__float2half_rn(v));
+  return all;
+}
+
 struct Device {
-  DeviceArray<__half> x, up;
+  DeviceArray<__half> x, up, half_weight, half_bias;
   DeviceArray<float> weight, bias, scale;
   DeviceArray<int8_t> codes;
   DeviceArray<int32_t> zero, index, offset, outlier_index;
@@ -137,6 +144,8 @@ struct Device {
   explicit Device(const Rows& rows)
       : x(rows.x),
         up(rows.up),
+        half_weight(halves(rows.weight)),
+        half_bias(halves(rows.bias)),
         weight(rows.weight),
         bias(rows.bias),
         scale(static_cast<size_t>(rows.m)),
@@ -150,7 +159,8 @@ struct Device {
         outliers(static_cast<size_t>(rows.m * (rows.width / 16 + 32))),
         outlier_stride((static_cast<int64_t>(outlier_index.size()) + 31) / 32 * 32) {}
 
-  ActivationProblem problem(ActivationSource source, const Rows& rows) const {
+  ActivationProblem problem(ActivationSource source, const Rows& rows,
+                            OutputType norm_type = OutputType::kFloat) const {
     const auto given = [](const auto& array) { return array.size() > 0 ? array.data() : nullptr; };
     ActivationProblem p;
     p.source = source;
@@ -159,8 +169,11 @@ struct Device {
     p.inputs = p.stride = rows.width;
     p.x = x.data();
     p.up = up.data();
-    p.weight = weight.data();
-    p.bias = source == ActivationSource::kLayerNorm ? bias.data() : nullptr;
+    const bool narrow = norm_type == OutputType::kHalf;
+    p.norm_type = norm_type;
+    p.weight = narrow ? static_cast<const void*>(half_weight.data()) : weight.data();
+    if (source == ActivationSource::kLayerNorm)
+      p.bias = narrow ? static_cast<const void*>(half_bias.data()) : bias.data();
     p.map = {given(index), given(gain), given(offset), given(repeat)};
     if (outlier_stride > 0) {
       p.outliers = {static_cast<int64_t>(outlier_index.size()), outlier_index.data(), outliers.data(),
@@ -221,7 +234,8 @@ int64_t check(int64_t m, const Rows& rows, const std::string& what) {
   const Device device(rows);
   int64_t failures = 0;
   for (int source = 0; source < 4; ++source) {
-    const ActivationProblem p = device.problem(static_cast<ActivationSource>(source), rows);
+    const ActivationProblem p = device.problem(static_cast<ActivationSource>(source), rows,
+                                               m % 2 == 0 ? OutputType::kHalf : OutputType::kFloat);
     const auto k = static_cast<size_t>(rows.linear.k);
     cuda::check(cudaMemset(p.codes, 0x55, device.codes.size()), "cudaMemset");
     cuda::check(cudaMemset(device.outliers.data(), 0x55, device.outliers.size() * 2), "cudaMemset");
@@ -262,6 +276,14 @@ void time(int64_t m, int64_t width, bool quik) {
     report(kNames[source], elements * (source == 3 ? 5 : 3), us);
   }
   if (quik) return;
+  for (int source : {1, 2}) {
+    const double us = graph_microseconds(copies, 9, [&](int i, cudaStream_t stream) {
+      cuda::quantize_activations(devices[static_cast<size_t>(i)].problem(
+                                     static_cast<ActivationSource>(source), rows, OutputType::kHalf),
+                                 stream);
+    });
+    report(source == 1 ? "rms norm of half weights" : "layer norm of half weights", elements * 3, us);
+  }
   const double us = graph_microseconds(copies, 9, [&](int i, cudaStream_t stream) {
     const Device& device = devices[static_cast<size_t>(i)];
     cuda::check(cudaMemcpyAsync(device.up.data(), device.x.data(), rows.x.size() * 3 / 2,
@@ -274,7 +296,7 @@ void time(int64_t m, int64_t width, bool quik) {
 int64_t check_all() {
   int64_t failures = 0;
   for (int64_t width : {16, 144, 4096, 5120, 11008, 16400, 28672}) {
-    for (int64_t m : {1, 7, width == 4096 ? 1030 : 3}) {
+    for (int64_t m : {1, 7, width == 4096 ? 1030 : 4}) {
       for (bool symmetric : {true, false}) {
         for (bool mapped : {false, true}) {
           if (mapped && width > 20000) continue;

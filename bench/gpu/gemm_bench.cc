@@ -1,8 +1,8 @@
 // Times the CUDA GEMM beside cuBLAS FP16 and cuBLASLt INT8 and FP8 in one process: CUDA graphs over weight
 // copies that exceed L2, median of replays; a pause before each timing of 512 tokens or more. One JSON object
 // a line on standard output. Numbers are tokens; KxN is a layer to time instead of those of the models.
-//   gemm_bench compare [KxN ...] [M ...]   ours as dispatched (plain and with overlapping launches), baselines
-//   gemm_bench outliers [KxN ...] [M ...]  only W4A4 with outliers (QUIK), beside cuBLAS FP16
+//   gemm_bench compare [KxN ...] [M ...]   ours as dispatched (plain and with overlapping launches),
+//   baselines gemm_bench outliers [KxN ...] [M ...]  only W4A4 with outliers (QUIK), beside cuBLAS FP16
 //   gemm_bench sm80 [KxN ...] [M ...]      the kernels for 8.0, as dispatched there, beside cuBLAS FP16
 //   gemm_bench tune LAYOUT [KxN ...] [M ...]   every configuration of int4, int8, g128, g64 or g32; input of
 //                                              fit_cost_model.py

@@ -11,9 +11,9 @@ steps=("${@:-}")
 
 if [[ ! -x build/gpu/gemm_bench ]]; then
   cmake --preset cuda -DTESSERA_QUANT=OFF
-  cmake --build build/cuda --target gemm_check gemm_bench activation_check
+  cmake --build build/cuda --target gemm_check outlier_check gemm_bench activation_check
   mkdir -p build/gpu
-  find build/cuda -type f \( -name gemm_check -o -name gemm_bench -o -name activation_check \) -exec cp {} build/gpu/ \;
+  find build/cuda -type f \( -name gemm_check -o -name outlier_check -o -name gemm_bench -o -name activation_check \) -exec cp {} build/gpu/ \;
 fi
 # cuBLAS may come with a Python package instead of a toolkit.
 cublas=$(python3 -c 'import nvidia, pathlib
@@ -26,6 +26,7 @@ for step in "${steps[@]}"; do
   case $step in
     check)
       timeout 240 build/gpu/gemm_check
+      timeout 60 build/gpu/outlier_check
       timeout 60 build/gpu/activation_check ;;
     sanitize)
       for tool in memcheck racecheck synccheck; do

@@ -43,6 +43,8 @@ std::string pointer_obstacle(const ActivationProblem& p) {
   const bool norm = p.source == ActivationSource::kRmsNorm || p.source == ActivationSource::kLayerNorm;
   if (!p.x || !p.codes || !p.scale) return "x, codes or scale is null";
   if (norm && !p.weight) return "a norm needs its weight";
+  if (norm && p.norm_type != OutputType::kFloat && p.norm_type != p.type)
+    return "norm_type is neither float nor that of x";
   if (p.source == ActivationSource::kSiluProduct && !p.up) return "the product needs up";
   if (!p.symmetric && !p.zero && !p.map.repeat) return "asymmetric codes need zero";
   if ((p.map.gain || p.map.offset) && !p.map.index) return "a map needs its index";

@@ -193,7 +193,7 @@ void launch_rows(const ActivationProblem& p, cudaStream_t stream, bool overlap_p
   config.blockDim = kThreads;
   config.stream = stream;
   config.attrs = &attribute;
-  config.numAttrs = overlap_previous ? 1 : 0;
+  config.numAttrs = overlap_previous && device_attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
   if (kGeneral) {
     config.dynamicSmemBytes = static_cast<size_t>(p.width()) * sizeof(float);
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,

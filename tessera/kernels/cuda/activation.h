@@ -45,14 +45,15 @@ struct OutlierGather {
 /// Rows that are not finite get a NaN scale and codes 0.
 struct ActivationProblem {
   ActivationSource source = ActivationSource::kPlain;
-  int64_t m = 0, k = 0;                 ///< tokens, columns of codes: a multiple of 16, at most 32768
-  int64_t inputs = 0;                   ///< of a row of x: a multiple of 8, at most 32768; 0: k
-  const void* x = nullptr;              ///< [M, inputs]
-  const void* up = nullptr;             ///< like x, for kSiluProduct
-  OutputType type = OutputType::kHalf;  ///< of x and up: kFloat, kHalf or kBFloat16
-  int64_t stride = 0;                   ///< of x and up, elements from row to row, a multiple of 8
-  const float* weight = nullptr;        ///< [inputs], for the norms
-  const float* bias = nullptr;          ///< [inputs] or null, for kLayerNorm
+  int64_t m = 0, k = 0;                       ///< tokens, columns of codes: a multiple of 16, at most 32768
+  int64_t inputs = 0;                         ///< of a row of x: a multiple of 8, at most 32768; 0: k
+  const void* x = nullptr;                    ///< [M, inputs]
+  const void* up = nullptr;                   ///< like x, for kSiluProduct
+  OutputType type = OutputType::kHalf;        ///< of x and up: kFloat, kHalf or kBFloat16
+  int64_t stride = 0;                         ///< of x and up, elements from row to row, a multiple of 8
+  const void* weight = nullptr;               ///< [inputs], for the norms
+  const void* bias = nullptr;                 ///< [inputs] or null, for kLayerNorm
+  OutputType norm_type = OutputType::kFloat;  ///< of weight and bias: kFloat, or that of x, which is faster
   float epsilon = 1e-5f;
   ChannelMap map;
   OutlierGather outliers;

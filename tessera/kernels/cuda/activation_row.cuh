@@ -64,19 +64,17 @@ struct Min {
 template <int kWarps>
 class Reducer {
  public:
-  using Scratch = float[2][32];
+  using Scratch = float[2][kWarps];
 
   __device__ __forceinline__ explicit Reducer(Scratch& scratch) : scratch_(scratch) {}
 
   template <class Combine>
   __device__ __forceinline__ float operator()(float value, Combine combine) {
     value = within_warp<32>(value, combine);
-    if constexpr (kWarps > 1) {
-      if (threadIdx.x % 32 == 0) scratch_[turn_][threadIdx.x / 32] = value;
-      __syncthreads();
-      value = within_warp<kWarps>(scratch_[turn_][threadIdx.x % kWarps], combine);
-      turn_ ^= 1;
-    }
+    if (threadIdx.x % 32 == 0) scratch_[turn_][threadIdx.x / 32] = value;
+    __syncthreads();
+    value = within_warp<kWarps>(scratch_[turn_][threadIdx.x % kWarps], combine);
+    turn_ ^= 1;
     return value;
   }
 
@@ -127,10 +125,21 @@ __device__ __forceinline__ void multiply_silu(const ActivationProblem& p, int64_
   });
 }
 
+/// A run of a norm's weights or biases.
+template <class In>
+__device__ __forceinline__ void load_constants(const ActivationProblem& p, const void* from, int at,
+                                               float (&to)[kRun]) {
+  if (p.norm_type == OutputType::kFloat) {
+    load_run(static_cast<const float*>(from) + at, to);
+  } else {
+    load_run(static_cast<const In*>(from) + at, to);
+  }
+}
+
 /// y = (x - mean) * weight * factor + bias. Returns a factor that y still lacks, 1 when there is a bias:
 /// symmetric codes do not depend on it. Weights are multiplied first, so that they are loaded while the row
 /// is.
-template <class AnyReducer, class AnyRow>
+template <class In, class AnyReducer, class AnyRow>
 __device__ __forceinline__ float normalize(const ActivationProblem& p, AnyReducer& reduce, AnyRow& row) {
   const auto width = static_cast<float>(p.width());
   float mean = 0, squares = 0;
@@ -140,7 +149,7 @@ __device__ __forceinline__ float normalize(const ActivationProblem& p, AnyReduce
   }
   row.for_runs(p.width(), [&](float(&y)[kRun], int at) {
     float weight[kRun];
-    load_run(p.weight + at, weight);
+    load_constants<In>(p, p.weight, at, weight);
 #pragma unroll
     for (int i = 0; i < kRun; ++i) {
       const float centred = y[i] - mean;
@@ -152,7 +161,7 @@ __device__ __forceinline__ float normalize(const ActivationProblem& p, AnyReduce
   if (!p.bias) return factor;
   row.for_runs(p.width(), [&](float(&y)[kRun], int at) {
     float bias[kRun];
-    load_run(p.bias + at, bias);
+    load_constants<In>(p, p.bias, at, bias);
 #pragma unroll
     for (int i = 0; i < kRun; ++i) y[i] = y[i] * factor + bias[i];
   });
@@ -167,7 +176,7 @@ __device__ __forceinline__ float load_row(const ActivationProblem& p, int64_t to
     load_run(static_cast<const In*>(p.x) + token * p.stride + at, y);
   });
   if (p.source == ActivationSource::kRmsNorm || p.source == ActivationSource::kLayerNorm) {
-    return normalize(p, reduce, row);
+    return normalize<In>(p, reduce, row);
   }
   if (p.source == ActivationSource::kSiluProduct) multiply_silu<In>(p, token * p.stride, row);
   return 1;

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <random>
 #include <set>
 
@@ -73,6 +74,29 @@ TEST(PackedWeights, PacksGroupedCodesWithRemainders) {
       EXPECT_EQ(parameters[1], 128 - scale[group] * zero[group]);
     }
   }
+}
+
+TEST(PackedWeights, OutliersLieAsOperandsAndArePadded) {
+  std::set<int> places;
+  for (int row = 0; row < kStripRows; ++row) {
+    for (int column = 0; column < kOutlierColumns; ++column) places.insert(outlier_position(row, column));
+  }
+  EXPECT_EQ(places.size(), static_cast<size_t>(kStripRows * kOutlierColumns));
+  EXPECT_EQ(*places.rbegin(), kOutlierStripBytes - 2);
+  // Lane 4 g + t, word 2 h + r: row g + 8 r, columns 8 h + 2 t and + 1 of a step.
+  EXPECT_EQ(outlier_position(8 + 5, 16 + 8 + 6), fragment_offset(1, 4 * 5 + 3) + 4 * 3);
+
+  QuantizedLinear linear;
+  linear.n = 70;
+  linear.outlier_index = Tensor(DType::kI32, {40});
+  linear.outlier_weight = Tensor(DType::kF16, {70, 40});
+  linear.outlier_weight.as<Half>()[69 * 40 + 33] = to_half(1.5f);
+  const std::vector<uint8_t> packed = pack_outliers(linear);
+  EXPECT_EQ(padded_outliers(linear), 64);
+  ASSERT_EQ(packed.size(), static_cast<size_t>(2 * 2 * kOutlierBlockBytes));
+  const Half want = to_half(1.5f);
+  EXPECT_EQ(std::memcmp(packed.data() + 3 * kOutlierBlockBytes + outlier_position(5, 1), &want, sizeof(want)),
+            0);
 }
 
 TEST(PackedWeights, GroupSizesOfTheKernels) {

@@ -283,14 +283,18 @@ __device__ __forceinline__ void claim_registers() {
 
 // --- overlapping launches ------------------------------------------------------------------------------
 
-/// Lets the next kernel of the stream start its prologue.
+/// Lets the next kernel of the stream start its prologue; nothing before 9.0.
 __device__ __forceinline__ void launch_dependents() {
+#if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 
 /// Waits until the kernels before this one have finished; returns at once after an ordinary launch.
 __device__ __forceinline__ void wait_for_predecessors() {
+#if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 }  // namespace tessera::cuda::ptx
