@@ -5,9 +5,8 @@
 //   issue    rounding and narrowing instructions run at an eighth of the rate of additions and would take
 //            longer than the traffic: codes are rounded by adding 1.5 * 2^23, after which the low byte of a
 //            float is the code
-//   threads  few a row where there are many rows: an SM then has rows at different points, and what each
-//   thread
-//            does once a row weighs less. More threads a row where rows are too few to fill the device
+//   bound    by memory for plain rows and products; norms by issue and latency together (60 % of the issue
+//            slots are used)
 #include <algorithm>
 
 #include "tessera/kernels/cuda/activation_row.cuh"
@@ -203,14 +202,15 @@ void launch_rows(const ActivationProblem& p, cudaStream_t stream, bool overlap_p
   check(cudaLaunchKernelEx(&config, kernel, p), "launch of the activation quantizer");
 }
 
-/// As many threads as hold the row; four times as many where there are too few rows to fill the device.
+/// As many threads as hold the row. Where there are many rows fewer threads, with more of the row each: what
+/// each does once a row weighs less then.
 template <class In>
 void launch_plain(const ActivationProblem& p, cudaStream_t stream, bool overlap_previous) {
-  constexpr int64_t kFewRows = 1024;
+  constexpr int64_t kManyRows = 1024;
   if (p.k > 16384) return launch_rows<In, false, 1024, 4>(p, stream, overlap_previous);
   if (p.k > 8192) return launch_rows<In, false, 512, 4>(p, stream, overlap_previous);
   if (p.k > 4096) return launch_rows<In, false, 256, 4>(p, stream, overlap_previous);
-  if (p.m < kFewRows) return launch_rows<In, false, 256, 2>(p, stream, overlap_previous);
+  if (p.m < kManyRows) return launch_rows<In, false, 256, 2>(p, stream, overlap_previous);
   launch_rows<In, false, 128, 4>(p, stream, overlap_previous);
 }
 

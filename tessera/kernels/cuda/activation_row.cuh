@@ -139,26 +139,26 @@ __device__ __forceinline__ void load_constants(const ActivationProblem& p, const
 /// y = (x - mean) * weight * factor + bias. Returns a factor that y still lacks, 1 when there is a bias:
 /// symmetric codes do not depend on it. Weights are multiplied first, so that they are loaded while the row
 /// is.
-template <class In, class AnyReducer, class AnyRow>
+template <class In, bool kCentred, class AnyReducer, class AnyRow>
 __device__ __forceinline__ float normalize(const ActivationProblem& p, AnyReducer& reduce, AnyRow& row) {
   const auto width = static_cast<float>(p.width());
   float mean = 0, squares = 0;
-  if (p.source == ActivationSource::kLayerNorm) {
+  if constexpr (kCentred) {
     row.for_values([&](float y) { mean += y; });
-    mean = reduce(mean, Sum{}) / width;
+    mean = __fdividef(reduce(mean, Sum{}), width);
   }
   row.for_runs(p.width(), [&](float(&y)[kRun], int at) {
     float weight[kRun];
     load_constants<In>(p, p.weight, at, weight);
 #pragma unroll
     for (int i = 0; i < kRun; ++i) {
-      const float centred = y[i] - mean;
+      const float centred = kCentred ? y[i] - mean : y[i];
       squares += centred * centred;
       y[i] = centred * weight[i];
     }
   });
-  const float factor = rsqrtf(reduce(squares, Sum{}) / width + p.epsilon);
-  if (!p.bias) return factor;
+  const float factor = rsqrtf(__fdividef(reduce(squares, Sum{}), width) + p.epsilon);
+  if (!kCentred || !p.bias) return factor;
   row.for_runs(p.width(), [&](float(&y)[kRun], int at) {
     float bias[kRun];
     load_constants<In>(p, p.bias, at, bias);
@@ -175,9 +175,8 @@ __device__ __forceinline__ float load_row(const ActivationProblem& p, int64_t to
   row.for_runs(p.width(), [&](float(&y)[kRun], int at) {
     load_run(static_cast<const In*>(p.x) + token * p.stride + at, y);
   });
-  if (p.source == ActivationSource::kRmsNorm || p.source == ActivationSource::kLayerNorm) {
-    return normalize<In>(p, reduce, row);
-  }
+  if (p.source == ActivationSource::kRmsNorm) return normalize<In, false>(p, reduce, row);
+  if (p.source == ActivationSource::kLayerNorm) return normalize<In, true>(p, reduce, row);
   if (p.source == ActivationSource::kSiluProduct) multiply_silu<In>(p, token * p.stride, row);
   return 1;
 }
