@@ -91,10 +91,10 @@ bool runs_sm90a(int device) {
          attribute(cudaDevAttrComputeCapabilityMinor, device) == 0;
 }
 
-bool exists(const GemmConfig& config, const GemmProblem& p, int device) {
+/// `sm90a`: the device runs the kernels for 9.0.
+bool exists(const GemmConfig& config, const GemmProblem& p, bool sm90a) {
   if (config.family == KernelFamily::kSm90a) {
-    return runs_sm90a(device) && runs(config, p.weights.k) &&
-           (!p.adds_outliers() || runs_outliers(p, config));
+    return sm90a && runs(config, p.weights.k) && (!p.adds_outliers() || runs_outliers(p, config));
   }
   const auto all = sm80::all_configs(p.adds_outliers());
   return std::find(all.begin(), all.end(), config) != all.end();
@@ -105,11 +105,12 @@ bool exists(const GemmConfig& config, const GemmProblem& p, int device) {
 GemmConfig choose_config_for(const GemmProblem& p, int device) {
   constexpr int64_t kFewTokens = 64;
   const PackedWeights& w = p.weights;
-  if (runs_sm90a(device) && !p.adds_outliers()) return choose_config(w.layout, p.m, w.n, w.k);
+  const bool sm90a = runs_sm90a(device);
+  if (sm90a && !p.adds_outliers()) return choose_config(w.layout, p.m, w.n, w.k);
   std::optional<GemmConfig> best;
   double least = std::numeric_limits<double>::infinity();
   for (const GemmConfig& config : all_configs()) {
-    if (!exists(config, p, device) || (config.streams() && p.m > kFewTokens)) continue;
+    if (!exists(config, p, sm90a) || (config.streams() && p.m > kFewTokens)) continue;
     const double time = estimate_microseconds(w.layout, config, p.m, w.n, w.k);
     if (time < least) {
       least = time;
@@ -129,10 +130,11 @@ std::string gemm_obstacle(const GemmProblem& problem, int device) {
 }
 
 std::vector<GemmConfig> configs_for(const GemmProblem& problem, int device) {
+  const bool sm90a = runs_sm90a(device);
   std::vector<GemmConfig> found;
   for (const auto& all : {std::span(all_configs()), sm80::all_configs()}) {
     std::copy_if(all.begin(), all.end(), std::back_inserter(found),
-                 [&](const GemmConfig& config) { return exists(config, problem, device); });
+                 [&](const GemmConfig& config) { return exists(config, problem, sm90a); });
   }
   return found;
 }
@@ -145,7 +147,7 @@ void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& 
   }
   const PackedWeights& w = problem.weights;
   const GemmConfig config = options.config ? *options.config : choose_config_for(problem, device);
-  if (!exists(config, problem, device)) {
+  if (!exists(config, problem, runs_sm90a(device))) {
     throw Error("integer GEMM: no kernel for {} outputs x {} tokens a block, {} warps, K = {} split {} ways",
                 config.rows, config.tokens, config.warps, w.k, config.split);
   }
