@@ -8,7 +8,7 @@
 // in float and in this order (QQQ, epilogue), rounded once to the output type; the sum over outliers (QUIK)
 // is that of the tensor cores, exact products added in float in an order of their own. Needs no workspace,
 // keeps no state between calls, may be captured into a CUDA graph and called from several threads and streams
-// at once. Results do not depend on the configuration, nor on timing.
+// at once. Results do not depend on timing, nor, where there are no outliers, on the configuration.
 #pragma once
 
 #include <cuda_runtime.h>
