@@ -85,6 +85,11 @@ double estimate_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
          (config.warps == 4 ? c.four_warps : 0);
 }
 
+/// Warpgroups of a block that share K in the kernel on wgmma: all, when they have one 64-row block.
+int input_groups(int rows, int warps) {
+  return rows == 64 ? warps / 4 : 1;
+}
+
 /// Clusters of `split` blocks that the device holds: its SMs come in groups of 16 or 18.
 int64_t resident_clusters(int split, int blocks_per_sm) {
   return (split <= 2 ? kSms : split == 4 ? 120 : 112) * blocks_per_sm / split;
@@ -138,13 +143,14 @@ StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
 const std::vector<GemmConfig>& all_configs() {
   static const std::vector<GemmConfig> configs = [] {
     const std::pair<int, int> tiles[] = {
-        {128, 32}, {128, 64}, {128, 96},  {128, 128}, {128, 144}, {128, 256}, {192, 32},  {192, 48},
-        {192, 64}, {192, 96}, {192, 128}, {192, 144}, {192, 160}, {256, 80},  {256, 128}, {256, 144}};
+        {64, 64},  {64, 128},  {128, 32}, {128, 64}, {128, 96},  {128, 128}, {128, 144}, {128, 256}, {192, 32},
+        {192, 48}, {192, 64}, {192, 96}, {192, 128}, {192, 144}, {192, 160}, {256, 80},  {256, 128}, {256, 144}};
     std::vector<GemmConfig> all;
     for (auto [rows, tokens] : tiles) {
       for (int split : {1, 2, 4, 8}) {
         const bool exists = split == 1 || (tokens <= 128 && (split <= 4 || tokens >= 64));
-        if (exists) all.push_back({rows, tokens, split, rows == 192 ? 12 : 8});
+        const int warps = rows == 192 ? 12 : rows == 64 && tokens == 64 ? 16 : 8;
+        if (exists && split * input_groups(rows, warps) <= 8) all.push_back({rows, tokens, split, warps});
       }
     }
     const std::pair<int, int> stream_tiles[] = {{32, 8},  {32, 16}, {32, 24}, {32, 32},
@@ -161,7 +167,8 @@ const std::vector<GemmConfig>& all_configs() {
 
 bool runs(const GemmConfig& config, int64_t k) {
   const auto& all = all_configs();
-  return std::find(all.begin(), all.end(), config) != all.end() && ceil_div(k, kBlockInputs) >= config.split;
+  const int shares = config.split * (config.streams() ? 1 : input_groups(config.rows, config.warps));
+  return std::find(all.begin(), all.end(), config) != all.end() && ceil_div(k, kBlockInputs) >= shares;
 }
 
 double estimate_microseconds(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k) {

@@ -77,9 +77,9 @@ struct GemmProblem {
 enum class KernelFamily : uint8_t { kSm90a, kSm80 };
 
 /// How a product is cut into thread blocks. Two kernels for 9.0: one for few tokens, whose warps each stream
-/// their own run of K (32 outputs x 8, 16 or 32 tokens, or 64 x 8 or 16, with 4 or 8 warps), and one on wgmma
-/// (128 or 256 outputs with 8 warps that multiply, or 192 with 12; 32 to 256 tokens). One for 8.0, with the
-/// tiles of sm80/configs.h.
+/// their own run of K (32 outputs x 8 to 48 tokens, or 64 x 8 or 16, with 4 or 8 warps), and one on wgmma
+/// (64 outputs x 64 tokens with 16 warps that multiply, 192 x 32 to 160 with 12, others with 8: 64 x 128, and
+/// 128 or 256 outputs x 32 to 256). One for 8.0, with the tiles of sm80/configs.h.
 struct GemmConfig {
   int rows = 0;    ///< outputs a block
   int tokens = 0;  ///< tokens a block
@@ -88,7 +88,8 @@ struct GemmConfig {
   int warps = 8;
   KernelFamily family = KernelFamily::kSm90a;
 
-  bool streams() const { return rows <= 64; }  ///< runs the kernel for few tokens
+  /// Runs the kernel for few tokens.
+  bool streams() const { return rows < 64 || (rows == 64 && tokens < 64); }
   friend bool operator==(const GemmConfig&, const GemmConfig&) = default;
 };
 

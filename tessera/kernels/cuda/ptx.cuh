@@ -264,9 +264,9 @@ __device__ __forceinline__ void block_sync() {
 
 // --- within a warpgroup --------------------------------------------------------------------------------
 
-/// Barrier of the 128 threads that name the same `id`, 1 .. 15.
-__device__ __forceinline__ void group_sync(int id) {
-  asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory");
+/// Barrier of the threads, a warpgroup or several, that name the same `id`, 1 .. 15.
+__device__ __forceinline__ void group_sync(int id, int threads = 128) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 // --- registers -----------------------------------------------------------------------------------------

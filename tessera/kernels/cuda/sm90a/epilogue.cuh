@@ -11,29 +11,86 @@
 
 namespace tessera::cuda {
 
-// --- sum over the cluster ------------------------------------------------------------------------------
+// --- who finishes what ---------------------------------------------------------------------------------
 
-/// The groups of 8 tokens in a tile that this block finishes: rank, rank + split, ...; group i is number i /
-/// split.
+/// The groups of 8 tokens in a tile that this warpgroup finishes. Members share them out, group i is number i
+/// / members of member i % members: the blocks of a cluster that share K, or, where warpgroups share it as
+/// well (T::kInputGroups), each of their warpgroups.
 template <class T>
 struct Ownership {
   static constexpr int kGroups = T::kTokens / kSlotTokens;
-  int split, rank, shift;
+  /// Slots in which a warpgroup receives from others of its block.
+  static constexpr int kLocalSlots = kGroups - kGroups / T::kInputGroups;
+  int split, rank;  ///< of the cluster
+  int group, members, shift;
 
-  __device__ __forceinline__ Ownership(int split_log2, int cluster_rank)
-      : split(1 << split_log2), rank(cluster_rank), shift(split_log2) {}
-  __device__ __forceinline__ bool owns(int block, int group) const { return (group & (split - 1)) == block; }
-  __device__ __forceinline__ int number(int group) const { return group >> shift; }
-  /// Groups a block finishes, at most and exactly.
-  __device__ __forceinline__ int most() const { return (kGroups + split - 1) >> shift; }
-  __device__ __forceinline__ int count() const { return (kGroups - rank + split - 1) >> shift; }
-  /// Other blocks that own groups: those that this block sends to.
-  __device__ __forceinline__ int receivers() const { return min(split, kGroups) - (rank < kGroups ? 1 : 0); }
+  __device__ __forceinline__ Ownership(int split_log2, int cluster_rank, int warpgroup)
+      : split(1 << split_log2),
+        rank(cluster_rank),
+        group(T::kInputGroups > 1 ? warpgroup : 0),
+        members(T::kInputGroups << split_log2),
+        shift(split_log2 + (T::kInputGroups >= 2) + (T::kInputGroups >= 4)) {}
+  /// This warpgroup in block `block` of the cluster, as a member.
+  __device__ __forceinline__ int member(int block) const { return block * T::kInputGroups + group; }
+  __device__ __forceinline__ bool owns(int block, int i) const { return (i & (members - 1)) == member(block); }
+  __device__ __forceinline__ int number(int i) const { return i >> shift; }
+  /// Groups a member finishes, at most and exactly.
+  __device__ __forceinline__ int most() const { return (kGroups + members - 1) >> shift; }
+  __device__ __forceinline__ int count() const { return (kGroups - member(rank) + members - 1) >> shift; }
+  /// The first token of the group with this number.
+  __device__ __forceinline__ int token(int number) const {
+    return kSlotTokens * (number * members + member(rank));
+  }
+  /// Other blocks where this warpgroup owns groups: those that it sends to.
+  __device__ __forceinline__ int receivers() const {
+    const int owners = min(split, (kGroups - group + T::kInputGroups - 1) / T::kInputGroups);
+    return owners - (member(rank) < kGroups ? 1 : 0);
+  }
   /// The first slot in which block `owner` receives from this block; then one a group.
-  __device__ __forceinline__ int first_slot_at(int owner) const { return (rank - (rank > owner)) * most(); }
+  __device__ __forceinline__ int first_slot_at(int owner) const {
+    return kLocalSlots + (rank - (rank > owner)) * most();
+  }
   /// The first slot in which this block transposes its groups: behind those that it receives.
-  __device__ __forceinline__ int transpose_slot() const { return (split - 1) * most(); }
+  __device__ __forceinline__ int transpose_slot() const { return kLocalSlots + (split - 1) * most(); }
 };
+
+// --- sum over the members ------------------------------------------------------------------------------
+
+/// Adds the group i of somebody else's sums.
+template <int kSums>
+__device__ __forceinline__ void add_slot(const uint8_t* slot, const Consumer& me, int i, int (&d)[kSums]) {
+  const int4 part = reinterpret_cast<const int4*>(slot)[me.thread()];
+  d[4 * i] += part.x;
+  d[4 * i + 1] += part.y;
+  d[4 * i + 2] += part.z;
+  d[4 * i + 3] += part.w;
+}
+
+/// Adds up what the warpgroups of a block have, each the groups whose number is its own modulo kInputGroups.
+template <class T>
+__device__ __forceinline__ void sum_within_block(const SharedMemory<T>& shared, const Consumer& me,
+                                                 int (&d)[T::kTokens / 2]) {
+  constexpr int kCount = T::kInputGroups, kGroups = Ownership<T>::kGroups, kMost = kGroups / kCount;
+  static_assert(kGroups % kCount == 0);
+  ptx::group_sync(1 + kCount, 128 * kCount);  // everybody has read the slots
+#pragma unroll
+  for (int i = 0; i < kGroups; ++i) {
+    const int owner = i % kCount;
+    if (owner == me.group) continue;
+    const int slot = (me.group - (me.group > owner)) * kMost + i / kCount;
+    reinterpret_cast<int4*>(shared.slot(owner, slot))[me.thread()] =
+        make_int4(d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]);
+  }
+  ptx::group_sync(1 + kCount, 128 * kCount);
+#pragma unroll
+  for (int i = 0; i < kGroups; ++i) {
+    if (i % kCount != me.group) continue;
+#pragma unroll
+    for (int peer = 0; peer + 1 < kCount; ++peer) {
+      add_slot(shared.slot(me.group, peer * kMost + i / kCount), me, i, d);
+    }
+  }
+}
 
 /// Sends the groups that others own. `round` counts the exchanges: the slots of the round before must have
 /// been read.
@@ -71,15 +128,10 @@ __device__ __forceinline__ void receive_sums(const SharedMemory<T>& shared, cons
   ptx::mbarrier_wait(shared.received(me.group), round & 1);
 #pragma unroll 1
   for (int peer = 0; peer + 1 < own.split; ++peer) {
-    const uint8_t* slots = shared.slot(me.group, peer * own.most()) + me.thread() * 16;
 #pragma unroll
     for (int i = 0; i < own.kGroups; ++i) {
       if (!own.owns(own.rank, i)) continue;
-      const int4 part = *reinterpret_cast<const int4*>(slots + own.number(i) * kSlotBytes);
-      d[4 * i] += part.x;
-      d[4 * i + 1] += part.y;
-      d[4 * i + 2] += part.z;
-      d[4 * i + 3] += part.w;
+      add_slot(shared.slot(me.group, own.kLocalSlots + peer * own.most() + own.number(i)), me, i, d);
     }
   }
   __syncwarp();
@@ -159,7 +211,7 @@ __device__ __forceinline__ void finish_columns(const GemmProblem& p, const Share
   constexpr int kUnroll = kCount == 4 ? 2 : 1;
 #pragma unroll kUnroll
   for (int number = first; number < end; ++number) {
-    const int token = kSlotTokens * (number * own.split + own.rank) + me.thread() / kRuns;
+    const int token = own.token(number) + me.thread() / kRuns;
     if (first_token + token >= end_token) break;
     const Sums sums = *reinterpret_cast<const Sums*>(words + (number - first) * (kSlotBytes / 4));
     const typename T::Constants& constants = shared.constants(me.group);
@@ -311,7 +363,7 @@ __device__ __forceinline__ void store_packed(const GemmProblem& p, const SharedM
 #pragma unroll 4
   for (int i = me.thread() / kChunks; i < count; i += kTokensAtOnce) {
     const int64_t token =
-        first_token + (i / kSlotTokens * own.split + own.rank) * kSlotTokens + i % kSlotTokens;
+        first_token + own.token(i / kSlotTokens) + i % kSlotTokens;
     if (token >= end_token) break;
     const uint4 outputs = *reinterpret_cast<const uint4*>(from + packed_offset(i, chunk));
     *reinterpret_cast<uint4*>(static_cast<uint16_t*>(p.out) + token * p.out_stride + n) = outputs;

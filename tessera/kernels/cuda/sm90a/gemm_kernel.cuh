@@ -1,6 +1,6 @@
 // Integer GEMM for sm_90a: wgmma m64nNk32 s8 with the weights as the register operand.
 //   acc[N, M] s32 = W[N, K] (8 bits, or 4 bits expanded in registers) x codes[M, K]^T s8;  epilogue as gemm.h
-// Tile    128, 192 or 256 outputs x 32..128 tokens x 128 inputs a stage; two or three consumer warpgroups of
+// Tile    64, 128, 192 or 256 outputs x 32..256 tokens x 128 inputs a stage; two or three consumer warpgroups of
 // 64 or 128
 //         outputs each, one of producers. Any M, N; K a multiple of 16.
 // Traffic a stage: tokens x 128 bytes of codes by tensor copy (128-byte swizzle, out-of-range zeros), rows x
@@ -35,11 +35,19 @@ template <int kStages>
 struct RingCursor {
   int stage = 0;
   uint32_t parity = 0;
-  __device__ __forceinline__ void advance() {
-    if (++stage == kStages) {
-      stage = 0;
+  /// By at most kStages.
+  __device__ __forceinline__ void advance(int count = 1) {
+    stage += count;
+    if (stage >= kStages) {
+      stage -= kStages;
       parity ^= 1;
     }
+  }
+  /// By any number.
+  __device__ __forceinline__ void skip(int count) {
+    const int total = stage + count;
+    stage = total % kStages;
+    parity ^= total / kStages & 1;
   }
 };
 
@@ -64,16 +72,17 @@ __device__ __forceinline__ WorkRange work_range(const GemmParams& p) {
 
 /// By the consumer warps in turn.
 template <class T>
-__device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, const Ownership<T>& own,
+__device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, int split_log2, int rank,
                                               int warp) {
   constexpr int kWarps = 4;  // of a group
   if (ptx::elect_lane()) {
 #pragma unroll 1
     for (int i = warp; i < T::kStages; i += kWarps * T::kConsumerGroups) {
       ptx::mbarrier_init(shared.full(i), 1);
-      ptx::mbarrier_init(shared.empty(i), T::kConsumerGroups * kWarps);
+      ptx::mbarrier_init(shared.empty(i), T::kConsumerGroups / T::kInputGroups * kWarps);
     }
     if (warp < T::kConsumerGroups) {
+      const Ownership<T> own(split_log2, rank, warp);
       ptx::mbarrier_init(shared.received(warp), 1);
       ptx::mbarrier_init(shared.read(warp), kWarps * max(own.receivers(), 1));
     }
@@ -100,14 +109,13 @@ struct ProducerTile {
 
 template <class T>
 __device__ __forceinline__ ProducerTile producer_tile(const GemmParams& p, int index, int warp) {
-  constexpr int kTileBlocks = T::kConsumerGroups * T::kRowBlocks;
   const TileIndex tile = p.order.at(index);
-  const int first = tile.row * kTileBlocks;
+  const int first = tile.row * T::kTileBlocks;
   return {static_cast<const uint8_t*>(p.problem.weights.blocks) +
               static_cast<int64_t>(first + warp) * p.input_blocks * T::kBlockBytes,
           static_cast<const uint8_t*>(p.problem.outliers.weights) +
               static_cast<int64_t>(first + warp) * p.outlier_blocks * kOutlierBlockBytes,
-          min(kTileBlocks, p.row_blocks - first), tile.token * p.tile_tokens};
+          min(T::kTileBlocks, p.row_blocks - first), tile.token * p.tile_tokens};
 }
 
 /// Streams a block's share of the operands, by four warps, since a warp takes 100 cycles and more a copy:
@@ -117,8 +125,8 @@ __device__ __forceinline__ ProducerTile producer_tile(const GemmParams& p, int i
 template <class Weights, class T>
 __device__ __forceinline__ void produce(const TensorMaps& maps, const GemmParams& p,
                                         const SharedMemory<T>& shared, const WorkRange& work, int warp) {
-  constexpr int kCodesWarp = T::kConsumerGroups * T::kRowBlocks % 4;
-  static_assert(T::kConsumerGroups * T::kRowBlocks <= 4);
+  constexpr int kCodesWarp = T::kTileBlocks % 4;
+  static_assert(T::kTileBlocks <= 4);
   if (warp == kCodesWarp) ptx::prefetch_tensor_map(&maps.codes);
   const uint64_t policy = p.order.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictLast;
   ProducerTile tile = producer_tile<T>(p, work.first, warp);
@@ -170,7 +178,8 @@ using Operands = uint32_t[T::kRowBlocks][2][4];
 template <class Weights, class T>
 __device__ __forceinline__ void load_half(const SharedMemory<T>& shared, int stage, int half,
                                           const Consumer& me, RawHalf<Weights, T>& raw) {
-  const uint8_t* strips = shared.stage(stage) + T::kCodeBytes + me.group * T::kRowBlocks * T::kBlockBytes +
+  const int first_block = T::kInputGroups > 1 ? 0 : me.group * T::kRowBlocks;
+  const uint8_t* strips = shared.stage(stage) + T::kCodeBytes + first_block * T::kBlockBytes +
                           me.warp * T::kBlockBytes / 4;
 #pragma unroll
   for (int j = 0; j < T::kRowBlocks; ++j) {
@@ -221,10 +230,10 @@ __device__ __forceinline__ void run_stage(const SharedMemory<T>& shared, const W
   Operands<T> second;
   RawHalf<Weights, T> low;
   const int stage = ring.stage;
-  const bool last = k + 1 == work.k_end;
+  const bool last = k + T::kInputGroups >= work.k_end;
   const uint64_t codes = tile_descriptor(ptx::shared_address(shared.stage(stage)));
-  issue_half<T>(first, codes, 0, k > work.k_begin, acc);
-  ring.advance();
+  issue_half<T>(first, codes, 0, k >= work.k_begin + T::kInputGroups, acc);
+  ring.advance(T::kInputGroups);
   const bool ready = !last && ptx::mbarrier_test(shared.full(ring.stage), ring.parity);
   expand_half<Weights, T>(high, never, second);
   if (ready) {
@@ -245,23 +254,31 @@ __device__ __forceinline__ void run_stage(const SharedMemory<T>& shared, const W
   if (me.lane == 0) ptx::mbarrier_arrive(shared.empty(stage));
 }
 
-/// Adds up one output tile's run of K. Two sets of operands take turns, so that none is copied while products
-/// read it (see keep_registers).
+/// Adds up this warpgroup's part of an output tile's run of K. Two sets of operands take turns, so that none
+/// is copied while products read it (see keep_registers).
 template <class Weights, class T>
 __device__ __forceinline__ void accumulate_tile(const SharedMemory<T>& shared, const WorkRange& work,
                                                 const Consumer& me, int never, RingCursor<T::kStages>& ring,
                                                 Accumulators<T>& acc) {
+  constexpr int kStep = T::kInputGroups;
+  const RingCursor<T::kStages> start = ring;
+  const int first = kStep > 1 ? me.group : 0;
   Operands<T> even, odd;
   RawHalf<Weights, T> low, high;
+  ring.advance(first);
   ptx::mbarrier_wait(shared.full(ring.stage), ring.parity);
   load_half<Weights>(shared, ring.stage, 0, me, low);
   load_half<Weights>(shared, ring.stage, 1, me, high);
   expand_half<Weights, T>(low, never, even);
 #pragma unroll 1
-  for (int k = work.k_begin; k < work.k_end; k += 2) {
+  for (int k = work.k_begin + first; k < work.k_end; k += 2 * kStep) {
     run_stage<Weights, T>(shared, work, me, never, k, ring, high, even, odd, acc);
-    if (k + 1 == work.k_end) break;
-    run_stage<Weights, T>(shared, work, me, never, k + 1, ring, high, odd, even, acc);
+    if (k + kStep >= work.k_end) break;
+    run_stage<Weights, T>(shared, work, me, never, k + kStep, ring, high, odd, even, acc);
+  }
+  if (kStep > 1) {
+    ring = start;
+    ring.skip(work.k_end - work.k_begin);
   }
 #pragma unroll
   for (int j = 0; j < T::kRowBlocks; ++j) {
@@ -284,7 +301,7 @@ __device__ __forceinline__ void finish_packed(const CUtensorMap* out, const Gemm
                                               const Consumer& me, const TilePlace& tile, int j,
                                               int (&sums)[T::kTokens / 2]) {
   const int64_t row = tile.first_row + j * kBlockRows;
-  const bool split = own.split > 1;
+  const bool split = own.members > 1;
   uint8_t* packed = shared.slot(me.group, split            ? own.transpose_slot()
                                           : T::kPacksApart ? j * T::kPackedSlots
                                                            : 0);
@@ -322,7 +339,7 @@ template <class Weights, class T>
 __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams& p,
                                         const SharedMemory<T>& shared, const WorkRange& work,
                                         const Consumer& me) {
-  const Ownership<T> own(p.split_log2, work.rank);
+  const Ownership<T> own(p.split_log2, work.rank, me.group);
   const bool packs = packs_outputs(p.problem);
   RingCursor<T::kStages> ring;
   uint32_t round = 0;
@@ -330,8 +347,9 @@ __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams
   for (int index = work.first; index < work.end; index += work.step) {
     const TileIndex tile = p.order.at(index);
     const int64_t first_token = static_cast<int64_t>(tile.token) * p.tile_tokens;
-    const TilePlace place{static_cast<int64_t>(tile.row) * T::kRows + me.group * T::kRowBlocks * kBlockRows,
-                          first_token, min(first_token + p.tile_tokens, p.problem.m)};
+    const int first_block = T::kInputGroups > 1 ? 0 : me.group * T::kRowBlocks;
+    const TilePlace place{static_cast<int64_t>(tile.row) * T::kRows + first_block * kBlockRows, first_token,
+                          min(first_token + p.tile_tokens, p.problem.m)};
     if (index != work.first) ptx::group_sync(1 + me.group);  // everybody has finished the tile before
     fetch_constants(p.problem, shared, me, place.first_row, first_token);
     Accumulators<T> acc;
@@ -346,6 +364,7 @@ __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams
     } else {
 #pragma unroll
       for (int j = 0; j < T::kRowBlocks; ++j, ++round) {
+        if constexpr (T::kInputGroups > 1) sum_within_block(shared, me, acc[j][0]);
         if (T::kSplits && own.split > 1) {
           send_sums(shared, own, me, round, acc[j][0]);
           receive_sums(shared, own, me, round, acc[j][0]);
@@ -383,7 +402,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
     produce<Weights>(maps, params, shared, work, warp - kProducerWarp);
     if (params.split_log2 > 0) ptx::cluster_wait();
   } else {
-    init_barriers(shared, Ownership<T>(params.split_log2, work.rank), warp);
+    init_barriers(shared, params.split_log2, work.rank, warp);
     start_block(params);
     ptx::claim_registers<T::kConsumerRegisters>();
     if (params.overlapped) ptx::wait_for_predecessors();

@@ -72,6 +72,10 @@ void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const Gem
                                                                stream);
   };
   switch (config.rows * 1000 + config.tokens) {
+    case 64'064:
+      return launch.template operator()<64, 64>();
+    case 64'128:
+      return launch.template operator()<64, 128>();
     case 128'032:
       return launch.template operator()<128, 32>();
     case 128'064:

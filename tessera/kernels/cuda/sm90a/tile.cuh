@@ -44,15 +44,19 @@ template <class Weights, int kRows_, int kTokens_, bool kOutliers_>
 struct Tile {
   static constexpr bool kOutliers = kOutliers_;
   static constexpr int kRows = kRows_, kTokens = kTokens_;
-  static constexpr int kConsumerGroups = kRows == 192 ? 3 : 2;
+  static constexpr int kTileBlocks = kRows / kBlockRows;  ///< 64-row blocks
+  static constexpr int kConsumerGroups = kTileBlocks == 3 ? 3 : kTileBlocks == 1 && kTokens <= 64 ? 4 : 2;
+  /// Warpgroups that take the stages in turn, and add up their sums as the blocks of a cluster do: tiles of
+  /// 64 outputs have one row block for all.
+  static constexpr int kInputGroups = kTileBlocks == 1 ? kConsumerGroups : 1;
   static constexpr int kThreads = (kConsumerGroups + 1) * 128;
-  static constexpr int kRowBlocks = kRows / (kConsumerGroups * kBlockRows);  ///< 64-row blocks a warpgroup
+  static constexpr int kRowBlocks = kTileBlocks * kInputGroups / kConsumerGroups;  ///< of a warpgroup
   /// Independent sums of each output: products of few tokens are too short to wait for one another.
   static constexpr int kChains = kTokens <= 32 ? 2 : 1;
   static constexpr int kBlockBytes = block_bytes(Weights::kLayout);
   static constexpr int kCodeBytes = kTokens * kBlockInputs;
   static constexpr int kStageBytes =
-      static_cast<int>(ceil_div(kCodeBytes + kConsumerGroups * kRowBlocks * kBlockBytes, 1024)) * 1024;
+      static_cast<int>(ceil_div(kCodeBytes + kTileBlocks * kBlockBytes, 1024)) * 1024;
   /// Slots of the 16-bit outputs of a 64-row block of an unsplit tile, on their way to device memory.
   static constexpr int kPackedSlots = kTokens * kBlockRows * 2 / kSlotBytes;
   /// Room of a warpgroup to receive and to transpose accumulators, in slots of 8 tokens x 64 outputs. Tiles
@@ -74,17 +78,23 @@ struct Tile {
   static constexpr int kSharedBytes = kFixedBytes + kStages * kStageBytes;
 
   /// Registers a thread at launch, and after the warpgroups have traded them within the block.
-  static constexpr int kLaunchRegisters = kBlocksPerSm == 2 ? 80 : kConsumerGroups == 3 ? 128 : 168;
+  static constexpr int kLaunchRegisters = kBlocksPerSm == 2      ? 80
+                                          : kConsumerGroups == 4 ? 96
+                                          : kConsumerGroups == 3 ? 128
+                                                                 : 168;
   static constexpr int kProducerRegisters = 40;
-  static constexpr int kConsumerRegisters = kBlocksPerSm == 2 ? 96 : kConsumerGroups == 3 ? 152 : 232;
+  static constexpr int kConsumerRegisters = kBlocksPerSm == 2      ? 96
+                                            : kConsumerGroups == 4 ? 104
+                                            : kConsumerGroups == 3 ? 152
+                                                                   : 232;
 
   static_assert(kProducerRegisters + kConsumerGroups * kConsumerRegisters <=
                     (kConsumerGroups + 1) * kLaunchRegisters,
                 "otherwise the consumers wait for registers for ever");
-  static_assert(kRows % (kConsumerGroups * kBlockRows) == 0 && kTokens % 8 == 0);
+  static_assert(kRowBlocks * kConsumerGroups == kTileBlocks * kInputGroups && kTokens % 8 == 0);
   static_assert(kPackedSlots <= kSlots && kTokens / 8 <= 2 * kSlots);
   static_assert(kCodeBytes % 1024 == 0 && kExchangeBytes % 1024 == 0, "swizzle atoms are 1024 bytes");
-  static_assert(kStages >= 3);
+  static_assert(kStages >= 3 && kStages >= kInputGroups);
 };
 
 /// Shared addresses of a block's buffers.
