@@ -12,7 +12,7 @@ namespace {
 
 // Fitted by bench/gpu/fit_cost_model.py to 17,800 timings of int4, g128 and int8 weights on an H200, 21
 // values of M; times in us, rates a us. The model's choices are 1.0 % slower than the best measured ones on
-// average, 20 % at worst.
+// average, 23 % at worst; 2.2 % and 22 % for 215 problems with few outputs, most of them not fitted.
 
 /// The kernel for few tokens.
 struct StreamConstants {
@@ -47,11 +47,12 @@ double correction(const GemmConfig& config) {
     int rows, tokens;
     double factor;
   };
-  constexpr Entry kTable[] = {{32, 24, 0.9987},  {32, 48, 1.021},   {64, 16, 1.05},     {128, 32, 0.9645},
-                              {128, 64, 1.076},  {128, 96, 0.9337}, {128, 128, 0.9559}, {128, 144, 0.9413},
-                              {128, 256, 1.027}, {192, 32, 0.933},  {192, 48, 0.942},   {192, 64, 0.9573},
-                              {192, 96, 1.031},  {192, 128, 1.019}, {192, 144, 1.063},  {192, 160, 1.01},
-                              {256, 80, 1.008},  {256, 128, 1.151}, {256, 144, 1.121}};
+  constexpr Entry kTable[] = {{32, 24, 0.9987},   {32, 48, 1.021},    {64, 16, 1.05},    {64, 64, 0.9},
+                              {64, 128, 0.9},     {128, 32, 0.9645},  {128, 64, 1.076},  {128, 96, 0.9337},
+                              {128, 128, 0.9559}, {128, 144, 0.9413}, {128, 256, 1.027}, {192, 32, 0.933},
+                              {192, 48, 0.942},   {192, 64, 0.9573},  {192, 96, 1.031},  {192, 128, 1.019},
+                              {192, 144, 1.063},  {192, 160, 1.01},   {256, 80, 1.008},  {256, 128, 1.151},
+                              {256, 144, 1.121}};
   for (const Entry& entry : kTable) {
     if (entry.rows == config.rows && entry.tokens == config.tokens) return entry.factor;
   }
@@ -142,9 +143,10 @@ StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
 
 const std::vector<GemmConfig>& all_configs() {
   static const std::vector<GemmConfig> configs = [] {
-    const std::pair<int, int> tiles[] = {
-        {64, 64},  {64, 128},  {128, 32}, {128, 64}, {128, 96},  {128, 128}, {128, 144}, {128, 256}, {192, 32},
-        {192, 48}, {192, 64}, {192, 96}, {192, 128}, {192, 144}, {192, 160}, {256, 80},  {256, 128}, {256, 144}};
+    const std::pair<int, int> tiles[] = {{64, 64},   {64, 128},  {128, 32},  {128, 64},  {128, 96},
+                                         {128, 128}, {128, 144}, {128, 256}, {192, 32},  {192, 48},
+                                         {192, 64},  {192, 96},  {192, 128}, {192, 144}, {192, 160},
+                                         {256, 80},  {256, 128}, {256, 144}};
     std::vector<GemmConfig> all;
     for (auto [rows, tokens] : tiles) {
       for (int split : {1, 2, 4, 8}) {

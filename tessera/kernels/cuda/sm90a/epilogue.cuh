@@ -32,7 +32,9 @@ struct Ownership {
         shift(split_log2 + (T::kInputGroups >= 2) + (T::kInputGroups >= 4)) {}
   /// This warpgroup in block `block` of the cluster, as a member.
   __device__ __forceinline__ int member(int block) const { return block * T::kInputGroups + group; }
-  __device__ __forceinline__ bool owns(int block, int i) const { return (i & (members - 1)) == member(block); }
+  __device__ __forceinline__ bool owns(int block, int i) const {
+    return (i & (members - 1)) == member(block);
+  }
   __device__ __forceinline__ int number(int i) const { return i >> shift; }
   /// Groups a member finishes, at most and exactly.
   __device__ __forceinline__ int most() const { return (kGroups + members - 1) >> shift; }
@@ -362,8 +364,7 @@ __device__ __forceinline__ void store_packed(const GemmProblem& p, const SharedM
   const int count = own.count() * kSlotTokens;
 #pragma unroll 4
   for (int i = me.thread() / kChunks; i < count; i += kTokensAtOnce) {
-    const int64_t token =
-        first_token + own.token(i / kSlotTokens) + i % kSlotTokens;
+    const int64_t token = first_token + own.token(i / kSlotTokens) + i % kSlotTokens;
     if (token >= end_token) break;
     const uint4 outputs = *reinterpret_cast<const uint4*>(from + packed_offset(i, chunk));
     *reinterpret_cast<uint4*>(static_cast<uint16_t*>(p.out) + token * p.out_stride + n) = outputs;

@@ -1,7 +1,7 @@
 // Integer GEMM for sm_90a: wgmma m64nNk32 s8 with the weights as the register operand.
 //   acc[N, M] s32 = W[N, K] (8 bits, or 4 bits expanded in registers) x codes[M, K]^T s8;  epilogue as gemm.h
-// Tile    64, 128, 192 or 256 outputs x 32..256 tokens x 128 inputs a stage; two or three consumer warpgroups of
-// 64 or 128
+// Tile    64, 128, 192 or 256 outputs x 32..256 tokens x 128 inputs a stage; two or three consumer warpgroups
+// of 64 or 128
 //         outputs each, one of producers. Any M, N; K a multiple of 16.
 // Traffic a stage: tokens x 128 bytes of codes by tensor copy (128-byte swizzle, out-of-range zeros), rows x
 // 64
@@ -179,8 +179,8 @@ template <class Weights, class T>
 __device__ __forceinline__ void load_half(const SharedMemory<T>& shared, int stage, int half,
                                           const Consumer& me, RawHalf<Weights, T>& raw) {
   const int first_block = T::kInputGroups > 1 ? 0 : me.group * T::kRowBlocks;
-  const uint8_t* strips = shared.stage(stage) + T::kCodeBytes + first_block * T::kBlockBytes +
-                          me.warp * T::kBlockBytes / 4;
+  const uint8_t* strips =
+      shared.stage(stage) + T::kCodeBytes + first_block * T::kBlockBytes + me.warp * T::kBlockBytes / 4;
 #pragma unroll
   for (int j = 0; j < T::kRowBlocks; ++j) {
     raw[j] = Weights::load(strips + j * T::kBlockBytes, half, me.lane);
