@@ -1,5 +1,5 @@
-// From the accumulators of a 64-output block in registers to scaled outputs in device memory: the sum over
-// the cluster, the transposition through shared memory, the arithmetic of gemm.h.
+// From the accumulators of a 64-output block in registers to scaled outputs in device memory: the
+// transposition through shared memory, the arithmetic of gemm.h.
 //
 // The code is kept short on purpose: unrolled over all cases it had outgrown the instruction cache and cost
 // 15 us a tile instead of 2 (H200).
@@ -7,140 +7,10 @@
 
 #include "tessera/kernels/cuda/ptx.cuh"
 #include "tessera/kernels/cuda/scaling.cuh"
+#include "tessera/kernels/cuda/sm90a/exchange.cuh"
 #include "tessera/kernels/cuda/sm90a/tile.cuh"
 
 namespace tessera::cuda {
-
-// --- who finishes what ---------------------------------------------------------------------------------
-
-/// The groups of 8 tokens in a tile that this warpgroup finishes. Members share them out, group i is number i
-/// / members of member i % members: the blocks of a cluster that share K, or, where warpgroups share it as
-/// well (T::kInputGroups), each of their warpgroups.
-template <class T>
-struct Ownership {
-  static constexpr int kGroups = T::kTokens / kSlotTokens;
-  /// Slots in which a warpgroup receives from others of its block.
-  static constexpr int kLocalSlots = kGroups - kGroups / T::kInputGroups;
-  int split, rank;  ///< of the cluster
-  int group, members, shift;
-
-  __device__ __forceinline__ Ownership(int split_log2, int cluster_rank, int warpgroup)
-      : split(1 << split_log2),
-        rank(cluster_rank),
-        group(T::kInputGroups > 1 ? warpgroup : 0),
-        members(T::kInputGroups << split_log2),
-        shift(split_log2 + (T::kInputGroups >= 2) + (T::kInputGroups >= 4)) {}
-  /// This warpgroup in block `block` of the cluster, as a member.
-  __device__ __forceinline__ int member(int block) const { return block * T::kInputGroups + group; }
-  __device__ __forceinline__ bool owns(int block, int i) const {
-    return (i & (members - 1)) == member(block);
-  }
-  __device__ __forceinline__ int number(int i) const { return i >> shift; }
-  /// Groups a member finishes, at most and exactly.
-  __device__ __forceinline__ int most() const { return (kGroups + members - 1) >> shift; }
-  __device__ __forceinline__ int count() const { return (kGroups - member(rank) + members - 1) >> shift; }
-  /// The first token of the group with this number.
-  __device__ __forceinline__ int token(int number) const {
-    return kSlotTokens * (number * members + member(rank));
-  }
-  /// Other blocks where this warpgroup owns groups: those that it sends to.
-  __device__ __forceinline__ int receivers() const {
-    const int owners = min(split, (kGroups - group + T::kInputGroups - 1) / T::kInputGroups);
-    return owners - (member(rank) < kGroups ? 1 : 0);
-  }
-  /// The first slot in which block `owner` receives from this block; then one a group.
-  __device__ __forceinline__ int first_slot_at(int owner) const {
-    return kLocalSlots + (rank - (rank > owner)) * most();
-  }
-  /// The first slot in which this block transposes its groups: behind those that it receives.
-  __device__ __forceinline__ int transpose_slot() const { return kLocalSlots + (split - 1) * most(); }
-};
-
-// --- sum over the members ------------------------------------------------------------------------------
-
-/// Adds the group i of somebody else's sums.
-template <int kSums>
-__device__ __forceinline__ void add_slot(const uint8_t* slot, const Consumer& me, int i, int (&d)[kSums]) {
-  const int4 part = reinterpret_cast<const int4*>(slot)[me.thread()];
-  d[4 * i] += part.x;
-  d[4 * i + 1] += part.y;
-  d[4 * i + 2] += part.z;
-  d[4 * i + 3] += part.w;
-}
-
-/// Adds up what the warpgroups of a block have, each the groups whose number is its own modulo kInputGroups.
-template <class T>
-__device__ __forceinline__ void sum_within_block(const SharedMemory<T>& shared, const Consumer& me,
-                                                 int (&d)[T::kTokens / 2]) {
-  constexpr int kCount = T::kInputGroups, kGroups = Ownership<T>::kGroups, kMost = kGroups / kCount;
-  static_assert(kGroups % kCount == 0);
-  ptx::group_sync(1 + kCount, 128 * kCount);  // everybody has read the slots
-#pragma unroll
-  for (int i = 0; i < kGroups; ++i) {
-    const int owner = i % kCount;
-    if (owner == me.group) continue;
-    const int slot = (me.group - (me.group > owner)) * kMost + i / kCount;
-    reinterpret_cast<int4*>(shared.slot(owner, slot))[me.thread()] =
-        make_int4(d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]);
-  }
-  ptx::group_sync(1 + kCount, 128 * kCount);
-#pragma unroll
-  for (int i = 0; i < kGroups; ++i) {
-    if (i % kCount != me.group) continue;
-#pragma unroll
-    for (int peer = 0; peer + 1 < kCount; ++peer) {
-      add_slot(shared.slot(me.group, peer * kMost + i / kCount), me, i, d);
-    }
-  }
-}
-
-/// Sends the groups that others own. `round` counts the exchanges: the slots of the round before must have
-/// been read.
-template <class T>
-__device__ __forceinline__ void send_sums(const SharedMemory<T>& shared, const Ownership<T>& own,
-                                          const Consumer& me, uint32_t round,
-                                          const int (&d)[T::kTokens / 2]) {
-  if (round == 0) ptx::cluster_wait();  // everybody has started
-  if (own.receivers() > 0 && round > 0) ptx::mbarrier_wait(shared.read(me.group), (round - 1) & 1);
-#pragma unroll 1
-  for (int owner = 0; owner < own.split; ++owner) {
-    if (owner == own.rank) continue;
-    const uint32_t local =
-        ptx::shared_address(shared.slot(me.group, own.first_slot_at(owner))) + me.thread() * 16;
-    const uint32_t to = ptx::map_shared(local, owner);
-    const uint32_t barrier = ptx::map_shared(shared.received(me.group), owner);
-#pragma unroll
-    for (int i = 0; i < own.kGroups; ++i) {
-      if (!own.owns(owner, i)) continue;
-      ptx::store_remote(to + own.number(i) * kSlotBytes, d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3],
-                        barrier);
-    }
-  }
-}
-
-/// Adds what others sent to the groups that this block owns, then tells the senders. A block that owns
-/// nothing tells nothing: its peers' barriers then advance no further than they wait for.
-template <class T>
-__device__ __forceinline__ void receive_sums(const SharedMemory<T>& shared, const Ownership<T>& own,
-                                             const Consumer& me, uint32_t round, int (&d)[T::kTokens / 2]) {
-  if (own.count() == 0) return;
-  if (me.thread() == 0) {
-    ptx::mbarrier_arrive_expect(shared.received(me.group), (own.split - 1) * own.count() * kSlotBytes);
-  }
-  ptx::mbarrier_wait(shared.received(me.group), round & 1);
-#pragma unroll 1
-  for (int peer = 0; peer + 1 < own.split; ++peer) {
-#pragma unroll
-    for (int i = 0; i < own.kGroups; ++i) {
-      if (!own.owns(own.rank, i)) continue;
-      add_slot(shared.slot(me.group, own.kLocalSlots + peer * own.most() + own.number(i)), me, i, d);
-    }
-  }
-  __syncwarp();
-  if (me.lane < own.split && me.lane != own.rank) {
-    ptx::mbarrier_arrive_remote(ptx::map_shared(shared.read(me.group), me.lane));
-  }
-}
 
 // --- transposition -------------------------------------------------------------------------------------
 
