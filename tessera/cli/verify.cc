@@ -19,16 +19,10 @@ using nlohmann::json;
 constexpr int64_t kWindows = 8;
 constexpr const char* kExample =
     "Example:\n  tessera verify llama-qqq llama-quik --text wiki.test.txt\n"
-    "Every linear layer runs on the same inputs in the reference arithmetic, in libtorch and in the kernels "
-    "of "
-    "this machine;\n"
-    "the whole model in libtorch, layer by layer with simulated quantization, and in the integer engine. "
-    "Float "
-    "operations\n"
-    "between the layers round differently in the two, and a code that flips changes all later ones: "
-    "perplexities "
-    "agree on\n"
-    "average, the closer the finer the codes. The ± of the difference is paired over windows.";
+    "Every linear layer runs on the same inputs in the reference arithmetic, in libtorch and in the\n"
+    "kernels; the whole model in libtorch, layer by layer with simulated quantization, and in the integer\n"
+    "engine. Floats between the layers round differently in the two, and a code that flips changes all\n"
+    "later ones: perplexities agree on average, the closer the finer the codes. The ± is paired.";
 
 struct Options {
   std::vector<std::string> dirs;

@@ -8,20 +8,11 @@
 #include <type_traits>
 
 #include "tessera/kernels/cuda/activation.h"
+#include "tessera/kernels/cuda/scaling.cuh"
 
 namespace tessera::cuda {
 
 constexpr int kRun = 8;  ///< a thread holds runs of eight inputs
-
-__device__ __forceinline__ float to_float(float v) {
-  return v;
-}
-__device__ __forceinline__ float to_float(__half v) {
-  return __half2float(v);
-}
-__device__ __forceinline__ float to_float(__nv_bfloat16 v) {
-  return __bfloat162float(v);
-}
 
 /// Eight values, by loads of 16 bytes.
 template <class V, class To>
