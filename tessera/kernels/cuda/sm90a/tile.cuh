@@ -73,8 +73,13 @@ struct Tile {
       kConsumerGroups * (kExchangeBytes + sizeof(Constants)) + 2 * (kMaxStages + kConsumerGroups) * 8;
   /// Small tiles run two blocks an SM, so that one's start and end hide behind the other's stream.
   static constexpr int kBlocksPerSm = kRows == 128 && kTokens <= 64 ? 2 : 1;
-  static constexpr int kStages = std::min(
-      kMaxStages, ((kBlocksPerSm == 2 ? kSharedPerTwoBlocks : kSharedPerBlock) - kFixedBytes) / kStageBytes);
+  /// Where warpgroups take the stages in turn, a whole number of turns, so that each always meets the same
+  /// stages. Otherwise one could ask for a stage that another has not seen full yet, and take the parity of
+  /// the time before for its own.
+  static constexpr int kStages =
+      std::min(kMaxStages, ((kBlocksPerSm == 2 ? kSharedPerTwoBlocks : kSharedPerBlock) - kFixedBytes) /
+                               kStageBytes) /
+      kInputGroups * kInputGroups;
   static constexpr int kSharedBytes = kFixedBytes + kStages * kStageBytes;
 
   /// Registers a thread at launch, and after the warpgroups have traded them within the block.
