@@ -2,6 +2,7 @@
 // split, all remainders of M and N, extreme codes, large K; and the epilogue in every output type.
 //   gemm_check [small] [sm80]     small: a few launches of each kind, for compute-sanitizer; sm80: only the
 //                                 kernels for 8.0
+// Codes of 4 bits are checked in the kernels made for them; to others they are codes like any.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -119,13 +120,19 @@ int run(bool small, bool only_sm80) {
   cases.push_back({kUint4Grouped, 256, 328, 1280, Codes::kRandom});
   cases.push_back({kInt4, 0, 34000, 256, Codes::kRandom});  // more tiles than blocks: several rounds a block
   if (!small) cases.push_back({kInt4, 0, 9000, 1024, Codes::kRandom});
+  for (size_t i = 0, count = cases.size(); i < count; ++i) {
+    Case narrow = cases[i];
+    narrow.code_bits = 4;
+    if (narrow.format == kInt4) cases.push_back(narrow);
+  }
   int64_t launches = 0, failures = 0;
   for (const Case& c : cases) {
     const Fixture f(c);
     std::mt19937 rng(7);
     for (const GemmConfig& config : cuda::configs_for(f.problem(1), 0)) {
-      const bool sm80 = config.family == KernelFamily::kSm80;
+      const bool sm80 = config.family != KernelFamily::kSm90a;
       if ((small && config.split == 8) || (only_sm80 && !sm80)) continue;
+      if (c.code_bits == 4 && config.family != KernelFamily::kSm80Int4) continue;
       const bool every = c.k == 1280 && c.group_size == 0 && (config.split == 2 || sm80);
       if (small) {
         std::printf("%s tile %dx%d split %d\n", name_of(config.family), config.rows, config.tokens,
@@ -145,8 +152,8 @@ int run(bool small, bool only_sm80) {
       }
       if (failures > 20) return 1;
     }
-    std::printf("checked %s g%d N=%d K=%d %s\n", std::string(name_of(c.format)).c_str(),
-                static_cast<int>(c.group_size), static_cast<int>(c.n), static_cast<int>(c.k),
+    std::printf("checked %s g%d N=%d K=%d, %d-bit codes %s\n", std::string(name_of(c.format)).c_str(),
+                static_cast<int>(c.group_size), static_cast<int>(c.n), static_cast<int>(c.k), c.code_bits,
                 c.codes == Codes::kExtreme ? "extreme codes" : "");
     std::fflush(stdout);
   }
@@ -160,11 +167,8 @@ int run(bool small, bool only_sm80) {
 
 int main(int argc, char** argv) {
   try {
-    const std::vector<std::string> words(argv + 1, argv + argc);
-    const auto asked = [&](const char* word) {
-      return std::find(words.begin(), words.end(), word) != words.end();
-    };
-    return tessera::bench::run(asked("small"), asked("sm80"));
+    return tessera::bench::run(tessera::bench::asked(argc, argv, "small"),
+                               tessera::bench::asked(argc, argv, "sm80"));
   } catch (const tessera::Error& error) {
     std::fprintf(stderr, "gemm_check: %s\n", error.what());
     return 2;

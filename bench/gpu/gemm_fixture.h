@@ -4,8 +4,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <random>
 #include <string>
+#include <string_view>
 
 #include "bench/gpu/device.h"
 #include "tessera/base/parallel.h"
@@ -27,7 +29,13 @@ struct Case {
   WeightFormat format;
   int64_t group_size, n, k;
   Codes codes;
+  int code_bits = 8;  ///< of activations
 };
+
+/// True when `word` is among the arguments of the program.
+inline bool asked(int argc, char** argv, std::string_view word) {
+  return std::find(argv + 1, argv + argc, word) != argv + argc;
+}
 
 inline int pick(std::mt19937& rng, int lo, int hi) {
   return std::uniform_int_distribution<int>(lo, hi)(rng);
@@ -83,6 +91,7 @@ inline std::vector<int32_t> reference_accumulators(const QuantizedLinear& linear
 struct Fixture {
   static constexpr int64_t kMaxTokens = 257;
   std::mt19937 rng;
+  int code_bits;
   QuantizedLinear linear;
   std::vector<int8_t> x;
   std::vector<int32_t> expected;
@@ -92,6 +101,7 @@ struct Fixture {
 
   explicit Fixture(const Case& c)
       : rng(static_cast<uint32_t>(c.n * 31 + c.k)),
+        code_bits(c.code_bits),
         linear(make_layer(c, rng)),
         x(make_codes(c)),
         expected(reference_accumulators(linear, x, kMaxTokens)),
@@ -101,9 +111,10 @@ struct Fixture {
 
   std::vector<int8_t> make_codes(const Case& c) {
     std::vector<int8_t> values(static_cast<size_t>(kMaxTokens * c.k));
-    const int extreme = c.format == WeightFormat::kInt8 ? 127 : -128;
+    const int most = (1 << (c.code_bits - 1)) - 1, least = -most - 1;
+    const int extreme = c.format == WeightFormat::kInt8 ? most : least;
     for (auto& q : values)
-      q = static_cast<int8_t>(c.codes == Codes::kExtreme ? extreme : pick(rng, -128, 127));
+      q = static_cast<int8_t>(c.codes == Codes::kExtreme ? extreme : pick(rng, least, most));
     return values;
   }
 
@@ -113,13 +124,21 @@ struct Fixture {
     p.m = m;
     p.codes = codes.data();
     p.codes_stride = linear.k;
+    p.code_bits = code_bits;
     p.out_stride = linear.n;
     return p;
   }
 };
 
 inline const char* name_of(KernelFamily family) {
-  return family == KernelFamily::kSm80 ? "sm80" : "sm90a";
+  switch (family) {
+    case KernelFamily::kSm90a:
+      return "sm90a";
+    case KernelFamily::kSm80:
+      return "sm80";
+    default:
+      return "sm80 int4";
+  }
 }
 
 inline std::string describe(const GemmProblem& p, const GemmConfig& c) {

@@ -1,8 +1,8 @@
 // Weight codes in shared memory -> int8 operands of mma or wgmma in registers, one struct a weight layout.
 //
-// Each has: kLayout; Raw, what a lane keeps of 64 inputs of a strip before expansion; load(), and expand()
-// into the operand of the product of its first or second 32 inputs (`step`; `never` is 0); kShift, by which
-// accumulators are too large (as a power of two).
+// Each has: kLayout; kCodeBits, the width of the codes that it is multiplied with; Raw, what a lane keeps of
+// 64 inputs of a strip before expansion; load(), and expand() into the operand of the product of its first or
+// second 32 inputs (`step`; `never` is 0); kShift, by which accumulators are too large (as a power of two).
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ namespace tessera::cuda {
 /// read the registers into which the next stage is loaded (see keep_registers).
 struct Int8Weights {
   static constexpr WeightLayout kLayout{8, 0};
-  static constexpr int kShift = 0;
+  static constexpr int kCodeBits = 8, kShift = 0;
   struct Raw {
     uint4 step[2];
   };
@@ -35,7 +35,7 @@ struct Int8Weights {
 /// three instructions expand eight codes and the accumulator is 16 times too large, exactly.
 struct Int4Weights {
   static constexpr WeightLayout kLayout{4, 0};
-  static constexpr int kShift = 4;
+  static constexpr int kCodeBits = 8, kShift = 4;
   struct Raw {
     uint4 codes;
   };
@@ -58,7 +58,7 @@ struct Int4Weights {
 template <int kGroupSize>
 struct GroupedWeights {
   static constexpr WeightLayout kLayout{4, kGroupSize};
-  static constexpr int kShift = 0;
+  static constexpr int kCodeBits = 8, kShift = 0;
   static constexpr int kGroups = kGroupSize < 64 ? 2 : 1;  ///< groups in 64 inputs
   struct Raw {
     uint4 codes;

@@ -69,6 +69,7 @@ std::string operand_obstacle(const GemmProblem& p) {
     return fmt::format("codes_stride is {}, not a multiple of 16 of at least K = {}", p.codes_stride,
                        p.weights.k);
   }
+  if (p.code_bits != 4 && p.code_bits != 8) return fmt::format("code_bits is {}, not 4 or 8", p.code_bits);
   if (!p.out || !aligned(p.out, 16) || !aligned(p.residual, 16))
     return "out or residual is null or not 16-byte aligned";
   if (p.out_stride < p.weights.n)
@@ -96,8 +97,7 @@ bool exists(const GemmConfig& config, const GemmProblem& p, bool sm90a) {
   if (config.family == KernelFamily::kSm90a) {
     return sm90a && runs(config, p.weights.k) && (!p.adds_outliers() || runs_outliers(p, config));
   }
-  const auto all = sm80::all_configs(p.adds_outliers());
-  return std::find(all.begin(), all.end(), config) != all.end();
+  return sm80::runs(config, p);
 }
 
 /// The cost model knows nothing of outliers, which hardly change the order of configurations. Where those for
@@ -117,7 +117,9 @@ GemmConfig choose_config_for(const GemmProblem& p, int device) {
       best = config;
     }
   }
-  return best ? *best : sm80::choose_config(p, attribute(cudaDevAttrMultiProcessorCount, device));
+  if (best) return *best;
+  return sm80::choose_config(p, attribute(cudaDevAttrMultiProcessorCount, device),
+                             attribute(cudaDevAttrComputeCapabilityMajor, device) == 8);
 }
 
 }  // namespace
@@ -151,7 +153,7 @@ void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& 
     throw Error("integer GEMM: no kernel for {} outputs x {} tokens a block, {} warps, K = {} split {} ways",
                 config.rows, config.tokens, config.warps, w.k, config.split);
   }
-  if (config.family == KernelFamily::kSm80) return sm80::launch(problem, config, stream);
+  if (config.family != KernelFamily::kSm90a) return sm80::launch(problem, config, stream);
   launch_sm90a(problem, config, options.overlap_previous, stream);
 }
 

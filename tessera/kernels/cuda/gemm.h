@@ -59,9 +59,10 @@ enum class OutputType : uint8_t {
 /// One product. All pointers are device memory.
 struct GemmProblem {
   PackedWeights weights;
-  int64_t m = 0;                        ///< tokens, >= 1
-  const int8_t* codes = nullptr;        ///< [M, K] row-major, 16-byte aligned
-  int64_t codes_stride = 0;             ///< elements from row to row, a multiple of 16
+  int64_t m = 0;                  ///< tokens, >= 1
+  const int8_t* codes = nullptr;  ///< [M, K] row-major, 16-byte aligned
+  int64_t codes_stride = 0;       ///< elements from row to row, a multiple of 16
+  int code_bits = 8;  ///< 8, or 4: all codes are in -8 .. 7. Not checked: higher bits may be dropped
   const float* token_scale = nullptr;   ///< [M]
   const int32_t* token_zero = nullptr;  ///< [M] or null: symmetric activations
   Outliers outliers;
@@ -73,13 +74,17 @@ struct GemmProblem {
   constexpr bool adds_outliers() const { return outliers.count > 0 && output != OutputType::kAccumulator; }
 };
 
-/// The kernels for compute capability 9.0, and those for 8.0 and everything later.
-enum class KernelFamily : uint8_t { kSm90a, kSm80 };
+enum class KernelFamily : uint8_t {
+  kSm90a,    ///< for compute capability 9.0
+  kSm80,     ///< for 8.0 and everything later
+  kSm80Int4  ///< for 4-bit codes and 4-bit weights without groups (QUIK) on 8.0 to 8.9; later devices emulate
+             ///< its products, slowly, and get it only when it is asked for
+};
 
 /// How a product is cut into thread blocks. Two kernels for 9.0: one for few tokens, whose warps each stream
 /// their own run of K (32 outputs x 8 to 48 tokens, or 64 x 8 or 16, with 4 or 8 warps), and one on wgmma
 /// (64 outputs x 64 tokens with 16 warps that multiply, 192 x 32 to 160 with 12, others with 8: 64 x 128, and
-/// 128 or 256 outputs x 32 to 256). One for 8.0, with the tiles of sm80/configs.h.
+/// 128 or 256 outputs x 32 to 256). Those for 8.0 have the tiles of sm80/configs.h.
 struct GemmConfig {
   int rows = 0;    ///< outputs a block
   int tokens = 0;  ///< tokens a block

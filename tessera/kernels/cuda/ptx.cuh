@@ -184,6 +184,18 @@ __device__ __forceinline__ void mma(int (&d)[4], const uint32_t (&a)[4], uint32_
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/// D[16, 8] s32 += A[16, 64] s4 x B[64, 8] s4. Fragments as above with 4-bit elements, eight a word: a[0], b0
+/// inputs 8 t .. 8 t + 7; a[2], b1 the same + 32. One instruction on 8.0 to 8.9, emulated (some 200
+/// instructions) from 9.0 on.
+__device__ __forceinline__ void mma_s4(int (&d)[4], const uint4& a, uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k64.row.col.s32.s4.s4.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, "
+      "%1, "
+      "%2, %3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+
 /// D[16, 8] f32 += A[16, 16] f16 x B[16, 8] f16. Fragments as above with 16-bit elements: a[0], a[1] rows g
 /// and g + 8, columns 2 t and + 1; a[2], a[3] the same rows, columns + 8; b0, b1 the same columns.
 __device__ __forceinline__ void mma(float (&d)[4], const uint4& a, uint32_t b0, uint32_t b1) {
@@ -192,6 +204,16 @@ __device__ __forceinline__ void mma(float (&d)[4], const uint4& a, uint32_t b0, 
       "%1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+
+// --- bits ----------------------------------------------------------------------------------------------
+
+/// (first & mask) | (second & ~mask) in one instruction, which the compiler does not find for a constant
+/// mask.
+__device__ __forceinline__ uint32_t select_bits(uint32_t first, uint32_t second, uint32_t mask) {
+  uint32_t bits;
+  asm("lop3.b32 %0, %1, %2, %3, 0xE4;" : "=r"(bits) : "r"(first), "r"(second), "r"(mask));
+  return bits;
 }
 
 // --- clusters ------------------------------------------------------------------------------------------

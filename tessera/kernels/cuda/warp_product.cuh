@@ -1,4 +1,4 @@
-// What a warp does with mma.m16n8k32: products of a block of inputs, and its sums in shared memory.
+// What a warp does with mma.sync: products of a block of inputs, and its sums in shared memory.
 #pragma once
 
 #include "tessera/kernels/cuda/expand.cuh"
@@ -46,28 +46,39 @@ __device__ __forceinline__ void multiply_block(const uint8_t* strips, uint32_t c
   }
 }
 
-/// Offset of 16 bytes of a token's values of 32 outliers, 64 bytes a token: chunks are swizzled so that
-/// ldmatrix meets no bank conflict (the 64-byte swizzle of tensor copies).
-__device__ __forceinline__ int outlier_offset(int token, int chunk) {
-  return token * (2 * kOutlierColumns) + (chunk ^ token / 2 % 4) * 16;
+/// Offset of 16 bytes of a token's row of 64 bytes: chunks are swizzled so that ldmatrix meets no bank
+/// conflict (the 64-byte swizzle of tensor copies).
+__device__ __forceinline__ int narrow_offset(int token, int chunk) {
+  return token * 64 + (chunk ^ token / 2 % 4) * 16;
 }
 
-/// Adds the products of 32 outliers: `strips` are their weights, `values` the address of the tokens' values.
-template <int kStrips, int kGroups>
-__device__ __forceinline__ void multiply_outliers(const uint8_t* strips, uint32_t values, int lane,
-                                                  WarpSums<kStrips, kGroups, float>& acc) {
+/// Weights of outliers, operands as they lie in memory.
+struct OutlierWeights {
+  static constexpr int kStripBytes = kOutlierStripBytes;
+  static __device__ __forceinline__ uint4 load(const uint8_t* strip, int step, int lane) {
+    return *reinterpret_cast<const uint4*>(strip + fragment_offset(step, lane));
+  }
+  static __device__ __forceinline__ void multiply(float (&d)[4], const uint4& a, uint32_t b0, uint32_t b1) {
+    ptx::mma(d, a, b0, b1);
+  }
+};
+
+/// Adds the products of a block whose tokens have rows of 64 bytes, two steps of mma: 32 outliers or 128
+/// codes of 4 bits. `strips` are its weights, `rows` the address of the tokens' rows.
+template <class Weights, int kStrips, int kGroups, class V>
+__device__ __forceinline__ void multiply_narrow_block(const uint8_t* strips, uint32_t rows, int lane,
+                                                      WarpSums<kStrips, kGroups, V>& acc) {
   uint32_t b[kGroups][4];
 #pragma unroll
   for (int i = 0; i < kGroups; ++i)
-    ptx::load_matrices(b[i], values + outlier_offset(8 * i + lane % 8, lane / 8));
+    ptx::load_matrices(b[i], rows + narrow_offset(8 * i + lane % 8, lane / 8));
 #pragma unroll
   for (int j = 0; j < kStrips; ++j) {
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
-      const uint4 a =
-          *reinterpret_cast<const uint4*>(strips + j * kOutlierStripBytes + fragment_offset(step, lane));
+      const uint4 a = Weights::load(strips + j * Weights::kStripBytes, step, lane);
 #pragma unroll
-      for (int i = 0; i < kGroups; ++i) ptx::mma(acc[j][i], a, b[i][2 * step], b[i][2 * step + 1]);
+      for (int i = 0; i < kGroups; ++i) Weights::multiply(acc[j][i], a, b[i][2 * step], b[i][2 * step + 1]);
     }
   }
 }

@@ -1,6 +1,8 @@
 // Launch of the kernels for compute capability 8.0 and later, every layout and tile.
 #include "tessera/kernels/cuda/sm80/gemm.h"
 
+#include <iterator>
+
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/sm80/gemm_kernel.cuh"
 
@@ -29,29 +31,31 @@ void launch_tile(const GemmProblem& problem, cudaStream_t stream) {
   check(cudaLaunchKernelEx(&config, kernel, params), "launch of the sm_80 integer GEMM");
 }
 
-template <class Weights, bool kOutliers>
-void launch_layout(const GemmProblem& problem, const GemmConfig& config, cudaStream_t stream) {
-  switch (config.rows) {
-    case 32:
-      return launch_tile<Weights, Tile<Weights, 1, 1, 8, 2, kOutliers>>(problem, stream);
-    case 64:
-      return launch_tile<Weights, Tile<Weights, 2, 2, 2, 4, kOutliers>>(problem, stream);
-    default:
-      if constexpr (!kOutliers)
-        return launch_tile<Weights, Tile<Weights, 4, 2, 1, 8, false>>(problem, stream);
+/// Calls launch_tile for the shape that `config` names.
+template <class Weights, bool kOutliers, size_t kShape = 0>
+void launch_shape(const GemmProblem& problem, const GemmConfig& config, cudaStream_t stream) {
+  if constexpr (kShape < std::size(kShapes)) {
+    constexpr TileShape shape = kShapes[kShape];
+    if constexpr (exists(shape, kOutliers, Weights::kCodeBits == 4)) {
+      if (config.rows == shape.rows() && config.tokens == shape.tokens())
+        return launch_tile<Weights, Tile<Weights, shape, kOutliers>>(problem, stream);
+    }
+    launch_shape<Weights, kOutliers, kShape + 1>(problem, config, stream);
   }
 }
 
 template <class Weights>
 void launch_weights(const GemmProblem& problem, const GemmConfig& config, cudaStream_t stream) {
-  return problem.adds_outliers() ? launch_layout<Weights, true>(problem, config, stream)
-                                 : launch_layout<Weights, false>(problem, config, stream);
+  return problem.adds_outliers() ? launch_shape<Weights, true>(problem, config, stream)
+                                 : launch_shape<Weights, false>(problem, config, stream);
 }
 
 }  // namespace
 
 void launch(const GemmProblem& problem, const GemmConfig& config, cudaStream_t stream) {
   const WeightLayout layout = problem.weights.layout;
+  if (config.family == KernelFamily::kSm80Int4)
+    return launch_weights<PackedInt4Weights>(problem, config, stream);
   if (layout.bits == 8) return launch_weights<Int8Weights>(problem, config, stream);
   switch (layout.group_size) {
     case 0:

@@ -272,7 +272,7 @@ __device__ __forceinline__ void accumulate_run(const TensorMaps& maps, const Str
     if (!T::kOutliers || k < p.input_blocks) {
       multiply_block<Weights>(weights, codes, lane, acc.integer);
     } else {
-      multiply_outliers(weights, codes, lane, acc.bypass);
+      multiply_narrow_block<OutlierWeights>(weights, codes, lane, acc.bypass);
     }
     __syncwarp();
     if (fetch.tile < work.tiles) {
