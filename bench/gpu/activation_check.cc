@@ -2,6 +2,7 @@
 // format/reference.h) and times them.
 //   activation_check [time]       time: no checks
 #include <algorithm>
+#include <functional>
 
 #include "bench/gpu/activation_fixture.h"
 #include "tessera/base/error.h"
@@ -59,7 +60,7 @@ int64_t check(int64_t m, const Rows& rows, const std::string& what) {
   int64_t failures = 0;
   for (int source = 0; source < 4; ++source) {
     const ActivationProblem p = device.problem(static_cast<ActivationSource>(source), rows,
-                                               m % 2 == 0 ? OutputType::kHalf : OutputType::kFloat);
+                                               m % 2 == 0 ? rows.type : OutputType::kFloat);
     const auto k = static_cast<size_t>(rows.linear.k);
     cuda::check(cudaMemset(p.codes, 0x55, device.codes.size()), "cudaMemset");
     cuda::check(cudaMemset(device.outliers.data(), 0x55, device.outliers.size() * 2), "cudaMemset");
@@ -75,64 +76,87 @@ int64_t check(int64_t m, const Rows& rows, const std::string& what) {
     }
     if (good) continue;
     ++failures;
-    fmt::print("FAIL {} M={} inputs={} {}\n", kNames[source], m, rows.width, what);
+    fmt::print("FAIL {} M={} inputs={} type {} {}\n", kNames[source], m, rows.width,
+               static_cast<int>(rows.type), what);
   }
   return failures;
 }
 
-/// GB/s over copies of the rows that exceed L2; bytes are those of x, up and codes.
-void time(int64_t m, int64_t width, bool quik) {
-  std::mt19937 rng(1);
-  const Rows rows(m, width, quik ? make_quik_input(width) : make_input(width, {}, rng), rng);
-  const auto copies = static_cast<int>(std::max<int64_t>((int64_t{256} << 20) / (m * width * 2), 2));
+/// Rows on the device, in as many copies as exceed L2.
+struct Timing {
+  Rows rows;
   std::vector<Device> devices;
-  for (int i = 0; i < copies; ++i) devices.emplace_back(rows);
-  const auto report = [&](const char* what, double bytes, double us) {
-    fmt::print("{}{} M={} inputs={}: {:.2f} us, {:.0f} GB/s\n", what, quik ? ", QUIK" : "", m, width, us,
-               bytes / us / 1e3);
-  };
-  const auto elements = static_cast<double>(m * width);
-  for (int source = 0; source < 4; ++source) {
-    const double us = graph_microseconds(copies, 9, [&](int i, cudaStream_t stream) {
-      cuda::quantize_activations(
-          devices[static_cast<size_t>(i)].problem(static_cast<ActivationSource>(source), rows), stream);
-    });
-    report(kNames[source], elements * (source == 3 ? 5 : 3), us);
+  std::string shape;
+
+  Timing(int64_t m, int64_t width, bool quik, std::mt19937 rng)
+      : rows(m, width, quik ? make_quik_input(width) : make_input(width, {}, rng), rng),
+        shape(fmt::format("{} M={} inputs={}", quik ? ", QUIK" : "", m, width)) {
+    const auto copies = std::max<int64_t>((int64_t{256} << 20) / (m * width * 2), 2);
+    for (int64_t i = 0; i < copies; ++i) devices.emplace_back(rows);
   }
-  if (quik) return;
-  for (int source : {1, 2}) {
-    const double us = graph_microseconds(copies, 9, [&](int i, cudaStream_t stream) {
-      cuda::quantize_activations(devices[static_cast<size_t>(i)].problem(
-                                     static_cast<ActivationSource>(source), rows, OutputType::kHalf),
-                                 stream);
+  double microseconds(const std::function<void(const Device&, cudaStream_t)>& enqueue) const {
+    return graph_microseconds(static_cast<int>(devices.size()), 9, [&](int i, cudaStream_t stream) {
+      enqueue(devices[static_cast<size_t>(i)], stream);
     });
-    report(source == 1 ? "rms norm of half weights" : "layer norm of half weights", elements * 3, us);
   }
-  const double us = graph_microseconds(copies, 9, [&](int i, cudaStream_t stream) {
-    const Device& device = devices[static_cast<size_t>(i)];
-    cuda::check(cudaMemcpyAsync(device.up.data(), device.x.data(), rows.x.size() * 3 / 2,
-                                cudaMemcpyDeviceToDevice, stream),
-                "copy");
-  });
-  report("copy of as many bytes as plain", elements * 3, us);
+  /// One launch after the other, and each let in while the one before it ends; bytes are those of x, up and
+  /// codes.
+  void report(ActivationSource source, OutputType norm_type) const {
+    double us[2];
+    for (bool overlap : {false, true}) {
+      us[overlap] = microseconds([&](const Device& device, cudaStream_t stream) {
+        cuda::quantize_activations(device.problem(source, rows, norm_type), stream, overlap);
+      });
+    }
+    const double bytes =
+        static_cast<double>(rows.x.size()) * (source == ActivationSource::kSiluProduct ? 5 : 3);
+    fmt::print("{}{}{}: {:.2f} us, {:.0f} GB/s; overlapped {:.2f} us, {:.0f} GB/s\n",
+               kNames[static_cast<int>(source)], norm_type == OutputType::kHalf ? " of halves" : "", shape,
+               us[0], bytes / us[0] / 1e3, us[1], bytes / us[1] / 1e3);
+  }
+  void report_copy() const {
+    const size_t bytes = rows.x.size() * 3 / 2;
+    const double us = microseconds([&](const Device& device, cudaStream_t stream) {
+      cuda::check(cudaMemcpyAsync(device.up.data(), device.x.data(), bytes, cudaMemcpyDeviceToDevice, stream),
+                  "copy");
+    });
+    fmt::print("copy of as many bytes as plain{}: {:.2f} us, {:.0f} GB/s\n", shape, us,
+               2 * static_cast<double>(bytes) / us / 1e3);
+  }
+};
+
+void time(int64_t m, int64_t width, bool quik) {
+  using enum ActivationSource;
+  const Timing timing(m, width, quik, std::mt19937(1));
+  for (auto source : {kPlain, kRmsNorm, kLayerNorm, kSiluProduct}) timing.report(source, OutputType::kFloat);
+  for (auto source : {kRmsNorm, kLayerNorm}) timing.report(source, OutputType::kHalf);
+  if (!quik) timing.report_copy();
+}
+
+/// All forms of codes and maps of rows of one type.
+int64_t check_forms(int64_t m, int64_t width, OutputType type) {
+  int64_t failures = 0;
+  for (bool symmetric : {true, false}) {
+    for (bool mapped : {false, true}) {
+      if (mapped && width > 20000) continue;
+      for (int bits : {8, 4}) {
+        const Form form{bits, symmetric, mapped};
+        std::mt19937 rng(static_cast<uint32_t>(m * 131 + width));
+        failures += check(m, Rows(m, width, make_input(width, form, rng), rng, type), describe(form));
+      }
+    }
+  }
+  std::mt19937 rng(static_cast<uint32_t>(m * 137 + width));
+  if (width % 256 == 0) failures += check(m, Rows(m, width, make_quik_input(width), rng, type), "QUIK");
+  return failures;
 }
 
 int64_t check_all() {
   int64_t failures = 0;
   for (int64_t width : {16, 144, 4096, 5120, 11008, 16400, 28672}) {
-    for (int64_t m : {1, 7, width == 4096 ? 1030 : 4}) {
-      for (bool symmetric : {true, false}) {
-        for (bool mapped : {false, true}) {
-          if (mapped && width > 20000) continue;
-          for (int bits : {8, 4}) {
-            const Form form{bits, symmetric, mapped};
-            std::mt19937 rng(static_cast<uint32_t>(m * 131 + width));
-            failures += check(m, Rows(m, width, make_input(width, form, rng), rng), describe(form));
-          }
-        }
-      }
-      std::mt19937 rng(static_cast<uint32_t>(m * 137 + width));
-      if (width % 256 == 0) failures += check(m, Rows(m, width, make_quik_input(width), rng), "QUIK");
+    for (int64_t m : {1, 7, width == 4096 ? 1030 : 4}) failures += check_forms(m, width, OutputType::kHalf);
+    for (OutputType type : {OutputType::kFloat, OutputType::kBFloat16}) {
+      for (int64_t m : {7, 8}) failures += check_forms(m, width, type);
     }
   }
   return failures;

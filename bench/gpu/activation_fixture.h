@@ -1,10 +1,13 @@
 // Rows of activations on the device with their layer's view of them: what the checks and timings share.
 #pragma once
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <string>
 #include <utility>
@@ -72,32 +75,55 @@ inline QuantizedLinear make_quik_input(int64_t width) {
   return linear;
 }
 
+/// Numbers as they lie in memory, rounded.
+inline std::vector<uint8_t> encode(const std::vector<float>& values, OutputType type) {
+  std::vector<uint8_t> bytes(values.size() * (type == OutputType::kFloat ? 4 : 2));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const __half half = __float2half_rn(values[i]);
+    const __nv_bfloat16 bfloat16 = __float2bfloat16_rn(values[i]);
+    if (type == OutputType::kFloat) std::memcpy(&bytes[4 * i], &values[i], 4);
+    if (type == OutputType::kHalf) std::memcpy(&bytes[2 * i], &half, 2);
+    if (type == OutputType::kBFloat16) std::memcpy(&bytes[2 * i], &bfloat16, 2);
+  }
+  return bytes;
+}
+
+inline float rounded(float value, OutputType type) {
+  if (type == OutputType::kHalf) return __half2float(__float2half_rn(value));
+  if (type == OutputType::kBFloat16) return __bfloat162float(__float2bfloat16_rn(value));
+  return value;
+}
+
+/// Rows of numbers of a type, among them rows with a large mean, of zeros and not finite.
 struct Rows {
   int64_t m, width;
+  OutputType type;
   QuantizedLinear linear;
-  std::vector<__half> x, up;
-  std::vector<float> weight, bias;
+  std::vector<float> x, up, weight, bias;
 
-  Rows(int64_t tokens, int64_t inputs, QuantizedLinear input, std::mt19937& rng)
+  Rows(int64_t tokens, int64_t inputs, QuantizedLinear input, std::mt19937& rng,
+       OutputType number = OutputType::kHalf)
       : m(tokens),
         width(inputs),
+        type(number),
         linear(std::move(input)),
         x(static_cast<size_t>(tokens * inputs)),
         up(x.size()),
         weight(static_cast<size_t>(inputs)),
         bias(static_cast<size_t>(inputs)) {
     std::normal_distribution<float> normal;
-    for (auto* half : {&x, &up}) {
-      for (auto& v : *half) v = __float2half_rn(2 * normal(rng));
+    for (auto* values : {&x, &up}) {
+      for (auto& v : *values) v = rounded(2 * normal(rng), type);
     }
     for (auto* values : {&weight, &bias}) {
-      for (auto& v : *values) v = __half2float(__float2half_rn(1 + 0.3f * normal(rng)));
+      for (auto& v : *values) v = rounded(1 + 0.3f * normal(rng), type);
     }
-    x[0] = __float2half_rn(300);  // an outlier
+    x[0] = 300;  // an outlier
     const auto row = [&](int64_t token) { return x.begin() + token * width; };
-    if (m > 2) std::fill_n(row(1), width, __float2half_rn(0));
-    if (m > 3) std::fill_n(row(2), 1, __float2half_rn(INFINITY));
-    if (m > 4) std::fill_n(row(3), 1, __float2half_rn(NAN));
+    if (m > 2) std::fill_n(row(1), width, 0.0f);
+    if (m > 3) *row(2) = INFINITY;
+    if (m > 4) *row(3) = NAN;
+    if (m > 5) std::transform(row(4), row(5), row(4), [&](float v) { return rounded(v + 100, type); });
   }
 
   /// Row `token` after the source, in double.
@@ -105,13 +131,12 @@ struct Rows {
     const auto count = static_cast<size_t>(width), from = static_cast<size_t>(token * width);
     std::vector<double> y(count);
     double sum = 0, squares = 0;
-    for (size_t i = 0; i < count; ++i) y[i] = __half2float(x[from + i]), sum += y[i];
+    for (size_t i = 0; i < count; ++i) y[i] = x[from + i], sum += y[i];
     const double mean = source == ActivationSource::kLayerNorm ? sum / static_cast<double>(width) : 0;
     for (double v : y) squares += (v - mean) * (v - mean);
     const double factor = 1 / std::sqrt(squares / static_cast<double>(width) + epsilon);
     for (size_t i = 0; i < count; ++i) {
-      if (source == ActivationSource::kSiluProduct)
-        y[i] = y[i] / (1 + std::exp(-y[i])) * __half2float(up[from + i]);
+      if (source == ActivationSource::kSiluProduct) y[i] = y[i] / (1 + std::exp(-y[i])) * up[from + i];
       if (source == ActivationSource::kRmsNorm) y[i] = y[i] * factor * weight[i];
       if (source == ActivationSource::kLayerNorm) y[i] = (y[i] - mean) * factor * weight[i] + bias[i];
     }
@@ -124,14 +149,8 @@ DeviceArray<T> upload(const Tensor& tensor) {
   return DeviceArray<T>(std::span<const T>(tensor.as<T>()));
 }
 
-inline std::vector<__half> halves(const std::vector<float>& values) {
-  std::vector<__half> all;
-  for (float v : values) all.push_back(__float2half_rn(v));
-  return all;
-}
-
 struct Device {
-  DeviceArray<__half> x, up, half_weight, half_bias;
+  DeviceArray<uint8_t> x, up, narrow_weight, narrow_bias;
   DeviceArray<float> weight, bias, scale;
   DeviceArray<int8_t> codes;
   DeviceArray<int32_t> zero, index, offset, outlier_index;
@@ -141,10 +160,10 @@ struct Device {
   int64_t outlier_stride;
 
   explicit Device(const Rows& rows)
-      : x(rows.x),
-        up(rows.up),
-        half_weight(halves(rows.weight)),
-        half_bias(halves(rows.bias)),
+      : x(encode(rows.x, rows.type)),
+        up(encode(rows.up, rows.type)),
+        narrow_weight(encode(rows.weight, rows.type)),
+        narrow_bias(encode(rows.bias, rows.type)),
         weight(rows.weight),
         bias(rows.bias),
         scale(static_cast<size_t>(rows.m)),
@@ -168,11 +187,12 @@ struct Device {
     p.inputs = p.stride = rows.width;
     p.x = x.data();
     p.up = up.data();
-    const bool narrow = norm_type == OutputType::kHalf;
+    const bool narrow = norm_type != OutputType::kFloat;
+    p.type = rows.type;
     p.norm_type = norm_type;
-    p.weight = narrow ? static_cast<const void*>(half_weight.data()) : weight.data();
+    p.weight = narrow ? static_cast<const void*>(narrow_weight.data()) : weight.data();
     if (source == ActivationSource::kLayerNorm)
-      p.bias = narrow ? static_cast<const void*>(half_bias.data()) : bias.data();
+      p.bias = narrow ? static_cast<const void*>(narrow_bias.data()) : bias.data();
     p.map = {given(index), given(gain), given(offset), given(repeat)};
     if (outlier_stride > 0) {
       p.outliers = {static_cast<int64_t>(outlier_index.size()), outlier_index.data(), outliers.data(),

@@ -53,7 +53,7 @@ struct ActivationProblem {
   int64_t stride = 0;                         ///< of x and up, elements from row to row, a multiple of 8
   const void* weight = nullptr;               ///< [inputs], for the norms
   const void* bias = nullptr;                 ///< [inputs] or null, for kLayerNorm
-  OutputType norm_type = OutputType::kFloat;  ///< of weight and bias: kFloat, or that of x, which is faster
+  OutputType norm_type = OutputType::kFloat;  ///< of weight and bias: kFloat or that of x
   float epsilon = 1e-5f;
   ChannelMap map;
   OutlierGather outliers;

@@ -1,175 +1,211 @@
-// A row of activations in the registers of a block of threads: loading, reductions, sources.
+// A row of activations in the registers of a block of threads: loading, sums and extremes.
 #pragma once
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include <cmath>
+#include <bit>
 #include <type_traits>
 
-#include "tessera/kernels/cuda/activation.h"
 #include "tessera/kernels/cuda/scaling.cuh"
 
 namespace tessera::cuda {
 
-constexpr int kRun = 8;  ///< a thread holds runs of eight inputs
+constexpr int kRun = 8;              ///< a thread holds runs of eight inputs
+constexpr int kWarpRun = 32 * kRun;  ///< neighbouring threads hold neighbouring runs
 
-/// Eight values, by loads of 16 bytes.
-template <class V, class To>
-__device__ __forceinline__ void load_run(const V* from, To (&to)[kRun]) {
-  struct alignas(16) Piece {
-    V value[16 / sizeof(V)];
-  };
-  constexpr int kPiece = 16 / sizeof(V);
+/// max(a, b); NaN when either is: a NaN must reach the scale.
+__device__ __forceinline__ float greater(float a, float b) {
+  float c;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
+  return c;
+}
+
+/// Sum of what a thread's runs have added up. Every run is a chain of its own: one chain of additions would
+/// take longer than all other work of a warp.
+template <int kRuns>
+__device__ __forceinline__ float total(const float (&sums)[kRuns]) {
+  float all = sums[0];
 #pragma unroll
-  for (int i = 0; i < kRun / kPiece; ++i) {
-    const Piece piece = reinterpret_cast<const Piece*>(from)[i];
+  for (int i = 1; i < kRuns; ++i) all += sums[i];
+  return all;
+}
+
+/// A thread's part of a row as it lies in memory: run i of lane l of warp w holds inputs
+/// 256 (w kRuns + i) + 8 l .. + 7. Offsets between runs do not depend on the number of threads: they are
+/// constants in the instructions. Inputs beyond the row's width are 0; with kWhole the width is that of all
+/// the block's runs.
+template <class V, int kRuns>
+struct Row {
+  static constexpr int kWords = kRun * static_cast<int>(sizeof(V)) / 4;
+  uint32_t word[kRuns][kWords] = {};
+
+  /// Index of the first input of run i.
+  static __device__ __forceinline__ int first(int i = 0) {
+    return (static_cast<int>(threadIdx.x / 32) * kRuns + i) * kWarpRun +
+           static_cast<int>(threadIdx.x % 32) * kRun;
+  }
+  static __device__ __forceinline__ bool exists(int i, int width) { return first(i) < width; }
+
+  template <bool kWhole>
+  __device__ __forceinline__ void load(const V* row, int width) {
+    const V* const from = row + first();
 #pragma unroll
-    for (int j = 0; j < kPiece; ++j) {
-      if constexpr (std::is_same_v<V, To>) {
-        to[i * kPiece + j] = piece.value[j];
-      } else {
-        to[i * kPiece + j] = to_float(piece.value[j]);
+    for (int i = 0; i < kRuns; ++i) {
+      if (!kWhole && !exists(i, width)) continue;
+#pragma unroll
+      for (int j = 0; j < kWords; j += 4) {
+        const uint4 piece = reinterpret_cast<const uint4*>(from + i * kWarpRun)[j / 4];
+        word[i][j] = piece.x, word[i][j + 1] = piece.y, word[i][j + 2] = piece.z, word[i][j + 3] = piece.w;
       }
     }
   }
-}
-
-/// What values are combined by. Extremes are NaN when any value is: a NaN must reach the scale.
-struct Sum {
-  __device__ __forceinline__ float operator()(float a, float b) const { return a + b; }
-};
-struct Max {
-  __device__ __forceinline__ float operator()(float a, float b) const {
-    float c;
-    asm("max.NaN.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
-    return c;
+  __device__ __forceinline__ void store(V* row, int width) const {
+    V* const to = row + first();
+#pragma unroll
+    for (int i = 0; i < kRuns; ++i) {
+      if (!exists(i, width)) continue;
+#pragma unroll
+      for (int j = 0; j < kWords; j += 4) {
+        const uint4 piece = {word[i][j], word[i][j + 1], word[i][j + 2], word[i][j + 3]};
+        reinterpret_cast<uint4*>(to + i * kWarpRun)[j / 4] = piece;
+      }
+    }
   }
-};
-struct Min {
-  __device__ __forceinline__ float operator()(float a, float b) const { return -Max{}(-a, -b); }
-};
+  __device__ __forceinline__ void get(int i, float (&to)[kRun]) const {
+#pragma unroll
+    for (int j = 0; j < kWords; ++j) unpack(word[i][j], to + j * (kRun / kWords));
+  }
+  __device__ __forceinline__ void set(int i, const float (&from)[kRun]) {
+    static_assert(std::is_same_v<V, float>);
+#pragma unroll
+    for (int j = 0; j < kRun; ++j) word[i][j] = __float_as_uint(from[j]);
+  }
+  __device__ __forceinline__ Row<float, kRuns> floats(float factor = 1) const {
+    Row<float, kRuns> all;
+#pragma unroll
+    for (int i = 0; i < kRuns; ++i) {
+      float values[kRun];
+      get(i, values);
+#pragma unroll
+      for (int j = 0; j < kRun; ++j) values[j] *= factor;
+      all.set(i, values);
+    }
+    return all;
+  }
 
-/// Reductions over a block of kWarps warps, the same result in every thread. Two buffers take turns, so that
-/// one barrier each suffices.
-template <int kWarps>
-class Reducer {
- public:
-  using Scratch = float[2][kWarps];
-
-  __device__ __forceinline__ explicit Reducer(Scratch& scratch) : scratch_(scratch) {}
-
-  template <class Combine>
-  __device__ __forceinline__ float operator()(float value, Combine combine) {
-    value = within_warp<32>(value, combine);
-    if (threadIdx.x % 32 == 0) scratch_[turn_][threadIdx.x / 32] = value;
-    __syncthreads();
-    value = within_warp<kWarps>(scratch_[turn_][threadIdx.x % kWarps], combine);
-    turn_ ^= 1;
-    return value;
+  /// Sum of function(x).
+  template <bool kWhole, class Function>
+  __device__ __forceinline__ float sum(int width, Function function) const {
+    float sums[kRuns] = {};
+#pragma unroll
+    for (int i = 0; i < kRuns; ++i) {
+      float values[kRun];
+      get(i, values);
+#pragma unroll
+      for (int j = 0; j < kRun; ++j) sums[i] += kWhole || exists(i, width) ? function(values[j]) : 0;
+    }
+    return total(sums);
+  }
+  /// max |x|, of 16-bit numbers two at a time.
+  __device__ __forceinline__ float most() const {
+    float all = 0;
+#pragma unroll
+    for (int i = 0; i < kRuns; ++i) {
+      Pair pair{};
+#pragma unroll
+      for (int j = 0; j < kWords; ++j) pair = larger(pair, reinterpret_cast<const Pair&>(word[i][j]));
+      float ends[2] = {};
+      unpack(reinterpret_cast<const uint32_t&>(pair), ends);
+      all = greater(all, greater(ends[0], ends[1]));
+    }
+    return all;
+  }
+  /// max(-x, 0) and max(x, 0)
+  __device__ __forceinline__ float2 extremes() const {
+    float2 all{};
+#pragma unroll
+    for (int i = 0; i < kRuns; ++i) {
+      float values[kRun], low = 0, high = 0;
+      get(i, values);
+#pragma unroll
+      for (int j = 0; j < kRun; ++j) low = greater(low, -values[j]), high = greater(high, values[j]);
+      all = {greater(all.x, low), greater(all.y, high)};
+    }
+    return all;
   }
 
  private:
-  template <int kLanes, class Combine>
-  static __device__ __forceinline__ float within_warp(float value, Combine combine) {
+  using Pair = std::conditional_t<sizeof(V) == 4, float,
+                                  std::conditional_t<std::is_same_v<V, __half>, __half2, __nv_bfloat162>>;
+
+  static __device__ __forceinline__ Pair larger(Pair a, Pair b) {
+    if constexpr (sizeof(V) == 4) {
+      return greater(a, fabsf(b));
+    } else {
+      return __hmax2_nan(a, __habs2(b));
+    }
+  }
+  static __device__ __forceinline__ void unpack(uint32_t word, float* to) {
+    if constexpr (sizeof(V) == 4) {
+      to[0] = __uint_as_float(word);
+    } else {
+      const auto& pair = reinterpret_cast<const Pair&>(word);
+      to[0] = __low2float(pair);
+      to[1] = __high2float(pair);
+    }
+  }
+};
+
+/// Reductions over a block of at most kMaxWarps warps, the same result in every thread. Two buffers take
+/// turns, so that one barrier each suffices.
+template <int kMaxWarps>
+class Reducer {
+ public:
+  using Scratch = float2[2][kMaxWarps];
+
+  __device__ __forceinline__ explicit Reducer(Scratch& scratch) : scratch_(scratch) {}
+
+  __device__ __forceinline__ float sum(float value) { return across_warps(exchange(over_warp(value))); }
+  /// Of numbers >= 0 or NaN, which as integers are in the same order.
+  __device__ __forceinline__ float max(float value) { return warp_max(exchange(warp_max(value))); }
+  __device__ __forceinline__ float2 max(float2 value) {
+    value = exchange(float2{warp_max(value.x), warp_max(value.y)});
+    return {warp_max(value.x), warp_max(value.y)};
+  }
+
+  /// Each lane gets the value of a warp, that of other_warp() or 0 where there are no more.
+  template <class V>
+  __device__ __forceinline__ V exchange(V value) {
+    V* const buffer = reinterpret_cast<V*>(scratch_[turn_]);
+    turn_ ^= 1;
+    if (threadIdx.x % 32 == 0) buffer[threadIdx.x / 32] = value;
+    __syncthreads();
+    return other_warp() < static_cast<int>(blockDim.x / 32) ? buffer[other_warp()] : V{};
+  }
+  static __device__ __forceinline__ int other_warp() { return static_cast<int>(threadIdx.x) % kLanes; }
+
+  /// Sums over the threads of a warp, and over what exchange() gives.
+  static __device__ __forceinline__ float over_warp(float value) { return butterfly<32>(value); }
+  static __device__ __forceinline__ float across_warps(float value) { return butterfly<kLanes>(value); }
+
+ private:
+  static constexpr int kLanes = std::bit_ceil(static_cast<unsigned>(kMaxWarps));
+
+  template <int kCount>
+  static __device__ __forceinline__ float butterfly(float value) {
 #pragma unroll
-    for (int distance = kLanes / 2; distance > 0; distance /= 2) {
-      value = combine(value, __shfl_xor_sync(~0u, value, distance));
+    for (int distance = kCount / 2; distance > 0; distance /= 2) {
+      value += __shfl_xor_sync(~0u, value, distance);
     }
     return value;
+  }
+  static __device__ __forceinline__ float warp_max(float value) {
+    return __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(value)));
   }
 
   Scratch& scratch_;
   int turn_ = 0;
 };
-
-/// A thread's part of a row: run i holds inputs 8 (i kThreads + thread) .. + 7. Inputs beyond the row's width
-/// are 0.
-template <int kThreads, int kRuns>
-struct Row {
-  float y[kRuns][kRun] = {};
-
-  /// Calls function(run of eight values, index of the first).
-  template <class Function>
-  __device__ __forceinline__ void for_runs(int64_t width, Function function) {
-#pragma unroll
-    for (int i = 0; i < kRuns; ++i) {
-      const int at = kRun * (i * kThreads + static_cast<int>(threadIdx.x));
-      if (at < width) function(y[i], at);
-    }
-  }
-  template <class Function>
-  __device__ __forceinline__ void for_values(Function function) {
-#pragma unroll
-    for (int i = 0; i < kRuns * kRun; ++i) function(y[i / kRun][i % kRun]);
-  }
-};
-
-/// y = x / (1 + exp(-x)) * up
-template <class In, class AnyRow>
-__device__ __forceinline__ void multiply_silu(const ActivationProblem& p, int64_t offset, AnyRow& row) {
-  row.for_runs(p.width(), [&](float(&y)[kRun], int at) {
-    float up[kRun];
-    load_run(static_cast<const In*>(p.up) + offset + at, up);
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) y[i] = __fdividef(y[i], 1 + __expf(-y[i])) * up[i];
-  });
-}
-
-/// A run of a norm's weights or biases.
-template <class In>
-__device__ __forceinline__ void load_constants(const ActivationProblem& p, const void* from, int at,
-                                               float (&to)[kRun]) {
-  if (p.norm_type == OutputType::kFloat) {
-    load_run(static_cast<const float*>(from) + at, to);
-  } else {
-    load_run(static_cast<const In*>(from) + at, to);
-  }
-}
-
-/// y = (x - mean) * weight * factor + bias. Returns a factor that y still lacks, 1 when there is a bias:
-/// symmetric codes do not depend on it. Weights are multiplied first, so that they are loaded while the row
-/// is.
-template <class In, bool kCentred, class AnyReducer, class AnyRow>
-__device__ __forceinline__ float normalize(const ActivationProblem& p, AnyReducer& reduce, AnyRow& row) {
-  const auto width = static_cast<float>(p.width());
-  float mean = 0, squares = 0;
-  if constexpr (kCentred) {
-    row.for_values([&](float y) { mean += y; });
-    mean = __fdividef(reduce(mean, Sum{}), width);
-  }
-  row.for_runs(p.width(), [&](float(&y)[kRun], int at) {
-    float weight[kRun];
-    load_constants<In>(p, p.weight, at, weight);
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) {
-      const float centred = kCentred ? y[i] - mean : y[i];
-      squares += centred * centred;
-      y[i] = centred * weight[i];
-    }
-  });
-  const float factor = rsqrtf(__fdividef(reduce(squares, Sum{}), width) + p.epsilon);
-  if (!kCentred || !p.bias) return factor;
-  row.for_runs(p.width(), [&](float(&y)[kRun], int at) {
-    float bias[kRun];
-    load_constants<In>(p, p.bias, at, bias);
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) y[i] = y[i] * factor + bias[i];
-  });
-  return 1;
-}
-
-/// Loads row `token` and applies the source, but for the factor that it returns.
-template <class In, class AnyReducer, class AnyRow>
-__device__ __forceinline__ float load_row(const ActivationProblem& p, int64_t token, AnyReducer& reduce,
-                                          AnyRow& row) {
-  row.for_runs(p.width(), [&](float(&y)[kRun], int at) {
-    load_run(static_cast<const In*>(p.x) + token * p.stride + at, y);
-  });
-  if (p.source == ActivationSource::kRmsNorm) return normalize<In, false>(p, reduce, row);
-  if (p.source == ActivationSource::kLayerNorm) return normalize<In, true>(p, reduce, row);
-  if (p.source == ActivationSource::kSiluProduct) multiply_silu<In>(p, token * p.stride, row);
-  return 1;
-}
 
 }  // namespace tessera::cuda

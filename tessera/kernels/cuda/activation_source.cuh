@@ -1,0 +1,152 @@
+// What comes before quantization: loads a row and applies a norm or the product with SiLU.
+#pragma once
+
+#include "tessera/kernels/cuda/activation.h"
+#include "tessera/kernels/cuda/activation_row.cuh"
+#include "tessera/kernels/cuda/ptx.cuh"
+
+namespace tessera::cuda {
+
+__device__ __forceinline__ float reciprocal(float v) {
+  asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(v));
+  return v;
+}
+
+/// x / (1 + exp(-x))
+__device__ __forceinline__ float silu(float x) {
+  float power = -1.4426950408889634f * x;
+  asm("ex2.approx.ftz.f32 %0, %0;" : "+f"(power));
+  return x * reciprocal(1 + power);
+}
+
+/// y = silu(x) * up
+template <class In, int kRuns>
+__device__ __forceinline__ void silu_product(const Row<In, kRuns>& x, const Row<In, kRuns>& up,
+                                             Row<float, kRuns>& y) {
+#pragma unroll
+  for (int i = 0; i < kRuns; ++i) {
+    float values[kRun], factors[kRun];
+    x.get(i, values);
+    up.get(i, factors);
+#pragma unroll
+    for (int j = 0; j < kRun; ++j) values[j] = silu(values[j]) * factors[j];
+    y.set(i, values);
+  }
+}
+
+/// Weights and biases of a norm for a thread's inputs.
+template <class Norm, int kRuns>
+struct NormConstants {
+  Row<Norm, kRuns> weight, bias;
+
+  template <bool kWhole>
+  __device__ __forceinline__ void load(const ActivationProblem& p) {
+    const int width = static_cast<int>(p.inputs);
+    weight.template load<kWhole>(static_cast<const Norm*>(p.weight), width);
+    if (p.bias) bias.template load<kWhole>(static_cast<const Norm*>(p.bias), width);
+  }
+};
+
+/// y = x * weight. Returns 1 / sqrt(mean(x^2) + epsilon), which y still lacks: symmetric codes do not depend
+/// on it.
+template <class In, class Norm, int kRuns, class AnyReducer>
+__device__ __forceinline__ float rms_norm(const ActivationProblem& p, AnyReducer& reduce,
+                                          const Row<In, kRuns>& x, const Row<Norm, kRuns>& weight,
+                                          Row<float, kRuns>& y) {
+  float squares[kRuns] = {};
+#pragma unroll
+  for (int i = 0; i < kRuns; ++i) {
+    float values[kRun], factors[kRun];
+    x.get(i, values);
+    weight.get(i, factors);
+#pragma unroll
+    for (int j = 0; j < kRun; ++j) {
+      squares[i] += values[j] * values[j];
+      values[j] *= factors[j];
+    }
+    y.set(i, values);
+  }
+  const float width = static_cast<float>(static_cast<int>(p.inputs));
+  return rsqrtf(reduce.sum(total(squares)) * reciprocal(width) + p.epsilon);
+}
+
+struct Moments {
+  float mean, variance;
+};
+
+/// The variance is put together from the squares about the mean of each warp, so that one barrier suffices
+/// and nothing cancels.
+template <bool kWhole, int kRuns, class AnyReducer>
+__device__ __forceinline__ Moments moments(int width, AnyReducer& reduce, const Row<float, kRuns>& x) {
+  const float sum = AnyReducer::over_warp(x.template sum<kWhole>(width, [](float v) { return v; }));
+  const auto count = [&](int warp) {
+    constexpr int kPart = kRuns * kWarpRun;
+    return static_cast<float>(min(max(width - warp * kPart, 0), kPart));
+  };
+  const auto mean_of = [](float all, float number) { return all * reciprocal(fmaxf(number, 1)); };
+  const float warp_mean = mean_of(sum, count(static_cast<int>(threadIdx.x / 32)));
+  const float squares = AnyReducer::over_warp(
+      x.template sum<kWhole>(width, [=](float v) { return (v - warp_mean) * (v - warp_mean); }));
+  const float2 other = reduce.exchange(float2{sum, squares});
+  const float per_input = reciprocal(static_cast<float>(width));
+  const float mean = AnyReducer::across_warps(other.x) * per_input;
+  const float number = count(AnyReducer::other_warp());
+  const float distance = mean_of(other.x, number) - mean;
+  return {mean, AnyReducer::across_warps(other.y + number * distance * distance) * per_input};
+}
+
+/// y = (y - mean(y)) / sqrt(variance(y) + epsilon) * weight + bias
+template <bool kWhole, class Norm, int kRuns, class AnyReducer>
+__device__ __forceinline__ void layer_norm(const ActivationProblem& p, AnyReducer& reduce,
+                                           const NormConstants<Norm, kRuns>& constants,
+                                           Row<float, kRuns>& y) {
+  const auto [mean, variance] = moments<kWhole>(static_cast<int>(p.inputs), reduce, y);
+  const float factor = rsqrtf(variance + p.epsilon);
+#pragma unroll
+  for (int i = 0; i < kRuns; ++i) {
+    float values[kRun], factors[kRun], shifts[kRun];
+    y.get(i, values);
+    constants.weight.get(i, factors);
+    constants.bias.get(i, shifts);
+#pragma unroll
+    for (int j = 0; j < kRun; ++j) values[j] = (values[j] - mean) * (factors[j] * factor) + shifts[j];
+    y.set(i, values);
+  }
+}
+
+template <bool kWhole, class In, int kRuns>
+__device__ __forceinline__ void load_input(const ActivationProblem& p, const void* from, int64_t token,
+                                           Row<In, kRuns>& row) {
+  row.template load<kWhole>(static_cast<const In*>(from) + token * p.stride, static_cast<int>(p.inputs));
+}
+
+/// Loads row `token` and applies the source, but for the factor that it returns. Constants do not depend on
+/// the kernel before this one and are loaded while it ends; their latency hides behind the row's.
+template <ActivationSource kSource, class Norm, bool kWhole, class In, int kRuns, class AnyReducer, class Out>
+__device__ __forceinline__ float load_row(const ActivationProblem& p, int64_t token, AnyReducer& reduce,
+                                          Row<Out, kRuns>& y) {
+  if constexpr (kSource == ActivationSource::kPlain) {
+    ptx::wait_for_predecessors();
+    load_input<kWhole>(p, p.x, token, y);
+    return 1;
+  } else if constexpr (kSource == ActivationSource::kSiluProduct) {
+    Row<In, kRuns> x, up;
+    ptx::wait_for_predecessors();
+    load_input<kWhole>(p, p.x, token, x);
+    load_input<kWhole>(p, p.up, token, up);
+    silu_product(x, up, y);
+    return 1;
+  } else {
+    NormConstants<Norm, kRuns> constants;
+    constants.template load<kWhole>(p);
+    Row<In, kRuns> x;
+    ptx::wait_for_predecessors();
+    load_input<kWhole>(p, p.x, token, x);
+    if (kSource == ActivationSource::kRmsNorm) return rms_norm(p, reduce, x, constants.weight, y);
+    y = x.floats();
+    layer_norm<kWhole>(p, reduce, constants, y);
+    return 1;
+  }
+}
+
+}  // namespace tessera::cuda
