@@ -1,13 +1,11 @@
 // Fused norm or product, input map and per-token quantization. A block of threads takes a row into registers,
 // so that x is read once, whatever number of reductions the source needs.
 //   traffic   M K (2 + 1) bytes for 16-bit rows (+ 2 for `up`)
-//   bound     by memory, as long as a thread's work is not much more than 300 instructions for 32 inputs:
-//   hence
-//             kernels for every source, type of constants and whole rows, in which nothing is decided at run
-//             time. A map needs the whole row at hand: it goes through shared memory, and instructions are
-//             the bound.
-//   latency   all of a thread's loads are issued before anything else; chains of additions and maxima are one
-//             a run of eight inputs
+//   bound     by memory, as long as a thread needs little more than 300 instructions for 32 inputs. Hence a
+//             kernel for every source, type of constants and whole rows: nothing is decided at run time. A
+//             map needs the whole row at hand: it goes through shared memory, and instructions are the bound
+//   latency   all of a thread's loads are issued before anything else; every run of eight inputs is a chain
+//             of additions and maxima of its own
 #include <algorithm>
 
 #include "tessera/kernels/cuda/activation_kernels.cuh"
@@ -23,7 +21,7 @@ struct Launch {
 
   /// As many threads a block as hold a row's inputs and columns, kRuns runs each.
   template <int kRuns>
-  void operator()(void (*kernel)(ActivationProblem), int64_t blocks, int64_t shared = 0) const {
+  void enqueue(void (*kernel)(ActivationProblem), int64_t blocks, int64_t shared = 0) const {
     constexpr int64_t kPart = kRuns * kWarpRun;
     cudaLaunchAttribute attribute;
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -51,15 +49,13 @@ void launch_rows(const Launch& launch) {
   const bool whole = p.inputs % (kRuns * kWarpRun) == 0;
   if constexpr (kSource == ActivationSource::kLayerNorm) {
     const int64_t resident = int64_t{kBlocks} * device_attribute(cudaDevAttrMultiProcessorCount);
-    launch.template operator()<kRuns>(whole
-                                          ? quantize_layer_norms<In, Norm, true, kRuns, kMaxWarps, kBlocks>
-                                          : quantize_layer_norms<In, Norm, false, kRuns, kMaxWarps, kBlocks>,
-                                      std::min(p.m, resident));
+    launch.template enqueue<kRuns>(whole ? quantize_layer_norms<In, Norm, true, kRuns, kMaxWarps, kBlocks>
+                                         : quantize_layer_norms<In, Norm, false, kRuns, kMaxWarps, kBlocks>,
+                                   std::min(p.m, resident));
   } else {
-    launch.template operator()<kRuns>(
-        whole ? quantize_rows<In, kSource, Norm, true, kRuns, kMaxWarps, kBlocks>
-              : quantize_rows<In, kSource, Norm, false, kRuns, kMaxWarps, kBlocks>,
-        p.m);
+    launch.template enqueue<kRuns>(whole ? quantize_rows<In, kSource, Norm, true, kRuns, kMaxWarps, kBlocks>
+                                         : quantize_rows<In, kSource, Norm, false, kRuns, kMaxWarps, kBlocks>,
+                                   p.m);
   }
 }
 
@@ -75,7 +71,7 @@ void launch_rows_by_width(const Launch& launch) {
   } else {
     if (width <= 4096) return launch_rows<In, kSource, Norm, 4, 4, 8>(launch);
   }
-  launch_rows<In, kSource, Norm, 4, 32, 1>(launch);
+  launch_rows<In, kSource, Norm, 4, kMostWarps, 1>(launch);
 }
 
 template <class In, ActivationSource kSource, class Norm, bool kMixed>
@@ -84,9 +80,9 @@ void launch_columns(const Launch& launch) {
   const size_t value = kSource == ActivationSource::kPlain ? sizeof(In) : sizeof(float);
   const int64_t shared = p.inputs * static_cast<int64_t>(value);
   if (std::max(p.k, p.inputs) <= 16384) {
-    launch.template operator()<2>(quantize_columns<In, kSource, Norm, kMixed, 2, 32, 1>, p.m, shared);
+    launch.template enqueue<2>(quantize_columns<In, kSource, Norm, kMixed, 2>, p.m, shared);
   } else {
-    launch.template operator()<4>(quantize_columns<In, kSource, Norm, kMixed, 4, 32, 1>, p.m, shared);
+    launch.template enqueue<4>(quantize_columns<In, kSource, Norm, kMixed, 4>, p.m, shared);
   }
 }
 

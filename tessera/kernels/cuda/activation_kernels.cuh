@@ -7,6 +7,8 @@
 
 namespace tessera::cuda {
 
+constexpr int kMostWarps = 32;  ///< of a block
+
 /// Symmetric codes of a source's rows, a block a row.
 template <class In, ActivationSource kSource, class Norm, bool kWhole, int kRuns, int kMaxWarps, int kBlocks>
 __global__ void __launch_bounds__(32 * kMaxWarps, kBlocks)
@@ -44,15 +46,15 @@ __global__ void __launch_bounds__(32 * kMaxWarps, kBlocks)
 
 /// Codes of any kind of a row's columns, and its outliers, a block a row. Needs dynamic shared memory of a
 /// row, of floats but for plain rows.
-template <class In, ActivationSource kSource, class Norm, bool kMixed, int kRuns, int kMaxWarps, int kBlocks>
-__global__ void __launch_bounds__(32 * kMaxWarps, kBlocks)
+template <class In, ActivationSource kSource, class Norm, bool kMixed, int kRuns>
+__global__ void __launch_bounds__(32 * kMostWarps)
     quantize_columns(const __grid_constant__ ActivationProblem p) {
   constexpr bool kPlain = kSource == ActivationSource::kPlain;
   using V = std::conditional_t<kPlain, In, float>;
-  __shared__ typename Reducer<kMaxWarps>::Scratch scratch;
+  __shared__ typename Reducer<kMostWarps>::Scratch scratch;
   extern __shared__ __align__(16) uint8_t shared[];
   auto* const staged = reinterpret_cast<V*>(shared);
-  Reducer<kMaxWarps> reduce(scratch);
+  Reducer<kMostWarps> reduce(scratch);
   const int64_t token = blockIdx.x;
   ptx::launch_dependents();
   Row<V, kRuns> row;
@@ -60,9 +62,10 @@ __global__ void __launch_bounds__(32 * kMaxWarps, kBlocks)
   if constexpr (!kPlain) row = row.floats(factor);
   Row<int32_t, kRuns> index;
   if (!kMixed) index = load_picks<kRuns>(p);
+  const int outlier = first_outlier(p.outliers);
   row.store(staged, static_cast<int>(p.inputs));
   __syncthreads();
-  if (p.outliers.count > 0) gather_outliers(p, token, staged);
+  if (p.outliers.count > 0) gather_outliers(p.outliers, token, staged, outlier);
   Row<float, kRuns> columns = map_columns<kMixed>(p, staged, index);
   const uint8_t* const repeat = kMixed ? p.map.repeat : nullptr;
   if (!p.symmetric) return quantize_asymmetric<false>(p, token, reduce, columns, repeat);

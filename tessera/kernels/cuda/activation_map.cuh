@@ -52,13 +52,22 @@ __device__ __forceinline__ Row<float, kRuns> map_columns(const ActivationProblem
   return columns;
 }
 
-/// Copies the outliers of the row in shared memory out.
+/// The input that is this thread's first outlier.
+__device__ __forceinline__ int first_outlier(const OutlierGather& outliers) {
+  const int f = static_cast<int>(threadIdx.x);
+  return f < static_cast<int>(outliers.count) ? outliers.index[f] : 0;
+}
+
+/// Copies the outliers of the row in shared memory out; `pick` is this thread's first.
 template <class V>
-__device__ __forceinline__ void gather_outliers(const ActivationProblem& p, int64_t token, const V* row) {
-  auto* const to = static_cast<__half*>(p.outliers.values) + token * p.outliers.stride;
-  const int count = static_cast<int>(p.outliers.count), stride = static_cast<int>(p.outliers.stride);
-  for (int f = static_cast<int>(threadIdx.x); f < stride; f += static_cast<int>(blockDim.x)) {
-    to[f] = __float2half_rn(f < count ? to_float(row[p.outliers.index[f]]) : 0.0f);
+__device__ __forceinline__ void gather_outliers(const OutlierGather& outliers, int64_t token, const V* row,
+                                                int pick) {
+  auto* const to = static_cast<__half*>(outliers.values) + token * outliers.stride;
+  const int count = static_cast<int>(outliers.count), stride = static_cast<int>(outliers.stride);
+  for (int f = static_cast<int>(threadIdx.x); f < stride;) {
+    to[f] = __float2half_rn(f < count ? to_float(row[pick]) : 0.0f);
+    f += static_cast<int>(blockDim.x);
+    if (f < count) pick = outliers.index[f];
   }
 }
 

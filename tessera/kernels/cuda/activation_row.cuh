@@ -21,8 +21,8 @@ __device__ __forceinline__ float greater(float a, float b) {
   return c;
 }
 
-/// Sum of what a thread's runs have added up. Every run is a chain of its own: one chain of additions would
-/// take longer than all other work of a warp.
+/// Sum of what a thread's runs have added up, each as a chain of its own: the latency of one chain over all
+/// inputs would show.
 template <int kRuns>
 __device__ __forceinline__ float total(const float (&sums)[kRuns]) {
   float all = sums[0];
@@ -60,15 +60,20 @@ struct Row {
       }
     }
   }
+  /// Into shared memory. Eight lanes store 16 bytes each at once: of runs of 32 bytes four lanes store the
+  /// second half first, as all first halves would meet in half of the banks.
   __device__ __forceinline__ void store(V* row, int width) const {
     V* const to = row + first();
+    const bool swap = kWords == 8 && threadIdx.x / 4 % 2 == 1;
 #pragma unroll
     for (int i = 0; i < kRuns; ++i) {
       if (!exists(i, width)) continue;
 #pragma unroll
       for (int j = 0; j < kWords; j += 4) {
-        const uint4 piece = {word[i][j], word[i][j + 1], word[i][j + 2], word[i][j + 3]};
-        reinterpret_cast<uint4*>(to + i * kWarpRun)[j / 4] = piece;
+        const int k = j ^ (kWords - 4);
+        uint4 piece = {word[i][j], word[i][j + 1], word[i][j + 2], word[i][j + 3]};
+        if (swap) piece = {word[i][k], word[i][k + 1], word[i][k + 2], word[i][k + 3]};
+        reinterpret_cast<uint4*>(to + i * kWarpRun)[j / 4 ^ static_cast<int>(swap)] = piece;
       }
     }
   }
@@ -166,7 +171,13 @@ class Reducer {
 
   __device__ __forceinline__ explicit Reducer(Scratch& scratch) : scratch_(scratch) {}
 
-  __device__ __forceinline__ float sum(float value) { return across_warps(exchange(over_warp(value))); }
+  __device__ __forceinline__ float sum(float value) {
+    return butterfly<kLanes>(exchange(butterfly<32>(value)));
+  }
+  __device__ __forceinline__ float2 sum(float2 value) {
+    value = exchange(float2{butterfly<32>(value.x), butterfly<32>(value.y)});
+    return {butterfly<kLanes>(value.x), butterfly<kLanes>(value.y)};
+  }
   /// Of numbers >= 0 or NaN, which as integers are in the same order.
   __device__ __forceinline__ float max(float value) { return warp_max(exchange(warp_max(value))); }
   __device__ __forceinline__ float2 max(float2 value) {
@@ -174,24 +185,19 @@ class Reducer {
     return {warp_max(value.x), warp_max(value.y)};
   }
 
-  /// Each lane gets the value of a warp, that of other_warp() or 0 where there are no more.
+ private:
+  static constexpr int kLanes = std::bit_ceil(static_cast<unsigned>(kMaxWarps));
+
+  /// Each lane gets the value of a warp, or 0 where there are no more.
   template <class V>
   __device__ __forceinline__ V exchange(V value) {
     V* const buffer = reinterpret_cast<V*>(scratch_[turn_]);
     turn_ ^= 1;
     if (threadIdx.x % 32 == 0) buffer[threadIdx.x / 32] = value;
     __syncthreads();
-    return other_warp() < static_cast<int>(blockDim.x / 32) ? buffer[other_warp()] : V{};
+    const int warp = static_cast<int>(threadIdx.x) % kLanes;
+    return warp < static_cast<int>(blockDim.x / 32) ? buffer[warp] : V{};
   }
-  static __device__ __forceinline__ int other_warp() { return static_cast<int>(threadIdx.x) % kLanes; }
-
-  /// Sums over the threads of a warp, and over what exchange() gives.
-  static __device__ __forceinline__ float over_warp(float value) { return butterfly<32>(value); }
-  static __device__ __forceinline__ float across_warps(float value) { return butterfly<kLanes>(value); }
-
- private:
-  static constexpr int kLanes = std::bit_ceil(static_cast<unsigned>(kMaxWarps));
-
   template <int kCount>
   static __device__ __forceinline__ float butterfly(float value) {
 #pragma unroll

@@ -74,25 +74,17 @@ struct Moments {
   float mean, variance;
 };
 
-/// The variance is put together from the squares about the mean of each warp, so that one barrier suffices
-/// and nothing cancels.
+/// Sums of x and x^2 in one pass over registers and one barrier; where that would cancel, because the mean is
+/// much larger than the deviations, the squares about the mean take another pass.
 template <bool kWhole, int kRuns, class AnyReducer>
 __device__ __forceinline__ Moments moments(int width, AnyReducer& reduce, const Row<float, kRuns>& x) {
-  const float sum = AnyReducer::over_warp(x.template sum<kWhole>(width, [](float v) { return v; }));
-  const auto count = [&](int warp) {
-    constexpr int kPart = kRuns * kWarpRun;
-    return static_cast<float>(min(max(width - warp * kPart, 0), kPart));
-  };
-  const auto mean_of = [](float all, float number) { return all * reciprocal(fmaxf(number, 1)); };
-  const float warp_mean = mean_of(sum, count(static_cast<int>(threadIdx.x / 32)));
-  const float squares = AnyReducer::over_warp(
-      x.template sum<kWhole>(width, [=](float v) { return (v - warp_mean) * (v - warp_mean); }));
-  const float2 other = reduce.exchange(float2{sum, squares});
   const float per_input = reciprocal(static_cast<float>(width));
-  const float mean = AnyReducer::across_warps(other.x) * per_input;
-  const float number = count(AnyReducer::other_warp());
-  const float distance = mean_of(other.x, number) - mean;
-  return {mean, AnyReducer::across_warps(other.y + number * distance * distance) * per_input};
+  const float2 sums = reduce.sum(float2{x.template sum<kWhole>(width, [](float v) { return v; }),
+                                        x.template sum<kWhole>(width, [](float v) { return v * v; })});
+  const float mean = sums.x * per_input, variance = sums.y * per_input - mean * mean;
+  if (mean * mean <= 16 * variance) return {mean, variance};
+  const float squares = x.template sum<kWhole>(width, [=](float v) { return (v - mean) * (v - mean); });
+  return {mean, reduce.sum(squares) * per_input};
 }
 
 /// y = (y - mean(y)) / sqrt(variance(y) + epsilon) * weight + bias
