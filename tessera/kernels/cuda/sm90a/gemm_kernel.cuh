@@ -62,28 +62,28 @@ __device__ __forceinline__ void start_block(const GemmParams& p) {
 
 // --- producers -----------------------------------------------------------------------------------------
 
-/// What a producer warp copies for a tile: its row block, if it is one of `row_blocks`, and the codes from
-/// token `first_token` on.
+/// What a producer warp copies for a tile: its row block, or the codes from token `first_token` on. In place
+/// of row blocks beyond N the last one is copied, of which nothing is stored.
 struct ProducerTile {
   const uint8_t *weights, *outliers;
-  int row_blocks, first_token;
+  int first_token;
 };
 
 template <class T>
 __device__ __forceinline__ ProducerTile producer_tile(const GemmParams& p, int index, int warp) {
   const TileIndex tile = p.order.at(index);
-  const int first = tile.row * T::kTileBlocks;
-  return {static_cast<const uint8_t*>(p.problem.weights.blocks) +
-              static_cast<int64_t>(first + warp) * p.input_blocks * T::kBlockBytes,
+  const int64_t row_block = min(tile.row * T::kTileBlocks + warp, p.row_blocks - 1);
+  return {static_cast<const uint8_t*>(p.problem.weights.blocks) + row_block * p.input_blocks * T::kBlockBytes,
           static_cast<const uint8_t*>(p.problem.outliers.weights) +
-              static_cast<int64_t>(first + warp) * p.outlier_blocks * kOutlierBlockBytes,
-          min(T::kTileBlocks, p.row_blocks - first), tile.token * p.tile_tokens};
+              row_block * p.outlier_blocks * kOutlierBlockBytes,
+          tile.token * p.tile_tokens};
 }
 
 /// Streams a block's share of the operands, by four warps, since a warp takes 100 cycles and more a copy:
 /// warp w brings the row block w of each stage, and one of them the codes. Codes wait for the kernels that
-/// produce them, weights do not. Row blocks beyond N are left out: nothing of them is stored. The first
-/// copies are prepared while others initialise the barriers, because everybody waits for them.
+/// produce them, weights do not. A warp that copies nothing waits for no stage: it could miss the time at
+/// which it is empty, and wait for ever. The first copies are prepared while others initialise the barriers,
+/// because everybody waits for them.
 template <class Weights, class T>
 __device__ __forceinline__ void produce(const TensorMaps& maps, const GemmParams& p,
                                         const SharedMemory<T>& shared, const WorkRange& work, int warp) {
@@ -93,6 +93,7 @@ __device__ __forceinline__ void produce(const TensorMaps& maps, const GemmParams
   const uint64_t policy = p.order.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictLast;
   ProducerTile tile = producer_tile<T>(p, work.first, warp);
   start_block(p);
+  if (warp > T::kTileBlocks) return;
   if (warp == kCodesWarp && p.overlapped) ptx::wait_for_predecessors();
   RingCursor<T::kStages> ring;
   bool filled = false;  // at first all stages are empty, and asking takes time
@@ -107,12 +108,12 @@ __device__ __forceinline__ void produce(const TensorMaps& maps, const GemmParams
       if (filled) ptx::mbarrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
       const uint32_t to = ptx::shared_address(shared.stage(ring.stage)), full = shared.full(ring.stage);
       if (warp == kCodesWarp && ptx::elect_lane()) {
-        ptx::mbarrier_arrive_expect(full, p.tile_tokens * code_bytes + tile.row_blocks * block_bytes);
+        ptx::mbarrier_arrive_expect(full, p.tile_tokens * code_bytes + T::kTileBlocks * block_bytes);
         ptx::tensor_copy(to, outliers ? &maps.outliers : &maps.codes,
                          block * (outliers ? kOutlierColumns : kBlockInputs), tile.first_token, full,
                          ptx::kEvictLast);
       }
-      if (warp < tile.row_blocks && ptx::elect_lane()) {
+      if (warp < T::kTileBlocks && ptx::elect_lane()) {
         ptx::bulk_copy(to + T::kCodeBytes + warp * T::kBlockBytes,
                        (outliers ? tile.outliers : tile.weights) + static_cast<int64_t>(block) * block_bytes,
                        block_bytes, full, policy);

@@ -77,8 +77,8 @@ struct Tile {
   /// stages. Otherwise one could ask for a stage that another has not seen full yet, and take the parity of
   /// the time before for its own.
   static constexpr int kStages =
-      std::min(kMaxStages, ((kBlocksPerSm == 2 ? kSharedPerTwoBlocks : kSharedPerBlock) - kFixedBytes) /
-                               kStageBytes) /
+      std::min(kMaxStages,
+               ((kBlocksPerSm == 2 ? kSharedPerTwoBlocks : kSharedPerBlock) - kFixedBytes) / kStageBytes) /
       kInputGroups * kInputGroups;
   static constexpr int kSharedBytes = kFixedBytes + kStages * kStageBytes;
 
