@@ -1,26 +1,23 @@
 #!/usr/bin/env python3
-"""Fits the constants of kernels/cuda/cost_model.cc to timings of `gemm_bench tune`:
-fit_cost_model.py LAYOUT=FILE ... [--seconds 60]. Minimises the loss by the model's choice against the best measured
-configuration, and the error of its estimates near it, by random search."""
+"""Makes the tables of kernels/cuda/cost_model.cc from timings of `gemm_bench tune`:
+fit_cost_model.py LAYOUT=FILE ... [--seconds 60] > tessera/kernels/cuda/tile_costs.inc
+For each tile of the kernel on wgmma least squares on the logarithm of time, those near the best weighing most; for the
+kernel for few tokens random search on the loss by the model's choice. Reports to standard error how much slower
+than the best measured ones the model's choices are, also for layers that were left out of the fit."""
 import argparse
 import json
+import sys
 import time
 
 import numpy as np
 
-BLOCK_BYTES = {"int4": 4096, "g128": 4224, "g64": 4352, "g32": 4608, "int8": 8192}
-SMS = 132
-# Where the search starts: the constants that the model has.
+LAYOUTS = {"int4": (4096, 0), "g128": (4224, 1), "g64": (4352, 1), "g32": (4608, 1), "int8": (8192, 2)}  # bytes, kind
+SMS, SPLITS = 132, [1, 2, 4, 8]
+# The kernel on wgmma: a launch, and bytes of weights from device memory.
+LAUNCH, BANDWIDTH = 2.0, 4.5e6
+# The kernel for few tokens: where the search starts.
 STREAM = {"launch": 2.472, "device_bandwidth": 4.68e+06, "l2_bandwidth": 1.21e+07, "rate": 5.144e+08, "end": 0.7697,
           "exchange": 0.5064, "four_warps": 0.03791, "expansion": 0.5393}
-TILES = {"launch": 3.744, "device_bandwidth": 4.662e+06, "sm_bandwidth": 1.019e+05, "sm_rate": 9.413e+06, "stage":
-         0.04033, "tile": 1.118, "exchange_rate": 6.507e+04, "send": 1.076, "exchange": 0.332, "unpacking": 0.001813,
-         "expansion": 0.06085}
-# Corrections by tile size.
-FACTORS = {(32, 24): 0.9987, (32, 48): 1.021, (64, 16): 1.05, (64, 64): 0.9, (64, 128): 0.9, (128, 32): 0.9645, (128, 64): 1.076, (128, 96): 0.9337,
-           (128, 128): 0.9559, (128, 144): 0.9413, (128, 256): 1.027, (192, 32): 0.933, (192, 48): 0.942, (192, 64):
-           0.9573, (192, 96): 1.031, (192, 128): 1.019, (192, 144): 1.063, (192, 160): 1.01, (256, 80): 1.008, (256,
-           128): 1.151, (256, 144): 1.121}
 
 
 def load(arguments):
@@ -31,20 +28,26 @@ def load(arguments):
         rows += [{**json.loads(line), "layout": layout} for line in open(path)]
     t = {name: np.array([row[name] for row in rows], float)
          for name in ("k", "n", "m", "rows", "tokens", "split", "warps", "us")}
-    t["bytes"] = np.array([BLOCK_BYTES[row["layout"]] / 8192 for row in rows])
-    t["grouped"] = np.array([row["layout"].startswith("g") for row in rows])
+    t["bytes"] = np.array([LAYOUTS[row["layout"]][0] / 8192 for row in rows])
+    t["kind"] = np.array([LAYOUTS[row["layout"]][1] for row in rows])
     _, t["problem"] = np.unique([f"{r['layout']} {r['k']} {r['n']} {r['m']}" for r in rows], return_inverse=True)
     t["streams"] = (t["rows"] < 64) | (t["rows"] == 64) & (t["tokens"] < 64)
     t["token_tiles"] = np.ceil(t["m"] / t["tokens"])
     t["tile_tokens"] = np.ceil(t["m"] / t["token_tiles"])
-    t["per_sm"] = stream_blocks_per_sm(t)
+    t["tiles"] = t["token_tiles"] * np.ceil(t["n"] / t["rows"])
+    best = np.full(t["problem"].max() + 1, np.inf)
+    np.minimum.at(best, t["problem"], t["us"])
+    t["best"] = best[t["problem"]]
     return t
+
+
+def part(t, where):
+    return {name: column[where] for name, column in t.items()}
 
 
 def stream_blocks_per_sm(t):
     """plan_stream()"""
-    blocks = np.ceil(t["n"] / t["rows"]) * t["split"] * t["token_tiles"]
-    per_sm = np.clip(np.ceil(blocks / SMS), 1, 16 // t["warps"])
+    per_sm = np.clip(np.ceil(t["tiles"] * t["split"] / SMS), 1, 16 // t["warps"])
     stage = t["rows"] * 128 * t["bytes"] + t["tokens"] * 128 + 8
     sums = (t["warps"] + 1) * t["rows"] * t["tokens"] * 4 + t["tokens"] * 8 + 8
     for _ in range(4):
@@ -54,49 +57,101 @@ def stream_blocks_per_sm(t):
 
 
 def estimate_stream(c, t):
-    blocks = np.ceil(t["n"] / t["rows"]) * t["split"] * t["token_tiles"]
-    slots = SMS * t["per_sm"]
+    """estimate_stream()"""
+    blocks, slots = t["tiles"] * t["split"], SMS * t["per_sm"]
     rounds = np.ceil(blocks / slots)
-    heaviest = np.where(rounds > 1, rounds * slots, np.ceil(blocks / SMS) * SMS)
-    uneven = (heaviest / blocks) ** 0.75
+    uneven = (np.where(rounds > 1, rounds * slots, np.ceil(blocks / SMS) * SMS) / blocks) ** 0.75
     work = blocks * t["k"] / t["split"]
     device = t["n"] * t["k"] * t["bytes"] / c["device_bandwidth"]
     inbound = work * (t["rows"] * t["bytes"] + t["tile_tokens"]) / c["l2_bandwidth"] * uneven
-    products = work * t["rows"] * t["tokens"] / c["rate"] * (1 + c["expansion"] * t["grouped"]) * uneven
+    products = work * t["rows"] * t["tokens"] / c["rate"] * (1 + c["expansion"] * (t["kind"] == 1)) * uneven
     return (c["launch"] + np.cbrt(device ** 3 + inbound ** 3 + products ** 3) + rounds * c["end"] +
             c["exchange"] * (t["split"] > 1) + c["four_warps"] * (t["warps"] == 4))
 
 
-def estimate_tiles(c, t):
+def estimate_tile(logs, t):
+    """estimate_tiles(), of one tile. `logs`: of a stage by kind of layout, of an end by split, of the exponents of
+    sharing an SM and of filling the device."""
     per_sm = np.where((t["rows"] == 128) & (t["tokens"] <= 64), 2, 1)
-    tiles = t["token_tiles"] * np.ceil(t["n"] / t["rows"])
-    sms = np.where(t["split"] <= 2, SMS, np.where(t["split"] == 4, 120, 112))
-    rounds = np.ceil(tiles / np.floor(sms * per_sm / t["split"]))
-    sharing = np.clip(tiles * t["split"] / SMS, 1, per_sm)
-    inbound = 128 * (t["rows"] * t["bytes"] + t["tile_tokens"])
-    products = 128 * t["rows"] * t["tokens"]
-    unpacking = np.where(t["bytes"] < 1, c["unpacking"] + c["expansion"] * t["grouped"], 0) * t["rows"] / 128
-    stage = (np.maximum(inbound / c["sm_bandwidth"], products / c["sm_rate"]) + unpacking) * sharing + c["stage"]
-    exchange = 4 * t["rows"] * t["tokens"] / c["exchange_rate"]
-    finish = c["tile"] + exchange / t["split"] + np.where(
-        t["split"] > 1, c["send"] * (t["split"] - 1) / t["split"] * exchange + c["exchange"], 0)
-    stream = t["n"] * t["k"] * t["bytes"] / c["device_bandwidth"]
-    return c["launch"] + np.hypot(stream, rounds * (np.ceil(t["k"] / 128) / t["split"] * stage + finish))
+    resident = np.floor(np.where(t["split"] <= 2, SMS, np.where(t["split"] == 4, 120, 112)) * per_sm / t["split"])
+    rounds = np.ceil(t["tiles"] / resident)
+    blocks = t["tiles"] * t["split"]
+    sharing = np.clip(np.ceil(blocks / SMS), 1, per_sm)
+    fill = np.minimum(blocks / (rounds * SMS * np.where(rounds > 1, per_sm, sharing)), 1)
+    stage = np.exp(logs[t["kind"]]) * sharing ** np.exp(logs[7]) * fill ** np.exp(logs[8])
+    end = np.exp(logs[3 + np.searchsorted(SPLITS, t["split"])])
+    stream = t["n"] * t["k"] * t["bytes"] / BANDWIDTH
+    return LAUNCH + np.hypot(stream, rounds * (np.ceil(t["k"] / 128 / t["split"]) * stage + end))
 
 
-def judge(values, t, best):
-    """(loss to minimise, mean log regret, worst log regret)"""
-    stream, tiles, factors = np.split(values, [len(STREAM), len(STREAM) + len(TILES)])
-    estimates = np.where(t["streams"], estimate_stream(dict(zip(STREAM, stream)), t),
-                         estimate_tiles(dict(zip(TILES, tiles)), t))
-    for (rows, tokens), factor in zip(FACTORS, factors):
-        estimates[(t["rows"] == rows) & (t["tokens"] == tokens)] *= factor
+def fit_tile(t):
+    """Gauss-Newton with damping."""
+    weights = np.clip(1.6 - t["us"] / t["best"], 0.03, 0.6)
+    loss = lambda logs: (np.log(estimate_tile(logs, t)) - np.log(t["us"])) * weights
+    area = t["rows"][0] * t["tokens"][0] / 16384
+    logs = np.log([0.3 * area, 0.4 * area, 0.4 * area, 1.5, 2.5, 3.5, 5, 1, 0.2])
+    rest, damping = loss(logs), 1e-2
+    for _ in range(80):
+        slopes = np.array([(loss(logs + 1e-4 * unit) - rest) / 1e-4 for unit in np.eye(len(logs))]).T
+        normal = slopes.T @ slopes
+        step = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-6), -slopes.T @ rest)
+        trial = logs + np.clip(step, -0.5, 0.5)
+        trial_rest = loss(trial)
+        if trial_rest @ trial_rest < rest @ rest:
+            logs, rest, damping = trial, trial_rest, damping / 3
+        else:
+            damping *= 4
+    return logs
+
+
+def fit_tiles(t):
+    large = part(t, ~t["streams"])
+    sizes = sorted({*zip(large["rows"], large["tokens"])})
+    return {(rows, tokens): fit_tile(part(t, (t["rows"] == rows) & (t["tokens"] == tokens))) for rows, tokens in sizes}
+
+
+def estimate(stream, tiles, t):
+    estimates = np.array(estimate_stream(stream, t))
+    for size, logs in tiles.items():
+        where = (t["rows"] == size[0]) & (t["tokens"] == size[1])
+        estimates[where] = estimate_tile(logs, part(t, where))
+    return estimates
+
+
+def regret(estimates, t):
+    """How much slower the choices are than the best, as logarithms, one a problem."""
     order = np.lexsort((estimates, t["problem"]))
-    chosen = t["us"][order][np.r_[True, np.diff(t["problem"][order]) > 0]]
-    regret = np.log(chosen / best)
-    near = t["us"] < 1.3 * best[t["problem"]]
-    error = np.abs(np.log(estimates / t["us"]))[near].mean()
-    return 3 * regret.mean() + np.sqrt((regret ** 2).mean()) + 0.4 * error, regret.mean(), regret.max()
+    chosen = order[np.r_[True, np.diff(t["problem"][order]) > 0]]
+    return np.log(t["us"][chosen] / t["best"][chosen])
+
+
+def fit_stream(t, tiles, seconds):
+    """The constants with which the choices among all are the best, also when estimates are off by a little."""
+    rng = np.random.default_rng(1)
+    estimates = estimate(STREAM, tiles, t)
+    noise = np.exp(rng.normal(0, 0.01, (3, len(estimates))))
+    few = part(t, t["streams"])
+    near = few["us"] < 1.3 * few["best"]
+
+    def judge(values):
+        estimates[t["streams"]] = fresh = estimate_stream(dict(zip(STREAM, values)), few)
+        loss = np.concatenate([regret(estimates * factors, t) for factors in noise])
+        return 3 * loss.mean() + np.sqrt((loss ** 2).mean()) + 0.4 * np.abs(np.log(fresh / few["us"]))[near].mean()
+
+    values = np.array([*STREAM.values()])
+    score, end = judge(values), time.monotonic() + seconds
+    while time.monotonic() < end:
+        changed = rng.random(len(values)) < 0.4
+        trial = values * np.exp(rng.normal(0, rng.choice([0.02, 0.1, 0.3]), len(values)) * changed)
+        trial_score = judge(trial)
+        if trial_score < score:
+            values, score = trial, trial_score
+    return dict(zip(STREAM, values))
+
+
+def report(what, loss):
+    print(f"{what}: {np.expm1(loss.mean()):.1%} slower than the best on average, {np.expm1(loss.max()):.0%} at worst",
+          file=sys.stderr)
 
 
 def main():
@@ -105,21 +160,29 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     options = parser.parse_args()
     t = load(options.timings)
-    best = np.full(t["problem"].max() + 1, np.inf)
-    np.minimum.at(best, t["problem"], t["us"])
-    rng = np.random.default_rng(1)
-    values = np.array([*STREAM.values(), *TILES.values(), *FACTORS.values()], float)
-    score = judge(values, t, best)
-    end = time.monotonic() + options.seconds
-    while time.monotonic() < end:
-        changed = rng.random(len(values)) < rng.choice([0.1, 0.3])
-        trial = values * np.exp(rng.normal(0, rng.choice([0.03, 0.12, 0.3]), len(values)) * changed)
-        trial_score = judge(trial, t, best)
-        if trial_score < score:
-            values, score = trial, trial_score
-    for name, value in zip([*STREAM, *TILES, *FACTORS], values):
-        print(f"{name} = {value:.4g}")
-    print(f"choices are {np.expm1(score[1]):.1%} slower than the best on average, {np.expm1(score[2]):.0%} at worst")
+    t["per_sm"] = stream_blocks_per_sm(t)
+    tiles = fit_tiles(t)
+    stream = fit_stream(t, tiles, options.seconds)
+    report("choices", regret(estimate(stream, tiles, t), t))
+    layers = t["k"] * 1e6 + t["n"]
+    left_out = []
+    for layer in np.unique(layers):
+        others, held = part(t, layers != layer), part(t, layers == layer)
+        left_out.append(regret(estimate(stream, fit_tiles(others), held), held))
+    report("choices for layers that the tiles were not fitted to", np.concatenate(left_out))
+
+    print("// Made by bench/gpu/fit_cost_model.py.")
+    print("constexpr StreamCosts kStreamCosts{")
+    for name, value in stream.items():
+        print(f"    .{name} = {value:.4g},")
+    print("};")
+    print("constexpr TileCosts kTileCosts[] = {")
+    for (rows, tokens), logs in tiles.items():
+        timed = t["split"][(t["rows"] == rows) & (t["tokens"] == tokens)]
+        timed = [True] * 3 + [split in timed for split in SPLITS] + [True] * 2
+        v = [f"{value:.4g}" if known else "0" for value, known in zip(np.exp(logs), timed)]
+        print(f"    {{{rows:.0f}, {tokens:.0f}, {{{', '.join(v[:3])}}}, {{{', '.join(v[3:7])}}}, {v[7]}, {v[8]}}},")
+    print("};")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,22 @@ struct StreamPlan {
 /// As many blocks an SM as there are, while their shared memory holds two stages.
 StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n);
 
+/// True when the kernel on wgmma lets `split` blocks share a tile of this size along K.
+constexpr bool splits(int rows, int tokens, int split) {
+  switch (split) {
+    case 1:
+      return true;
+    case 2:
+      return tokens <= 128;
+    case 4:
+      return tokens <= 128 && (rows > 64 || tokens == 128);
+    case 8:
+      return tokens <= 128 && tokens >= 64 && rows > 64;
+    default:
+      return false;
+  }
+}
+
 /// Every tile size with every split.
 const std::vector<GemmConfig>& all_configs();
 /// True when `config` is one of them and every block of a cluster has some of the k inputs.
