@@ -22,17 +22,17 @@ __device__ __forceinline__ int transposed_index(int token, int row) {
 
 /// Writes the groups that this block owns to shared memory, token by token; of a tile that is never split
 /// only those from kFirst on that find room.
-template <int kFirst, class T>
-__device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const Ownership<T>& own,
-                                          const Consumer& me, const int (&d)[T::kTokens / 2]) {
+template <int kFirst, class T, class Own>
+__device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const Own& own, const Consumer& me,
+                                          const int (&d)[T::kTokens / 2]) {
   const int token = 2 * (me.lane % 4), row = 16 * me.warp + me.lane / 4;
-  int* words = reinterpret_cast<int*>(shared.slot(me.group, own.transpose_slot()));
+  int* words = reinterpret_cast<int*>(shared.slot(me.group, Own::kTransposeSlot));
   int* low = words + transposed_index(token, row);
   int* high = words + transposed_index(token, row + 8);
 #pragma unroll
-  for (int i = kFirst; i < min(own.kGroups, kFirst + T::kSlots); ++i) {
+  for (int i = kFirst; i < min(Own::kGroups, kFirst + T::kSlots); ++i) {
     if (!own.owns(own.rank, i)) continue;
-    const int at = (own.number(i) - kFirst) * (kSlotBytes / 4);
+    const int at = (i / Own::kMembers - kFirst) * (kSlotBytes / 4);
     low[at] = d[4 * i];
     low[at + kBlockRows] = d[4 * i + 1];
     high[at] = d[4 * i + 2];
@@ -70,9 +70,9 @@ __device__ __forceinline__ void fetch_constants(const GemmProblem& p, const Shar
 /// Finishes this block's share, from its group `first` on, of kCount outputs from n on; `words` are their
 /// accumulators of the share's first token of this thread, in the first transposed slot. Out is the output
 /// type.
-template <int kShift, class Out, int kCount, class T>
+template <int kShift, class Out, int kCount, class T, class Own>
 __device__ __forceinline__ void finish_columns(const GemmProblem& p, const SharedMemory<T>& shared,
-                                               const Ownership<T>& own, const Consumer& me, int64_t n,
+                                               const Own& own, const Consumer& me, int64_t n,
                                                const int* words, int first, int64_t first_token,
                                                int64_t end_token) {
   struct alignas(kCount * 4) Sums {
@@ -94,13 +94,13 @@ __device__ __forceinline__ void finish_columns(const GemmProblem& p, const Share
 
 /// A thread keeps a run of four outputs and walks over tokens; single outputs where four may not be stored at
 /// once.
-template <int kShift, class Out, class T>
-__device__ __forceinline__ void finish_as(const GemmProblem& p, const SharedMemory<T>& shared,
-                                          const Ownership<T>& own, const Consumer& me, int first,
-                                          int64_t first_row, int64_t first_token, int64_t end_token) {
+template <int kShift, class Out, class T, class Own>
+__device__ __forceinline__ void finish_as(const GemmProblem& p, const SharedMemory<T>& shared, const Own& own,
+                                          const Consumer& me, int first, int64_t first_row,
+                                          int64_t first_token, int64_t end_token) {
   const int run = me.thread() % kRuns;
   const int64_t n = first_row + 4 * run;
-  const int* words = reinterpret_cast<const int*>(shared.slot(me.group, own.transpose_slot())) +
+  const int* words = reinterpret_cast<const int*>(shared.slot(me.group, Own::kTransposeSlot)) +
                      transposed_index(me.thread() / kRuns, 4 * run);
   if (whole_runs(p)) {
     if (n < p.weights.n)
@@ -113,10 +113,10 @@ __device__ __forceinline__ void finish_as(const GemmProblem& p, const SharedMemo
   }
 }
 
-template <int kShift, class T>
+template <int kShift, class T, class Own>
 __device__ __forceinline__ void finish_share(const GemmProblem& p, const SharedMemory<T>& shared,
-                                             const Ownership<T>& own, const Consumer& me, int first,
-                                             int64_t first_row, int64_t first_token, int64_t end_token) {
+                                             const Own& own, const Consumer& me, int first, int64_t first_row,
+                                             int64_t first_token, int64_t end_token) {
   switch (p.output) {
     case OutputType::kFloat:
       return finish_as<kShift, float>(p, shared, own, me, first, first_row, first_token, end_token);
@@ -180,13 +180,13 @@ __device__ __forceinline__ void subtract_zeros(const int (&zeros)[T::kTokens], c
 }
 
 /// Scales the groups that this block owns and writes them to shared memory, token by token, from `to` on.
-template <class Out, class T>
-__device__ __forceinline__ void pack_groups(const float (&token_scale)[T::kTokens], const Ownership<T>& own,
+template <class Out, class T, class Own>
+__device__ __forceinline__ void pack_groups(const float (&token_scale)[T::kTokens], const Own& own,
                                             const Consumer& me, const RowConstants& rows, uint8_t* to,
                                             const int (&d)[T::kTokens / 2]) {
   uint32_t address = ptx::shared_address(to) + packed_offset(me.lane % 8, 2 * me.warp + me.lane / 8 % 2);
 #pragma unroll
-  for (int i = 0; i < own.kGroups; ++i) {
+  for (int i = 0; i < Own::kGroups; ++i) {
     if (!own.owns(own.rank, i)) continue;
     const float2 scale = *reinterpret_cast<const float2*>(token_scale + 8 * i + 2 * (me.lane % 4));
     float y[4];
@@ -202,9 +202,9 @@ __device__ __forceinline__ void pack_groups(const float (&token_scale)[T::kToken
 
 /// The same for either type, of the j-th 64-row block of this warpgroup. Without zero points the power of two
 /// goes into the scale, which changes no bit of the product.
-template <int kShift, class T>
+template <int kShift, class T, class Own>
 __device__ __forceinline__ void pack_outputs(const GemmProblem& p, const SharedMemory<T>& shared,
-                                             const Ownership<T>& own, const Consumer& me, int j, uint8_t* to,
+                                             const Own& own, const Consumer& me, int j, uint8_t* to,
                                              int (&d)[T::kTokens / 2]) {
   const typename T::Constants& constants = shared.constants(me.group);
   RowConstants rows(constants, p.weights.bias != nullptr, j * kBlockRows, me);
@@ -222,15 +222,15 @@ __device__ __forceinline__ void pack_outputs(const GemmProblem& p, const SharedM
 }
 
 /// Stores this block's share of a packed tile of a cluster, 16 bytes a lane.
-template <class T>
+template <class T, class Own>
 __device__ __forceinline__ void store_packed(const GemmProblem& p, const SharedMemory<T>& shared,
-                                             const Ownership<T>& own, const Consumer& me, int64_t first_row,
+                                             const Own& own, const Consumer& me, int64_t first_row,
                                              int64_t first_token, int64_t end_token) {
   constexpr int kChunks = kBlockRows / 8, kTokensAtOnce = 128 / kChunks;
   const int chunk = me.thread() % kChunks;
   const int64_t n = first_row + 8 * chunk;
   if (n >= p.weights.n) return;
-  const uint8_t* from = shared.slot(me.group, own.transpose_slot());
+  const uint8_t* from = shared.slot(me.group, Own::kTransposeSlot);
   const int count = own.count() * kSlotTokens;
 #pragma unroll 4
   for (int i = me.thread() / kChunks; i < count; i += kTokensAtOnce) {

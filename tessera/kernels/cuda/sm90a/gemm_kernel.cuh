@@ -44,9 +44,8 @@ __device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, int
       ptx::mbarrier_init(shared.empty(i), T::kConsumerGroups / T::kInputGroups * kWarps);
     }
     if (warp < T::kConsumerGroups) {
-      const Ownership<T> own(split_log2, rank, warp);
       ptx::mbarrier_init(shared.received(warp), 1);
-      ptx::mbarrier_init(shared.read(warp), kWarps * max(own.receivers(), 1));
+      ptx::mbarrier_init(shared.read(warp), kWarps * max(receivers<T>(1 << split_log2, rank, warp), 1));
     }
     ptx::fence_mbarrier_init();
   }
@@ -55,9 +54,9 @@ __device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, int
 
 /// Where all warps of a block meet, and let the next kernel begin.
 __device__ __forceinline__ void start_block(const GemmParams& p) {
-  ptx::block_sync();
   ptx::launch_dependents();
   if (p.split_log2 > 0) ptx::cluster_arrive_relaxed();  // consumers wait before they send
+  ptx::block_sync();
 }
 
 // --- producers -----------------------------------------------------------------------------------------
@@ -134,20 +133,20 @@ struct TilePlace {
 };
 
 /// 16-bit outputs of the j-th 64-row block of this warpgroup, from its sums.
-template <class Weights, class T>
+template <class Weights, class T, class Own>
 __device__ __forceinline__ void finish_packed(const CUtensorMap* out, const GemmParams& p,
-                                              const SharedMemory<T>& shared, const Ownership<T>& own,
+                                              const SharedMemory<T>& shared, const Own& own,
                                               const Consumer& me, const TilePlace& tile, int j,
                                               int (&sums)[T::kTokens / 2]) {
+  constexpr bool kShared = Own::kMembers > 1;
   const int64_t row = tile.first_row + j * kBlockRows;
-  const bool split = own.members > 1;
-  uint8_t* packed = shared.slot(me.group, split            ? own.transpose_slot()
+  uint8_t* packed = shared.slot(me.group, kShared          ? Own::kTransposeSlot
                                           : T::kPacksApart ? j * T::kPackedSlots
                                                            : 0);
   pack_outputs<Weights::kShift>(p.problem, shared, own, me, j, packed, sums);
-  if (!split) ptx::fence_async_copies();
+  if (!kShared) ptx::fence_async_copies();
   ptx::group_sync(1 + me.group);
-  if (split) {
+  if (kShared) {
     store_packed(p.problem, shared, own, me, row, tile.first_token, tile.end_token);
   } else if (me.thread() == 0) {
     ptx::tensor_store(out, static_cast<int>(row), static_cast<int>(tile.first_token),
@@ -156,12 +155,12 @@ __device__ __forceinline__ void finish_packed(const CUtensorMap* out, const Gemm
 }
 
 /// Outputs of any type of a 64-row block, from its sums.
-template <class Weights, class T>
-__device__ __forceinline__ void finish_any(const GemmParams& p, const SharedMemory<T>& shared,
-                                           const Ownership<T>& own, const Consumer& me, const TilePlace& tile,
-                                           int j, const int (&sums)[T::kTokens / 2]) {
+template <class Weights, class T, class Own>
+__device__ __forceinline__ void finish_any(const GemmParams& p, const SharedMemory<T>& shared, const Own& own,
+                                           const Consumer& me, const TilePlace& tile, int j,
+                                           const int (&sums)[T::kTokens / 2]) {
 #pragma unroll 1
-  for (int first = 0; first < own.kGroups; first += T::kSlots) {
+  for (int first = 0; first < Own::kGroups; first += T::kSlots) {
     if (first > 0) ptx::group_sync(1 + me.group);
     if (first == 0) {
       transpose<0>(shared, own, me, sums);
@@ -174,12 +173,59 @@ __device__ __forceinline__ void finish_any(const GemmParams& p, const SharedMemo
   }
 }
 
+/// From this warpgroup's sums to outputs in device memory, in a cluster of kSplit blocks that share a tile.
+template <class Weights, int kSplit, class T>
+__device__ __forceinline__ void finish_tile(const CUtensorMap* out, const GemmParams& p,
+                                            const SharedMemory<T>& shared, const WorkRange& work,
+                                            const Consumer& me, const TilePlace& tile, uint32_t round,
+                                            Accumulators<T>& acc) {
+  const Ownership<T, kSplit> own(work.rank, me.group);
+  const bool packs = packs_outputs(p.problem);
+#pragma unroll
+  for (int j = 0; j < T::kRowBlocks; ++j) {
+    if constexpr (T::kInputGroups > 1) sum_within_block(shared, me, acc[j][0]);
+    if constexpr (kSplit > 1) {
+      send_sums(shared, own, me, round + j, acc[j][0]);
+      receive_sums(shared, own, me, round + j, acc[j][0]);
+    }
+    if (j > 0) {
+      if (!T::kPacksApart && me.thread() == 0) ptx::wait_for_tensor_stores();
+      ptx::group_sync(1 + me.group);  // everybody has read the slots
+    }
+    if (packs) {
+      finish_packed<Weights>(out, p, shared, own, me, tile, j, acc[j][0]);
+    } else {
+      finish_any<Weights>(p, shared, own, me, tile, j, acc[j][0]);
+    }
+  }
+}
+
+/// The same for the split that the launch has.
+template <class Weights, class T>
+__device__ __forceinline__ void finish_split(const CUtensorMap* out, const GemmParams& p,
+                                             const SharedMemory<T>& shared, const WorkRange& work,
+                                             const Consumer& me, const TilePlace& tile, uint32_t round,
+                                             Accumulators<T>& acc) {
+  const auto finish = [&]<int kSplit>() {
+    if constexpr (splits(T::kRows, T::kTokens, kSplit))
+      finish_tile<Weights, kSplit>(out, p, shared, work, me, tile, round, acc);
+  };
+  switch (p.split_log2) {
+    case 0:
+      return finish.template operator()<1>();
+    case 1:
+      return finish.template operator()<2>();
+    case 2:
+      return finish.template operator()<4>();
+    default:
+      return finish.template operator()<8>();
+  }
+}
+
 template <class Weights, class T>
 __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams& p,
                                         const SharedMemory<T>& shared, const WorkRange& work,
                                         const Consumer& me) {
-  const Ownership<T> own(p.split_log2, work.rank, me.group);
-  const bool packs = packs_outputs(p.problem);
   RingCursor<T::kStages> ring;
   uint32_t round = 0;
 #pragma unroll 1
@@ -201,27 +247,13 @@ __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams
       finish_with_outliers<Weights::kShift>(out, p.problem, p.outlier_blocks, shared, me, p.never,
                                             place.first_row, first_token, ring, acc[0][0]);
     } else {
-#pragma unroll
-      for (int j = 0; j < T::kRowBlocks; ++j, ++round) {
-        if constexpr (T::kInputGroups > 1) sum_within_block(shared, me, acc[j][0]);
-        if (T::kSplits && own.split > 1) {
-          send_sums(shared, own, me, round, acc[j][0]);
-          receive_sums(shared, own, me, round, acc[j][0]);
-        }
-        if (j > 0) {
-          if (!T::kPacksApart && me.thread() == 0) ptx::wait_for_tensor_stores();
-          ptx::group_sync(1 + me.group);  // everybody has read the slots
-        }
-        if (packs) {
-          finish_packed<Weights>(out, p, shared, own, me, place, j, acc[j][0]);
-        } else {
-          finish_any<Weights>(p, shared, own, me, place, j, acc[j][0]);
-        }
-      }
+      finish_split<Weights>(out, p, shared, work, me, place, round, acc);
+      round += T::kRowBlocks;
     }
   }
   // Shared memory must outlive what the cluster sends and what the copy engine stores.
-  if (own.receivers() > 0) ptx::mbarrier_wait(shared.read(me.group), (round - 1) & 1);
+  if (p.split_log2 > 0 && receivers<T>(1 << p.split_log2, work.rank, me.group) > 0)
+    ptx::mbarrier_wait(shared.read(me.group), (round - 1) & 1);
   if (me.thread() == 0) ptx::wait_for_tensor_stores();
 }
 

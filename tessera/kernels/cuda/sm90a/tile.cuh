@@ -16,16 +16,17 @@ constexpr int kRuns = kBlockRows / 4;
 constexpr int kSlotTokens = 8, kSlotBytes = kSlotTokens * kBlockRows * 4;
 constexpr int kSharedPerTwoBlocks = 113 * 1024;
 
-/// What a launch tells the kernel.
+/// What a launch tells the kernel. What the first copies depend on comes first and together: a miss of the
+/// constant cache takes 200 cycles, and everybody waits for them.
 struct GemmParams {
-  GemmProblem problem;
   TileOrder order;
   int input_blocks = 0, row_blocks = 0;  ///< along K and N
-  int outlier_blocks = 0;                ///< of 32 columns, behind the inputs of a tile that is not split
   int tile_tokens = 0;                   ///< tokens of a tile but the last
   int split_log2 = 0;
+  int outlier_blocks = 0;   ///< of 32 columns, behind the inputs of a tile that is not split
   bool overlapped = false;  ///< kernels before this one may still run
   int never = 0;            ///< 0, see keep_registers
+  GemmProblem problem;
 
   __device__ __forceinline__ int split() const { return 1 << split_log2; }
 };
@@ -59,6 +60,8 @@ struct Tile {
       static_cast<int>(ceil_div(kCodeBytes + kTileBlocks * kBlockBytes, 1024)) * 1024;
   /// Slots of the 16-bit outputs of a 64-row block of an unsplit tile, on their way to device memory.
   static constexpr int kPackedSlots = kTokens * kBlockRows * 2 / kSlotBytes;
+  /// Slots in which a warpgroup receives from others of its block.
+  static constexpr int kLocalSlots = kTokens / kSlotTokens * (kInputGroups - 1) / kInputGroups;
   /// Room of a warpgroup to receive and to transpose accumulators, in slots of 8 tokens x 64 outputs. Tiles
   /// of more than 128 tokens are never split, and transposed in two pieces.
   static constexpr bool kSplits = kTokens <= 128;
