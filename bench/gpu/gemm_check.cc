@@ -85,7 +85,7 @@ bool check_epilogue(const Fixture& f, int64_t m, OutputType type, const GemmConf
         scale_accumulator(f.expected[i], row_sum[row], scale[row], {token_scale[token], token_zero[token]});
     volatile float with_bias = y + bias[row];
     const T want = rounded<T>(with_bias + as_float(residual[i]));
-    if (std::memcmp(&got[i], &want, sizeof(T)) == 0) continue;
+    if (std::memcmp(&got[i], &want, sizeof(T)) == 0) continue;  // NOLINT(bugprone-*): the bits are meant
     std::printf("FAIL epilogue %d, %s: element (%zu, %zu) is %g, not %g\n", static_cast<int>(type),
                 describe(p, config).c_str(), token, row, static_cast<double>(as_float(got[i])),
                 static_cast<double>(as_float(want)));

@@ -34,7 +34,8 @@ std::optional<QuantizationConfig> read_quantization_config(const ModelConfig& co
   const json overrides = section.value("activation_overrides", json::object());
   if (!overrides.is_object()) throw Error("{}: activation_overrides is not an object", where);
   for (const auto& [name, format] : overrides.items()) {
-    result.overrides[name] = activation_format_from_json(format, where + ".activation_overrides." + name);
+    result.overrides[name] =
+        activation_format_from_json(format, fmt::format("{}.activation_overrides.{}", where, name));
   }
   const json bits = section.value("kv_bits", json(16));
   if (!bits.is_number_integer()) throw Error("{}: kv_bits {} is not an integer", where, bits.dump());

@@ -132,10 +132,10 @@ void attend(const AttentionRows& rows) {
     for (int64_t i = 0; i < count; i += step) {
       const int64_t n = clamped(count - i, step);
       const StoredMatrix matrix = readable(rows.values.from(first + i), n, d, scratch);
-      with_type(matrix, [&](auto* values) {
+      with_type(matrix, [&]<class T>(const T* values) {
         for (int64_t c = 0; c < d; c += kPanel) {
-          float_tiles({scores + i, kKeyBlock}, rows.count, StridedRows{values + c, matrix.stride}, n, out + c,
-                      width);
+          float_tiles({scores + i, kKeyBlock}, rows.count, StridedRows<T>{values + c, matrix.stride}, n,
+                      out + c, width);
         }
       });
     }

@@ -58,9 +58,10 @@ std::string outlier_obstacle(const OutlierGather& outliers) {
   if (outliers.count == 0) return {};
   if (outliers.count < 0 || outliers.count > kMaxInputs || !outliers.index || !outliers.values)
     return "outliers need 1 .. 32768 indices and room for their values";
-  if (outliers.stride < outliers.count || outliers.stride % 8 != 0 || !aligned({outliers.values}))
+  if (outliers.stride < outliers.count || outliers.stride % 8 != 0 || !aligned({outliers.values})) {
     return "outlier values are not 16-byte aligned, or their stride is no multiple of 8 of at least their "
            "count";
+  }
   return {};
 }
 

@@ -56,9 +56,10 @@ std::string outlier_obstacle(const Outliers& outliers) {
     return fmt::format("{} outliers, not a multiple of {}", outliers.count, kOutlierColumns);
   if (!outliers.weights || !outliers.x || !aligned(outliers.weights, 128) || !aligned(outliers.x, 16))
     return "Outliers::weights is null or not 128-byte aligned, or x is null or not 16-byte aligned";
-  if (outliers.stride < outliers.count || outliers.stride % 8 != 0)
+  if (outliers.stride < outliers.count || outliers.stride % 8 != 0) {
     return fmt::format("Outliers::stride is {}, not a multiple of 8 of at least their count",
                        outliers.stride);
+  }
   return {};
 }
 
