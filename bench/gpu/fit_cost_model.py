@@ -176,6 +176,7 @@ def main():
     for name, value in stream.items():
         print(f"    .{name} = {value:.4g},")
     print("};")
+    print(f"constexpr double kTileLaunch = {LAUNCH:.4g}, kTileBandwidth = {BANDWIDTH:.4g};")
     print("constexpr TileCosts kTileCosts[] = {")
     for (rows, tokens), logs in tiles.items():
         timed = t["split"][(t["rows"] == rows) & (t["tokens"] == tokens)]

@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <limits>
+#include <iterator>
 
+#include "tessera/kernels/cuda/cheapest.h"
 #include "tessera/kernels/cuda/packed_weights.h"
 
 namespace tessera::cuda {
@@ -70,7 +71,6 @@ int64_t resident_clusters(int split, int blocks_per_sm) {
 }
 
 double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k) {
-  constexpr double kLaunch = 2.0, kDeviceBandwidth = 4.5e6;
   const auto costs = std::find_if(std::begin(kTileCosts), std::end(kTileCosts), [&](const TileCosts& tile) {
     return tile.rows == config.rows && tile.tokens == config.tokens;
   });
@@ -86,8 +86,8 @@ double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, 
   const double stages = std::ceil(static_cast<double>(k) / kBlockInputs / config.split);
   const double end = costs->end[std::countr_zero(static_cast<unsigned>(config.split))];
   const double stream =
-      static_cast<double>(n) * static_cast<double>(k) * weight_bytes(layout) / kDeviceBandwidth;
-  return kLaunch + std::hypot(stream, static_cast<double>(rounds) * (stages * stage + end));
+      static_cast<double>(n) * static_cast<double>(k) * weight_bytes(layout) / kTileBandwidth;
+  return kTileLaunch + std::hypot(stream, static_cast<double>(rounds) * (stages * stage + end));
 }
 
 /// Every block of a cluster has some of the k inputs, and so has, in the kernel on wgmma, every warpgroup of
@@ -151,17 +151,9 @@ double estimate_microseconds(WeightLayout layout, const GemmConfig& config, int6
 }
 
 GemmConfig choose_config(WeightLayout layout, int64_t m, int64_t n, int64_t k) {
-  GemmConfig best;
-  double least = std::numeric_limits<double>::infinity();
-  for (const GemmConfig& config : all_configs()) {
-    if (!has_inputs(config, k)) continue;
-    const double time = estimate_microseconds(layout, config, m, n, k);
-    if (time < least) {
-      least = time;
-      best = config;
-    }
-  }
-  return best;
+  return *cheapest(
+      all_configs(), [&](const GemmConfig& config) { return has_inputs(config, k); },
+      [&](const GemmConfig& config) { return estimate_microseconds(layout, config, m, n, k); });
 }
 
 }  // namespace tessera::cuda

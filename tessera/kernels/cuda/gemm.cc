@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <iterator>
-#include <limits>
 #include <span>
 
 #include "tessera/base/error.h"
+#include "tessera/kernels/cuda/cheapest.h"
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/cost_model.h"
 #include "tessera/kernels/cuda/packed_weights.h"
@@ -108,16 +108,12 @@ GemmConfig choose_config_for(const GemmProblem& p, int device) {
   const PackedWeights& w = p.weights;
   const bool sm90a = runs_sm90a(device);
   if (sm90a && !p.adds_outliers()) return choose_config(w.layout, p.m, w.n, w.k);
-  std::optional<GemmConfig> best;
-  double least = std::numeric_limits<double>::infinity();
-  for (const GemmConfig& config : all_configs()) {
-    if (!exists(config, p, sm90a) || (config.streams() && p.m > kFewTokens)) continue;
-    const double time = estimate_microseconds(w.layout, config, p.m, w.n, w.k);
-    if (time < least) {
-      least = time;
-      best = config;
-    }
-  }
+  const auto best = cheapest(
+      all_configs(),
+      [&](const GemmConfig& config) {
+        return exists(config, p, sm90a) && (!config.streams() || p.m <= kFewTokens);
+      },
+      [&](const GemmConfig& config) { return estimate_microseconds(w.layout, config, p.m, w.n, w.k); });
   if (best) return *best;
   return sm80::choose_config(p, attribute(cudaDevAttrMultiProcessorCount, device),
                              attribute(cudaDevAttrComputeCapabilityMajor, device) == 8);
@@ -150,7 +146,7 @@ void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& 
   }
   const PackedWeights& w = problem.weights;
   const GemmConfig config = options.config ? *options.config : choose_config_for(problem, device);
-  if (!exists(config, problem, runs_sm90a(device))) {
+  if (options.config && !exists(config, problem, runs_sm90a(device))) {
     throw Error("integer GEMM: no kernel for {} outputs x {} tokens a block, {} warps, K = {} split {} ways",
                 config.rows, config.tokens, config.warps, w.k, config.split);
   }

@@ -3,8 +3,9 @@
 #include "tessera/kernels/cuda/sm80/configs.h"
 
 #include <algorithm>
-#include <limits>
 #include <vector>
+
+#include "tessera/kernels/cuda/cheapest.h"
 
 namespace tessera::cuda::sm80 {
 namespace {
@@ -71,17 +72,12 @@ bool runs(const GemmConfig& config, const GemmProblem& problem) {
 }
 
 GemmConfig choose_config(const GemmProblem& problem, int sms, bool int4_products) {
-  GemmConfig best;
-  double least = std::numeric_limits<double>::infinity();
-  for (const GemmConfig& config : all_configs()) {
-    if (!runs(config, problem) || (config.family == KernelFamily::kSm80Int4 && !int4_products)) continue;
-    const double time = product_cycles(problem, config, sms);
-    if (time < least) {
-      least = time;
-      best = config;
-    }
-  }
-  return best;
+  return *cheapest(
+      all_configs(),
+      [&](const GemmConfig& config) {
+        return runs(config, problem) && (int4_products || config.family != KernelFamily::kSm80Int4);
+      },
+      [&](const GemmConfig& config) { return product_cycles(problem, config, sms); });
 }
 
 }  // namespace tessera::cuda::sm80

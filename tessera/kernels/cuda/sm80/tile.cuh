@@ -26,7 +26,7 @@ struct Tile {
   static constexpr int kStages = std::min(kMaxStages, kMaxSharedBytes / kStageBytes);
   /// Where not all sums fit at once, token warps take turns.
   static constexpr int kSumBytes = kInputWarps * kRows * kTokens * (kOutliers ? 8 : 4);
-  static constexpr int kTurns = (kSumBytes + kMaxSharedBytes - 1) / kMaxSharedBytes;
+  static constexpr int kTurns = static_cast<int>(ceil_div(kSumBytes, kMaxSharedBytes));
   static constexpr int kTurnTokens = kTokens / kTurns;
   static constexpr int kSums = kRows * kTurnTokens;  ///< of one run of K in a turn
   static constexpr int kSharedBytes = std::max(kStages * kStageBytes, kSumBytes / kTurns);

@@ -64,7 +64,7 @@ struct Tile {
   static constexpr int kLocalSlots = kTokens / kSlotTokens * (kInputGroups - 1) / kInputGroups;
   /// Room of a warpgroup to receive and to transpose accumulators, in slots of 8 tokens x 64 outputs. Tiles
   /// of more than 128 tokens are never split, and transposed in two pieces.
-  static constexpr bool kSplits = kTokens <= 128;
+  static constexpr bool kSplits = splits(kRows, kTokens, 2);
   static constexpr int kSlots = kTokens < 48 ? 4
                                 : kSplits    ? static_cast<int>(ceil_div(kTokens, 64)) * 8
                                              : kPackedSlots;
