@@ -81,14 +81,13 @@ __device__ __forceinline__ void expand_half(const RawHalf<Weights, T>& raw, int 
 /// Issues the products of one half of a stage.
 template <class T>
 __device__ __forceinline__ void issue_half(const Operands<T>& operands, uint64_t codes, int half,
-                                           bool accumulate, Accumulators<T>& acc) {
+                                           Accumulators<T>& acc) {
   constexpr int kStep = 32 >> 4;  // columns in units of the descriptor
   wgmma_fence();
 #pragma unroll
   for (int i = 0; i < 2 * T::kRowBlocks; ++i) {
     const int j = i / 2, step = 2 * half + i % 2;
-    wgmma<T::kTokens>(acc[j][step % T::kChains], operands[j][i % 2], codes + step * kStep,
-                      step >= T::kChains || accumulate);
+    wgmma<T::kTokens>(acc[j][step % T::kChains], operands[j][i % 2], codes + step * kStep);
   }
   wgmma_commit();
 }
@@ -99,21 +98,19 @@ __device__ __forceinline__ void keep_operands(const Operands<T>& operands, int n
   for (int i = 0; i < 2 * T::kRowBlocks; ++i) keep_registers(operands[i / 2][i % 2], never);
 }
 
-/// Issues the products of stage k, whose first half is expanded in `first` and whose second half is read in
+/// Issues the products of a stage, whose first half is expanded in `first` and whose second half is read in
 /// `high`. While they run, the second half and the first half of the next stage (into `next`) are expanded.
 /// What bounds a warpgroup is the latency of this chain, not the number of its instructions: so the next
 /// stage's barrier is asked and its weights are read long before they are needed.
 template <class Weights, class T>
-__device__ __forceinline__ void run_stage(const SharedMemory<T>& shared, const WorkRange& work,
-                                          const Consumer& me, int never, int k, RingCursor<T::kStages>& ring,
-                                          RawHalf<Weights, T>& high, const Operands<T>& first,
-                                          Operands<T>& next, Accumulators<T>& acc) {
+__device__ __forceinline__ void run_stage(const SharedMemory<T>& shared, const Consumer& me, int never,
+                                          bool last, RingCursor<T::kStages>& ring, RawHalf<Weights, T>& high,
+                                          const Operands<T>& first, Operands<T>& next, Accumulators<T>& acc) {
   Operands<T> second;
   RawHalf<Weights, T> low;
   const int stage = ring.stage;
-  const bool last = k + T::kInputGroups >= work.k_end;
   const uint64_t codes = tile_descriptor(ptx::shared_address(shared.stage(stage)));
-  issue_half<T>(first, codes, 0, k >= work.k_begin + T::kInputGroups, acc);
+  issue_half<T>(first, codes, 0, acc);
   ring.advance(T::kInputGroups);
   const bool ready = !last && ptx::mbarrier_test(shared.full(ring.stage), ring.parity);
   expand_half<Weights, T>(high, never, second);
@@ -121,7 +118,7 @@ __device__ __forceinline__ void run_stage(const SharedMemory<T>& shared, const W
     load_half<Weights>(shared, ring.stage, 0, me, low);
     load_half<Weights>(shared, ring.stage, 1, me, high);
   }
-  issue_half<T>(second, codes, 1, true, acc);
+  issue_half<T>(second, codes, 1, acc);
   if (!ready && !last) {
     ptx::mbarrier_wait(shared.full(ring.stage), ring.parity);
     load_half<Weights>(shared, ring.stage, 0, me, low);
@@ -136,7 +133,8 @@ __device__ __forceinline__ void run_stage(const SharedMemory<T>& shared, const W
 }
 
 /// Adds up this warpgroup's part of an output tile's run of K. Two sets of operands take turns, so that none
-/// is copied while products read it (see keep_registers).
+/// is copied while products read it (see keep_registers). Sums begin at 0 and stages are counted down, so
+/// that no product waits for a comparison.
 template <class Weights, class T>
 __device__ __forceinline__ void accumulate_tile(const SharedMemory<T>& shared, const WorkRange& work,
                                                 const Consumer& me, int never, RingCursor<T::kStages>& ring,
@@ -144,6 +142,14 @@ __device__ __forceinline__ void accumulate_tile(const SharedMemory<T>& shared, c
   constexpr int kStep = T::kInputGroups;
   const RingCursor<T::kStages> start = ring;
   const int first = kStep > 1 ? me.group : 0;
+#pragma unroll
+  for (auto& chains : acc) {
+#pragma unroll
+    for (auto& sums : chains) {
+#pragma unroll
+      for (int& sum : sums) sum = 0;
+    }
+  }
   Operands<T> even, odd;
   RawHalf<Weights, T> low, high;
   ring.advance(first);
@@ -152,10 +158,11 @@ __device__ __forceinline__ void accumulate_tile(const SharedMemory<T>& shared, c
   load_half<Weights>(shared, ring.stage, 1, me, high);
   expand_half<Weights, T>(low, never, even);
 #pragma unroll 1
-  for (int k = work.k_begin + first; k < work.k_end; k += 2 * kStep) {
-    run_stage<Weights, T>(shared, work, me, never, k, ring, high, even, odd, acc);
-    if (k + kStep >= work.k_end) break;
-    run_stage<Weights, T>(shared, work, me, never, k + kStep, ring, high, odd, even, acc);
+  for (int left = (work.k_end - work.k_begin - first + kStep - 1) / kStep;; left -= 2) {
+    run_stage<Weights, T>(shared, me, never, left == 1, ring, high, even, odd, acc);
+    if (left == 1) break;
+    run_stage<Weights, T>(shared, me, never, left == 2, ring, high, odd, even, acc);
+    if (left == 2) break;
   }
   if (kStep > 1) {
     ring = start;

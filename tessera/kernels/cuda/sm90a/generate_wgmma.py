@@ -9,38 +9,22 @@ def listing(items, indent):
     return textwrap.fill(", ".join(items), 108, initial_indent=indent, subsequent_indent=indent)
 
 
-def wrapper(tokens):
+def wrapper(tokens, halves):
+    """The product of `tokens` tokens, of 8-bit integers or of halves."""
     count = tokens // 2
+    kind = "float" if halves else "int"
+    instruction = "k16.f32.f16.f16" if halves else "k32.s32.s8.s8"
     sums = listing([f"%{i}" for i in range(count)], "").splitlines()
     sums = [line + (" " if line is not sums[-1] else "") for line in sums]
     operands = [f"%{i}" for i in range(count, count + 4)]
-    outputs = listing([f'"+r"(d[{i}])' for i in range(count)], "      ").strip()
+    constraint = "+f" if halves else "+r"
+    outputs = listing([f'"{constraint}"(d[{i}])' for i in range(count)], "      ").strip()
     return f"""template <>
-__device__ __forceinline__ void wgmma<{tokens}>(int (&d)[{count}], const uint32_t (&a)[4], uint64_t b, bool accumulate) {{
+__device__ __forceinline__ void wgmma<{tokens}>({kind} (&d)[{count}], const uint32_t (&a)[4], uint64_t b) {{
   asm volatile(
-      "{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{count + 5}, 0;\\n"
-      "wgmma.mma_async.sync.aligned.m64n{tokens}k32.s32.s8.s8 {{"
+      "wgmma.mma_async.sync.aligned.m64n{tokens}{instruction} {{"
 """ + "\n".join(f'      "{line}"' for line in sums) + f"""
-      "}}, {{{", ".join(operands)}}}, %{count + 4}, p;\\n}}"
-      : {outputs}
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate))
-      : "memory");
-}}
-"""
-
-
-def half_wrapper(tokens):
-    count = tokens // 2
-    sums = listing([f"%{i}" for i in range(count)], "").splitlines()
-    sums = [line + (" " if line is not sums[-1] else "") for line in sums]
-    operands = [f"%{i}" for i in range(count, count + 4)]
-    outputs = listing([f'"+f"(d[{i}])' for i in range(count)], "      ").strip()
-    return f"""template <>
-__device__ __forceinline__ void wgmma<{tokens}>(float (&d)[{count}], const uint32_t (&a)[4], uint64_t b) {{
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n{tokens}k16.f32.f16.f16 {{"
-""" + "\n".join(f'      "{line}"' for line in sums) + f"""
-      "}}, {{{", ".join(operands)}}}, %{count + 4}, 1, 1, 1, 0;"
+      "}}, {{{", ".join(operands)}}}, %{count + 4}, 1{", 1, 1, 0" if halves else ""};"
       : {outputs}
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
       : "memory");
@@ -55,17 +39,17 @@ print("""// Made by generate_wgmma.py: wgmma for every number of tokens that til
 
 namespace tessera::cuda {
 
-/// D += A B, or D = A B when `accumulate` is false. Asynchronous.
+/// D += A B, asynchronously.
 template <int kTokens>
-__device__ void wgmma(int (&d)[kTokens / 2], const uint32_t (&a)[4], uint64_t b, bool accumulate);
-/// D += A B of halves.
+__device__ void wgmma(int (&d)[kTokens / 2], const uint32_t (&a)[4], uint64_t b);
+/// The same of halves.
 template <int kTokens>
 __device__ void wgmma(float (&d)[kTokens / 2], const uint32_t (&a)[4], uint64_t b);
 
 // clang-format off
 """)
 for number in sys.argv[1:]:
-    print(half_wrapper(int(number[:-1])) if number.endswith("f") else wrapper(int(number)))
+    print(wrapper(int(number.rstrip("f")), number.endswith("f")))
 print("""// clang-format on
 
 }  // namespace tessera::cuda""")
