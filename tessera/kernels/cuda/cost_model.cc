@@ -123,7 +123,7 @@ const std::vector<GemmConfig>& all_configs() {
     std::vector<GemmConfig> all;
     for (const TileCosts& tile : kTileCosts) {
       const auto [rows, tokens] = std::pair(tile.rows, tile.tokens);
-      const int warps = rows == 192 ? 12 : rows == 64 && tokens == 64 ? 16 : 8;
+      const int warps = rows == 192 ? 12 : 8;
       for (int split : {1, 2, 4, 8}) {
         if (splits(rows, tokens, split)) all.push_back({rows, tokens, split, warps});
       }

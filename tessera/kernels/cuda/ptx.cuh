@@ -79,10 +79,9 @@ __device__ __forceinline__ void bulk_copy(uint32_t to, const void* from, uint32_
       : "memory");
 }
 
-/// Copies a word, or writes 0 where it does not exist; this thread waits for its copies with wait_for_words.
-__device__ __forceinline__ void copy_word(uint32_t to, const void* from, bool exists) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(exists ? 4 : 0)
-               : "memory");
+/// Copies a word; this thread waits for its copies with wait_for_words.
+__device__ __forceinline__ void copy_word(uint32_t to, const void* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
 }
 __device__ __forceinline__ void wait_for_words() {
   asm volatile("cp.async.wait_all;" ::: "memory");

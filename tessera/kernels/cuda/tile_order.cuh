@@ -52,6 +52,7 @@ struct TileOrder {
         last_height((tiles_of_tokens - 1) % kBand + 1) {}
 
   __device__ __forceinline__ TileIndex at(int index) const {
+    if (token_tiles == 1) return {0, index};  // the usual case of a start that everybody waits for
     const auto [number, within] = band.divide(index);
     const bool last = (number + 1) * kBand >= token_tiles;
     const auto [row, token] = (last ? last_height : height).divide(within);

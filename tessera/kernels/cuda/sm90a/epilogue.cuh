@@ -20,51 +20,54 @@ __device__ __forceinline__ int transposed_index(int token, int row) {
   return token * kBlockRows + (row ^ (token / 2 * 8));
 }
 
-/// Writes the groups that this block owns to shared memory, token by token; of a tile that is never split
-/// only those from kFirst on that find room.
+/// Writes sums to shared memory, token by token: from the group kFirst on, as far as there is room.
 template <int kFirst, class T, class Own>
-__device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const Own& own, const Consumer& me,
-                                          const int (&d)[T::kTokens / 2]) {
+__device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const Consumer& me,
+                                          const GroupSums<Own::kMost>& sums) {
   const int token = 2 * (me.lane % 4), row = 16 * me.warp + me.lane / 4;
   int* words = reinterpret_cast<int*>(shared.slot(me.group, Own::kTransposeSlot));
   int* low = words + transposed_index(token, row);
   int* high = words + transposed_index(token, row + 8);
 #pragma unroll
-  for (int i = kFirst; i < min(Own::kGroups, kFirst + T::kSlots); ++i) {
-    if (!own.owns(own.rank, i)) continue;
-    const int at = (i / Own::kMembers - kFirst) * (kSlotBytes / 4);
-    low[at] = d[4 * i];
-    low[at + kBlockRows] = d[4 * i + 1];
-    high[at] = d[4 * i + 2];
-    high[at + kBlockRows] = d[4 * i + 3];
+  for (int i = kFirst; i < min(Own::kMost, kFirst + T::kSlots); ++i) {
+    const int at = (i - kFirst) * (kSlotBytes / 4);
+    low[at] = sums[4 * i];
+    low[at + kBlockRows] = sums[4 * i + 1];
+    high[at] = sums[4 * i + 2];
+    high[at + kBlockRows] = sums[4 * i + 3];
   }
 }
 
 // --- scaling -------------------------------------------------------------------------------------------
 
-/// Starts copying the words from base + first on, as far as there are any up to `end`; the others become 0.
+/// Starts copying `count` words, if there are any; what lies behind them is not used.
 template <int kCount, class Word>
-__device__ __forceinline__ void fetch_words(Word (&to)[kCount], const Word* base, int64_t first, int64_t end,
+__device__ __forceinline__ void fetch_words(Word (&to)[kCount], const Word* from, int count,
                                             const Consumer& me) {
+  if (!from) return;
 #pragma unroll
   for (int i = 0; i < ceil_div(kCount, 128); ++i) {
     const int at = 128 * i + me.thread();
-    if (kCount % 128 != 0 && at >= kCount) break;
-    const bool exists = base && first + at < end;
-    ptx::copy_word(ptx::shared_address(to + at), base + (exists ? first + at : 0), exists);
+    if (at < count) ptx::copy_word(ptx::shared_address(to + at), from + at);
   }
 }
 
-/// Starts fetching a warpgroup's constants, so that the products hide the latency.
+/// Starts fetching a warpgroup's constants, so that the products hide the latency. Absent ones (zero points,
+/// biases, sums of rows) are left as they are.
 template <class T>
 __device__ __forceinline__ void fetch_constants(const GemmProblem& p, const SharedMemory<T>& shared,
-                                                const Consumer& me, int64_t first_row, int64_t first_token) {
+                                                const Consumer& me, const TilePlace& tile) {
   typename T::Constants& constants = shared.constants(me.group);
-  fetch_words(constants.token_scale, p.token_scale, first_token, p.m, me);
-  fetch_words(constants.token_zero, p.token_zero, first_token, p.m, me);
-  fetch_words(constants.scale, p.weights.scale, first_row, p.weights.n, me);
-  fetch_words(constants.bias, p.weights.bias, first_row, p.weights.n, me);
-  fetch_words(constants.row_sum, p.weights.row_sum, first_row, p.weights.n, me);
+  const auto tokens = static_cast<int>(tile.end_token - tile.first_token);
+  const auto rows = static_cast<int>(min(p.weights.n - tile.first_row, int64_t{T::kRowBlocks * kBlockRows}));
+  const auto fetch = [&](auto& to, const auto* from, int64_t first, int count) {
+    fetch_words(to, from ? from + first : nullptr, count, me);
+  };
+  fetch(constants.token_scale, p.token_scale, tile.first_token, tokens);
+  fetch(constants.token_zero, p.token_zero, tile.first_token, tokens);
+  fetch(constants.scale, p.weights.scale, tile.first_row, rows);
+  fetch(constants.bias, p.weights.bias, tile.first_row, rows);
+  fetch(constants.row_sum, p.weights.row_sum, tile.first_row, rows);
 }
 
 /// Finishes this block's share, from its group `first` on, of kCount outputs from n on; `words` are their
@@ -73,8 +76,7 @@ __device__ __forceinline__ void fetch_constants(const GemmProblem& p, const Shar
 template <int kShift, class Out, int kCount, class T, class Own>
 __device__ __forceinline__ void finish_columns(const GemmProblem& p, const SharedMemory<T>& shared,
                                                const Own& own, const Consumer& me, int64_t n,
-                                               const int* words, int first, int64_t first_token,
-                                               int64_t end_token) {
+                                               const int* words, int first, const TilePlace& tile) {
   struct alignas(kCount * 4) Sums {
     int value[kCount];
   };
@@ -84,11 +86,11 @@ __device__ __forceinline__ void finish_columns(const GemmProblem& p, const Share
 #pragma unroll kUnroll
   for (int number = first; number < end; ++number) {
     const int token = own.token(number) + me.thread() / kRuns;
-    if (first_token + token >= end_token) break;
+    if (tile.first_token + token >= tile.end_token) break;
     const Sums sums = *reinterpret_cast<const Sums*>(words + (number - first) * (kSlotBytes / 4));
     const typename T::Constants& constants = shared.constants(me.group);
-    const TokenFactors factors{constants.token_scale[token], constants.token_zero[token]};
-    finish_outputs<kShift, Out>(p, columns, sums.value, factors, (first_token + token) * p.out_stride + n);
+    const TokenFactors factors{constants.token_scale[token], p.token_zero ? constants.token_zero[token] : 0};
+    finish_outputs<kShift, Out>(p, columns, sums.value, factors, (tile.first_token + token) * p.out_stride + n);
   }
 }
 
@@ -96,36 +98,34 @@ __device__ __forceinline__ void finish_columns(const GemmProblem& p, const Share
 /// once.
 template <int kShift, class Out, class T, class Own>
 __device__ __forceinline__ void finish_as(const GemmProblem& p, const SharedMemory<T>& shared, const Own& own,
-                                          const Consumer& me, int first, int64_t first_row,
-                                          int64_t first_token, int64_t end_token) {
+                                          const Consumer& me, int first, const TilePlace& tile) {
   const int run = me.thread() % kRuns;
-  const int64_t n = first_row + 4 * run;
+  const int64_t n = tile.first_row + 4 * run;
   const int* words = reinterpret_cast<const int*>(shared.slot(me.group, Own::kTransposeSlot)) +
                      transposed_index(me.thread() / kRuns, 4 * run);
   if (whole_runs(p)) {
     if (n < p.weights.n)
-      finish_columns<kShift, Out, 4>(p, shared, own, me, n, words, first, first_token, end_token);
+      finish_columns<kShift, Out, 4>(p, shared, own, me, n, words, first, tile);
     return;
   }
 #pragma unroll 1
   for (int i = 0; i < 4 && n + i < p.weights.n; ++i) {
-    finish_columns<kShift, Out, 1>(p, shared, own, me, n + i, words + i, first, first_token, end_token);
+    finish_columns<kShift, Out, 1>(p, shared, own, me, n + i, words + i, first, tile);
   }
 }
 
 template <int kShift, class T, class Own>
 __device__ __forceinline__ void finish_share(const GemmProblem& p, const SharedMemory<T>& shared,
-                                             const Own& own, const Consumer& me, int first, int64_t first_row,
-                                             int64_t first_token, int64_t end_token) {
+                                             const Own& own, const Consumer& me, int first, const TilePlace& tile) {
   switch (p.output) {
     case OutputType::kFloat:
-      return finish_as<kShift, float>(p, shared, own, me, first, first_row, first_token, end_token);
+      return finish_as<kShift, float>(p, shared, own, me, first, tile);
     case OutputType::kHalf:
-      return finish_as<kShift, __half>(p, shared, own, me, first, first_row, first_token, end_token);
+      return finish_as<kShift, __half>(p, shared, own, me, first, tile);
     case OutputType::kBFloat16:
-      return finish_as<kShift, __nv_bfloat16>(p, shared, own, me, first, first_row, first_token, end_token);
+      return finish_as<kShift, __nv_bfloat16>(p, shared, own, me, first, tile);
     case OutputType::kAccumulator:
-      return finish_as<kShift, int>(p, shared, own, me, first, first_row, first_token, end_token);
+      return finish_as<kShift, int>(p, shared, own, me, first, tile);
   }
 }
 
@@ -171,32 +171,37 @@ __device__ __forceinline__ uint32_t pack_pair(float low, float high) {
 }
 
 /// Takes the zero points of the tokens off the sums, which then are no longer 2^kShift times too large.
-template <int kShift, class T>
-__device__ __forceinline__ void subtract_zeros(const int (&zeros)[T::kTokens], const Consumer& me,
-                                               const RowConstants& rows, int (&d)[T::kTokens / 2]) {
+template <int kShift, class T, class Own>
+__device__ __forceinline__ void subtract_zeros(const int (&zeros)[T::kTokens], const Own& own,
+                                               const Consumer& me, const RowConstants& rows,
+                                               GroupSums<Own::kMost>& sums) {
 #pragma unroll
-  for (int i = 0; i < T::kTokens / 2; ++i)
-    d[i] = (d[i] >> kShift) - zeros[2 * (me.lane % 4) + i / 4 * 8 + i % 2] * rows.row_sum[i / 2 % 2];
+  for (int i = 0; i < 4 * Own::kMost; ++i) {
+    if (i / 4 == own.count()) break;
+    sums[i] = (sums[i] >> kShift) -
+              zeros[own.token(i / 4) + 2 * (me.lane % 4) + i % 2] * rows.row_sum[i / 2 % 2];
+  }
 }
 
-/// Scales the groups that this block owns and writes them to shared memory, token by token, from `to` on.
+/// Scales sums and writes them to shared memory, token by token, from `to` on.
 template <class Out, class T, class Own>
 __device__ __forceinline__ void pack_groups(const float (&token_scale)[T::kTokens], const Own& own,
                                             const Consumer& me, const RowConstants& rows, uint8_t* to,
-                                            const int (&d)[T::kTokens / 2]) {
-  uint32_t address = ptx::shared_address(to) + packed_offset(me.lane % 8, 2 * me.warp + me.lane / 8 % 2);
+                                            const GroupSums<Own::kMost>& sums) {
+  const uint32_t first =
+      ptx::shared_address(to) + packed_offset(me.lane % 8, 2 * me.warp + me.lane / 8 % 2);
 #pragma unroll
-  for (int i = 0; i < Own::kGroups; ++i) {
-    if (!own.owns(own.rank, i)) continue;
-    const float2 scale = *reinterpret_cast<const float2*>(token_scale + 8 * i + 2 * (me.lane % 4));
+  for (int i = 0; i < Own::kMost; ++i) {
+    if (i == own.count()) break;
+    const float2 scale = *reinterpret_cast<const float2*>(token_scale + own.token(i) + 2 * (me.lane % 4));
     float y[4];
 #pragma unroll
     for (int v = 0; v < 4; ++v) {
-      y[v] = __fmul_rn(static_cast<float>(d[4 * i + v]), rows.scale[v / 2]);
+      y[v] = __fmul_rn(static_cast<float>(sums[4 * i + v]), rows.scale[v / 2]);
       y[v] = __fadd_rn(__fmul_rn(y[v], v % 2 == 0 ? scale.x : scale.y), rows.bias[v / 2]);
     }
-    ptx::store_matrices_transposed(address, pack_pair<Out>(y[0], y[1]), pack_pair<Out>(y[2], y[3]));
-    address += kSlotTokens * kBlockRows * 2;
+    ptx::store_matrices_transposed(first + i * (kSlotTokens * kBlockRows * 2), pack_pair<Out>(y[0], y[1]),
+                                   pack_pair<Out>(y[2], y[3]));
   }
 }
 
@@ -205,37 +210,35 @@ __device__ __forceinline__ void pack_groups(const float (&token_scale)[T::kToken
 template <int kShift, class T, class Own>
 __device__ __forceinline__ void pack_outputs(const GemmProblem& p, const SharedMemory<T>& shared,
                                              const Own& own, const Consumer& me, int j, uint8_t* to,
-                                             int (&d)[T::kTokens / 2]) {
+                                             GroupSums<Own::kMost>& sums) {
   const typename T::Constants& constants = shared.constants(me.group);
   RowConstants rows(constants, p.weights.bias != nullptr, j * kBlockRows, me);
   if (p.token_zero) {
-    subtract_zeros<kShift, T>(constants.token_zero, me, rows, d);
+    subtract_zeros<kShift, T>(constants.token_zero, own, me, rows, sums);
   } else {
     rows.scale[0] *= 1.0f / (1 << kShift);
     rows.scale[1] *= 1.0f / (1 << kShift);
   }
   if (p.output == OutputType::kHalf) {
-    pack_groups<__half, T>(constants.token_scale, own, me, rows, to, d);
+    pack_groups<__half, T>(constants.token_scale, own, me, rows, to, sums);
   } else {
-    pack_groups<__nv_bfloat16, T>(constants.token_scale, own, me, rows, to, d);
+    pack_groups<__nv_bfloat16, T>(constants.token_scale, own, me, rows, to, sums);
   }
 }
 
-/// Stores this block's share of a packed tile of a cluster, 16 bytes a lane.
-template <class T, class Own>
-__device__ __forceinline__ void store_packed(const GemmProblem& p, const SharedMemory<T>& shared,
-                                             const Own& own, const Consumer& me, int64_t first_row,
-                                             int64_t first_token, int64_t end_token) {
+/// Stores a packed share, 16 bytes a lane.
+template <class Own>
+__device__ __forceinline__ void store_packed(const GemmProblem& p, const Own& own, const Consumer& me,
+                                             const TilePlace& tile, const uint8_t* from) {
   constexpr int kChunks = kBlockRows / 8, kTokensAtOnce = 128 / kChunks;
   const int chunk = me.thread() % kChunks;
-  const int64_t n = first_row + 8 * chunk;
+  const int64_t n = tile.first_row + 8 * chunk;
   if (n >= p.weights.n) return;
-  const uint8_t* from = shared.slot(me.group, Own::kTransposeSlot);
   const int count = own.count() * kSlotTokens;
 #pragma unroll 4
   for (int i = me.thread() / kChunks; i < count; i += kTokensAtOnce) {
-    const int64_t token = first_token + own.token(i / kSlotTokens) + i % kSlotTokens;
-    if (token >= end_token) break;
+    const int64_t token = tile.first_token + own.token(i / kSlotTokens) + i % kSlotTokens;
+    if (token >= tile.end_token) break;
     const uint4 outputs = *reinterpret_cast<const uint4*>(from + packed_offset(i, chunk));
     *reinterpret_cast<uint4*>(static_cast<uint16_t*>(p.out) + token * p.out_stride + n) = outputs;
   }

@@ -9,28 +9,30 @@ namespace tessera::cuda {
 // --- who finishes what ---------------------------------------------------------------------------------
 
 /// The groups of 8 tokens in a tile that this warpgroup finishes. Members share them out, group i is number i
-/// / kMembers of member i % kMembers: the blocks of a cluster that share K, or, where warpgroups share it as
-/// well (T::kInputGroups), each of their warpgroups.
+/// / members of member i % members: the blocks of a cluster that share K, or, where warpgroups share it as
+/// well (T::kInputGroups), each of their warpgroups. First come a warpgroup's groups within its block, of
+/// which every kSplit-th is its own. All of this is known at compile time but the rank, so that sums stay in
+/// registers.
 template <class T, int kSplit>
 struct Ownership {
-  static constexpr int kBlocks = kSplit, kMembers = T::kInputGroups * kSplit;
-  static constexpr int kGroups = T::kTokens / kSlotTokens;
+  static constexpr int kBlocks = kSplit, kLocal = T::kLocalGroups;
   /// Groups that a member finishes at most.
-  static constexpr int kMost = static_cast<int>(ceil_div(kGroups, kMembers));
-  /// The first slot in which a block transposes its groups: behind those in which it receives.
-  static constexpr int kTransposeSlot = T::kLocalSlots + (kSplit - 1) * kMost;
+  static constexpr int kMost = static_cast<int>(ceil_div(kLocal, kSplit));
+  /// The first slot in which a block transposes its groups: behind those in which it receives from others, or
+  /// in those in which it has received from its own warpgroups.
+  static constexpr int kTransposeSlot = T::kLocalSlots > 0 ? 0 : (kSplit - 1) * kMost;
+  static_assert(kLocal >= kSplit, "otherwise a member has nothing to finish");
   int rank, group;  ///< of this block in the cluster, of this warpgroup among those that share K
 
   __device__ __forceinline__ Ownership(int cluster_rank, int warpgroup)
       : rank(cluster_rank), group(T::kInputGroups > 1 ? warpgroup : 0) {}
-  /// This warpgroup in block `block` of the cluster, as a member.
-  __device__ __forceinline__ int member(int block) const { return block * T::kInputGroups + group; }
-  __device__ __forceinline__ bool owns(int block, int i) const { return i % kMembers == member(block); }
   /// Groups that this warpgroup finishes.
-  __device__ __forceinline__ int count() const { return (kGroups - member(rank) + kMembers - 1) / kMembers; }
+  __device__ __forceinline__ int count() const {
+    return kLocal % kSplit == 0 ? kMost : (kLocal - rank + kSplit - 1) / kSplit;
+  }
   /// The first token of the group with this number.
   __device__ __forceinline__ int token(int number) const {
-    return kSlotTokens * (number * kMembers + member(rank));
+    return kSlotTokens * ((number * kSplit + rank) * T::kInputGroups + group);
   }
   /// The first slot in which block `owner` receives from this block; then one a group.
   __device__ __forceinline__ int first_slot_at(int owner) const {
@@ -38,18 +40,13 @@ struct Ownership {
   }
 };
 
-/// Other blocks of the cluster where a warpgroup owns groups: those that it sends to.
-template <class T>
-__device__ __forceinline__ int receivers(int split, int rank, int warpgroup) {
-  constexpr int kGroups = T::kTokens / kSlotTokens;
-  const int group = T::kInputGroups > 1 ? warpgroup : 0;
-  const int owners = min(split, (kGroups - group + T::kInputGroups - 1) / T::kInputGroups);
-  return owners - (rank * T::kInputGroups + group < kGroups ? 1 : 0);
-}
+/// Accumulators of `kGroups` groups of 8 tokens x 64 outputs, as wgmma leaves them.
+template <int kGroups>
+using GroupSums = int[4 * kGroups];
 
 // --- sum over the members ------------------------------------------------------------------------------
 
-/// Adds the group i of somebody else's sums.
+/// Adds somebody else's sums to the group i.
 template <int kSums>
 __device__ __forceinline__ void add_slot(const uint8_t* slot, const Consumer& me, int i, int (&d)[kSums]) {
   const int4 part = reinterpret_cast<const int4*>(slot)[me.thread()];
@@ -59,40 +56,49 @@ __device__ __forceinline__ void add_slot(const uint8_t* slot, const Consumer& me
   d[4 * i + 3] += part.w;
 }
 
+/// Takes every kStep-th group from the `first`-th on, which is only known at run time: by selection, since
+/// registers have no addresses.
+template <int kStep, int kFrom, int kTo>
+__device__ __forceinline__ void take_groups(const int (&from)[kFrom], int first, int (&to)[kTo]) {
+#pragma unroll
+  for (int i = 0; i < kTo; ++i) {
+    const int at = 4 * kStep * (i / 4) + i % 4;
+    to[i] = from[at];
+#pragma unroll
+    for (int candidate = 1; candidate < kStep; ++candidate) {
+      if (at + 4 * candidate < kFrom) to[i] = first == candidate ? from[at + 4 * candidate] : to[i];
+    }
+  }
+}
+
 /// Adds up what the warpgroups of a block have, each the groups whose number is its own modulo kInputGroups.
 template <class T>
 __device__ __forceinline__ void sum_within_block(const SharedMemory<T>& shared, const Consumer& me,
-                                                 int (&d)[T::kTokens / 2]) {
-  constexpr int kCount = T::kInputGroups, kGroups = T::kTokens / kSlotTokens, kMost = kGroups / kCount;
-  static_assert(kGroups % kCount == 0);
+                                                 const int (&d)[T::kTokens / 2],
+                                                 GroupSums<T::kLocalGroups>& sums) {
+  constexpr int kCount = T::kInputGroups, kLocal = T::kLocalGroups;
   ptx::group_sync(1 + kCount, 128 * kCount);  // everybody has read the slots
 #pragma unroll
-  for (int i = 0; i < kGroups; ++i) {
+  for (int i = 0; i < kCount * kLocal; ++i) {
     const int owner = i % kCount;
     if (owner == me.group) continue;
-    const int slot = (me.group - (me.group > owner)) * kMost + i / kCount;
+    const int slot = (me.group - (me.group > owner)) * kLocal + i / kCount;
     reinterpret_cast<int4*>(shared.slot(owner, slot))[me.thread()] =
         make_int4(d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]);
   }
+  take_groups<kCount>(d, me.group, sums);
   ptx::group_sync(1 + kCount, 128 * kCount);
 #pragma unroll
-  for (int i = 0; i < kGroups; ++i) {
-    if (i % kCount != me.group) continue;
-#pragma unroll
-    for (int peer = 0; peer + 1 < kCount; ++peer) {
-      add_slot(shared.slot(me.group, peer * kMost + i / kCount), me, i, d);
-    }
-  }
+  for (int i = 0; i < (kCount - 1) * kLocal; ++i) add_slot(shared.slot(me.group, i), me, i % kLocal, sums);
 }
 
 /// Sends the groups that others own. `round` counts the exchanges: the slots of the round before must have
 /// been read.
 template <class T, class Own>
 __device__ __forceinline__ void send_sums(const SharedMemory<T>& shared, const Own& own, const Consumer& me,
-                                          uint32_t round, const int (&d)[T::kTokens / 2]) {
+                                          uint32_t round, const int (&sums)[4 * Own::kLocal]) {
   if (round == 0) ptx::cluster_wait();  // everybody has started
-  if (round > 0 && receivers<T>(Own::kBlocks, own.rank, me.group) > 0)
-    ptx::mbarrier_wait(shared.read(me.group), (round - 1) & 1);
+  if (round > 0) ptx::mbarrier_wait(shared.read(me.group), (round - 1) & 1);
 #pragma unroll
   for (int owner = 0; owner < Own::kBlocks; ++owner) {
     if (owner == own.rank) continue;
@@ -101,36 +107,51 @@ __device__ __forceinline__ void send_sums(const SharedMemory<T>& shared, const O
     const uint32_t to = ptx::map_shared(local, owner);
     const uint32_t barrier = ptx::map_shared(shared.received(me.group), owner);
 #pragma unroll
-    for (int i = 0; i < Own::kGroups; ++i) {
-      if (!own.owns(owner, i)) continue;
-      ptx::store_remote(to + i / Own::kMembers * kSlotBytes, d[4 * i], d[4 * i + 1], d[4 * i + 2],
-                        d[4 * i + 3], barrier);
+    for (int i = owner; i < Own::kLocal; i += Own::kBlocks) {
+      ptx::store_remote(to + i / Own::kBlocks * kSlotBytes, sums[4 * i], sums[4 * i + 1], sums[4 * i + 2],
+                        sums[4 * i + 3], barrier);
     }
   }
 }
 
-/// Adds what others sent to the groups that this block owns, then tells the senders. A block that owns
-/// nothing tells nothing: its peers' barriers then advance no further than they wait for.
+/// Adds what others sent to the groups that this block owns, then, unless this is the `last` exchange, tells
+/// the senders.
 template <class T, class Own>
 __device__ __forceinline__ void receive_sums(const SharedMemory<T>& shared, const Own& own,
-                                             const Consumer& me, uint32_t round, int (&d)[T::kTokens / 2]) {
+                                             const Consumer& me, uint32_t round, bool last,
+                                             GroupSums<Own::kMost>& sums) {
   constexpr int kPeers = Own::kBlocks - 1;
-  if (own.count() == 0) return;
   if (me.thread() == 0)
     ptx::mbarrier_arrive_expect(shared.received(me.group), kPeers * own.count() * kSlotBytes);
   ptx::mbarrier_wait(shared.received(me.group), round & 1);
-#pragma unroll 1
-  for (int peer = 0; peer < kPeers; ++peer) {
 #pragma unroll
-    for (int i = 0; i < Own::kGroups; ++i) {
-      if (!own.owns(own.rank, i)) continue;
-      add_slot(shared.slot(me.group, T::kLocalSlots + peer * Own::kMost + i / Own::kMembers), me, i, d);
-    }
+  for (int i = 0; i < Own::kMost; ++i) {
+    if (i == own.count()) break;
+#pragma unroll
+    for (int peer = 0; peer < kPeers; ++peer)
+      add_slot(shared.slot(me.group, T::kLocalSlots + peer * Own::kMost + i), me, i, sums);
   }
+  if (last) return;
   __syncwarp();
   if (me.lane < Own::kBlocks && me.lane != own.rank) {
     ptx::mbarrier_arrive_remote(ptx::map_shared(shared.read(me.group), me.lane));
   }
+}
+
+/// From this warpgroup's sums over its part of K to those over all of K, of the groups that it finishes.
+template <class T, class Own>
+__device__ __forceinline__ void sum_members(const SharedMemory<T>& shared, const Own& own, const Consumer& me,
+                                            uint32_t round, bool last, const int (&d)[T::kTokens / 2],
+                                            GroupSums<Own::kMost>& sums) {
+  GroupSums<Own::kLocal> local;
+  if constexpr (T::kInputGroups > 1) {
+    sum_within_block(shared, me, d, local);
+  } else {
+    take_groups<1>(d, 0, local);
+  }
+  if constexpr (Own::kBlocks > 1) send_sums(shared, own, me, round, local);
+  take_groups<Own::kBlocks>(local, own.rank, sums);
+  if constexpr (Own::kBlocks > 1) receive_sums(shared, own, me, round, last, sums);
 }
 
 }  // namespace tessera::cuda

@@ -34,8 +34,7 @@ namespace tessera::cuda {
 
 /// By the consumer warps in turn.
 template <class T>
-__device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, int split_log2, int rank,
-                                              int warp) {
+__device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, int split, int warp) {
   constexpr int kWarps = 4;  // of a group
   if (ptx::elect_lane()) {
 #pragma unroll 1
@@ -45,7 +44,7 @@ __device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, int
     }
     if (warp < T::kConsumerGroups) {
       ptx::mbarrier_init(shared.received(warp), 1);
-      ptx::mbarrier_init(shared.read(warp), kWarps * max(receivers<T>(1 << split_log2, rank, warp), 1));
+      ptx::mbarrier_init(shared.read(warp), kWarps * max(split - 1, 1));
     }
     ptx::fence_mbarrier_init();
   }
@@ -60,6 +59,10 @@ __device__ __forceinline__ void start_block(const GemmParams& p) {
 }
 
 // --- producers -----------------------------------------------------------------------------------------
+
+/// The producer warp that copies codes: beside weights only where there are row blocks for all four.
+template <class T>
+constexpr int kCodesWarp = T::kTileBlocks % 4;
 
 /// What a producer warp copies for a tile: its row block, or the codes from token `first_token` on. In place
 /// of row blocks beyond N the last one is copied, of which nothing is stored.
@@ -78,124 +81,123 @@ __device__ __forceinline__ ProducerTile producer_tile(const GemmParams& p, int i
           tile.token * p.tile_tokens};
 }
 
+/// Copies what warp `warp` brings of the input block k, behind K of the outliers, to a stage of the ring.
+template <class Weights, class T>
+__device__ __forceinline__ void copy_stage(const TensorMaps& maps, const GemmParams& p,
+                                           const SharedMemory<T>& shared, const ProducerTile& tile, int warp,
+                                           int stage, int k, int k_end) {
+  const bool outliers = T::kOutliers && k >= k_end;
+  const int code_bytes = outliers ? 2 * kOutlierColumns : kBlockInputs;
+  const int block_bytes = outliers ? kOutlierBlockBytes : T::kBlockBytes;
+  const int block = outliers ? k - k_end : k;
+  const uint32_t to = ptx::shared_address(shared.stage(stage)), full = shared.full(stage);
+  if (warp == kCodesWarp<T> && ptx::elect_lane()) {
+    ptx::mbarrier_arrive_expect(full, p.tile_tokens * code_bytes + T::kTileBlocks * block_bytes);
+    ptx::tensor_copy(to, outliers ? &maps.outliers : &maps.codes,
+                     block * (outliers ? kOutlierColumns : kBlockInputs), tile.first_token, full,
+                     ptx::kEvictLast);
+  }
+  if (warp < T::kTileBlocks && ptx::elect_lane()) {
+    ptx::bulk_copy(to + T::kCodeBytes + warp * T::kBlockBytes,
+                   (outliers ? tile.outliers : tile.weights) + static_cast<int64_t>(block) * block_bytes,
+                   block_bytes, full, p.order.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictLast);
+  }
+}
+
 /// Streams a block's share of the operands, by four warps, since a warp takes 100 cycles and more a copy:
 /// warp w brings the row block w of each stage, and one of them the codes. Codes wait for the kernels that
 /// produce them, weights do not. A warp that copies nothing waits for no stage: it could miss the time at
-/// which it is empty, and wait for ever. The first copies are prepared while others initialise the barriers,
-/// because everybody waits for them.
+/// which it is empty, and wait for ever. Everybody waits for the first copies: they are prepared while others
+/// initialise the barriers, and issued before the loop is set up.
 template <class Weights, class T>
 __device__ __forceinline__ void produce(const TensorMaps& maps, const GemmParams& p,
                                         const SharedMemory<T>& shared, const WorkRange& work, int warp) {
-  constexpr int kCodesWarp = T::kTileBlocks % 4;
   static_assert(T::kTileBlocks <= 4);
-  if (warp == kCodesWarp) ptx::prefetch_tensor_map(&maps.codes);
-  const uint64_t policy = p.order.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictLast;
+  if (warp == kCodesWarp<T>) ptx::prefetch_tensor_map(&maps.codes);
   ProducerTile tile = producer_tile<T>(p, work.first, warp);
   start_block(p);
   if (warp > T::kTileBlocks) return;
-  if (warp == kCodesWarp && p.overlapped) ptx::wait_for_predecessors();
+  if (warp == kCodesWarp<T> && p.overlapped) ptx::wait_for_predecessors();
+  copy_stage<Weights>(maps, p, shared, tile, warp, 0, work.k_begin, work.k_end);
+  const int last = work.k_end + (T::kOutliers ? p.outlier_blocks : 0);
   RingCursor<T::kStages> ring;
+  ring.advance();
   bool filled = false;  // at first all stages are empty, and asking takes time
+  int k = work.k_begin + 1;
 #pragma unroll 1
-  for (int index = work.first; index < work.end;) {
+  for (int index = work.first;;) {
 #pragma unroll 1
-    for (int k = work.k_begin; k < work.k_end + p.outlier_blocks; ++k) {
-      const bool outliers = T::kOutliers && k >= work.k_end;
-      const int code_bytes = outliers ? 2 * kOutlierColumns : kBlockInputs;
-      const int block_bytes = outliers ? kOutlierBlockBytes : T::kBlockBytes;
-      const int block = outliers ? k - work.k_end : k;
+    for (; k < last; ++k) {
       if (filled) ptx::mbarrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
-      const uint32_t to = ptx::shared_address(shared.stage(ring.stage)), full = shared.full(ring.stage);
-      if (warp == kCodesWarp && ptx::elect_lane()) {
-        ptx::mbarrier_arrive_expect(full, p.tile_tokens * code_bytes + T::kTileBlocks * block_bytes);
-        ptx::tensor_copy(to, outliers ? &maps.outliers : &maps.codes,
-                         block * (outliers ? kOutlierColumns : kBlockInputs), tile.first_token, full,
-                         ptx::kEvictLast);
-      }
-      if (warp < T::kTileBlocks && ptx::elect_lane()) {
-        ptx::bulk_copy(to + T::kCodeBytes + warp * T::kBlockBytes,
-                       (outliers ? tile.outliers : tile.weights) + static_cast<int64_t>(block) * block_bytes,
-                       block_bytes, full, policy);
-      }
+      copy_stage<Weights>(maps, p, shared, tile, warp, ring.stage, k, work.k_end);
       ring.advance();
       filled |= ring.stage == 0;
     }
     index += work.step;
+    if (index >= work.end) break;
     tile = producer_tile<T>(p, index, warp);
+    k = work.k_begin;
   }
 }
 
 // --- consumers -----------------------------------------------------------------------------------------
 
-/// Where an output tile lies.
-struct TilePlace {
-  int64_t first_row, first_token, end_token;
-};
-
-/// 16-bit outputs of the j-th 64-row block of this warpgroup, from its sums.
+/// 16-bit outputs of a 64-row block, the j-th of this warpgroup, from its sums.
 template <class Weights, class T, class Own>
-__device__ __forceinline__ void finish_packed(const CUtensorMap* out, const GemmParams& p,
+__device__ __forceinline__ void finish_packed(const CUtensorMap* out, const GemmProblem& p,
                                               const SharedMemory<T>& shared, const Own& own,
                                               const Consumer& me, const TilePlace& tile, int j,
-                                              int (&sums)[T::kTokens / 2]) {
-  constexpr bool kShared = Own::kMembers > 1;
-  const int64_t row = tile.first_row + j * kBlockRows;
-  uint8_t* packed = shared.slot(me.group, kShared          ? Own::kTransposeSlot
-                                          : T::kPacksApart ? j * T::kPackedSlots
-                                                           : 0);
-  pack_outputs<Weights::kShift>(p.problem, shared, own, me, j, packed, sums);
+                                              GroupSums<Own::kMost>& sums) {
+  constexpr bool kShared = Own::kBlocks * T::kInputGroups > 1;
+  const int slot = Own::kTransposeSlot + (!kShared && T::kPacksApart ? j * T::kPackedSlots : 0);
+  uint8_t* packed = shared.slot(me.group, slot);
+  pack_outputs<Weights::kShift>(p, shared, own, me, j, packed, sums);
   if (!kShared) ptx::fence_async_copies();
   ptx::group_sync(1 + me.group);
   if (kShared) {
-    store_packed(p.problem, shared, own, me, row, tile.first_token, tile.end_token);
+    store_packed(p, own, me, tile, packed);
   } else if (me.thread() == 0) {
-    ptx::tensor_store(out, static_cast<int>(row), static_cast<int>(tile.first_token),
+    ptx::tensor_store(out, static_cast<int>(tile.first_row), static_cast<int>(tile.first_token),
                       ptx::shared_address(packed));
   }
 }
 
 /// Outputs of any type of a 64-row block, from its sums.
 template <class Weights, class T, class Own>
-__device__ __forceinline__ void finish_any(const GemmParams& p, const SharedMemory<T>& shared, const Own& own,
-                                           const Consumer& me, const TilePlace& tile, int j,
-                                           const int (&sums)[T::kTokens / 2]) {
+__device__ __forceinline__ void finish_any(const GemmProblem& p, const SharedMemory<T>& shared,
+                                           const Own& own, const Consumer& me, const TilePlace& tile,
+                                           const GroupSums<Own::kMost>& sums) {
 #pragma unroll 1
-  for (int first = 0; first < Own::kGroups; first += T::kSlots) {
+  for (int first = 0; first < Own::kMost; first += T::kSlots) {
     if (first > 0) ptx::group_sync(1 + me.group);
     if (first == 0) {
-      transpose<0>(shared, own, me, sums);
+      transpose<0, T, Own>(shared, me, sums);
     } else {
-      transpose<T::kSlots>(shared, own, me, sums);
+      transpose<T::kSlots, T, Own>(shared, me, sums);
     }
     ptx::group_sync(1 + me.group);
-    finish_share<Weights::kShift>(p.problem, shared, own, me, first, tile.first_row + j * kBlockRows,
-                                  tile.first_token, tile.end_token);
+    finish_share<Weights::kShift>(p, shared, own, me, first, tile);
   }
 }
 
-/// From this warpgroup's sums to outputs in device memory, in a cluster of kSplit blocks that share a tile.
+/// From this warpgroup's sums to outputs in device memory, in a cluster of kSplit blocks that share a tile,
+/// the `last` or not.
 template <class Weights, int kSplit, class T>
-__device__ __forceinline__ void finish_tile(const CUtensorMap* out, const GemmParams& p,
-                                            const SharedMemory<T>& shared, const WorkRange& work,
-                                            const Consumer& me, const TilePlace& tile, uint32_t round,
-                                            Accumulators<T>& acc) {
-  const Ownership<T, kSplit> own(work.rank, me.group);
-  const bool packs = packs_outputs(p.problem);
+__device__ __forceinline__ void finish_tile(const CUtensorMap* out, const GemmProblem& p,
+                                            const SharedMemory<T>& shared, int rank, const Consumer& me,
+                                            TilePlace tile, bool last, uint32_t round, Accumulators<T>& acc) {
+  const Ownership<T, kSplit> own(rank, me.group);
+  const bool packs = packs_outputs(p);
 #pragma unroll
-  for (int j = 0; j < T::kRowBlocks; ++j) {
-    if constexpr (T::kInputGroups > 1) sum_within_block(shared, me, acc[j][0]);
-    if constexpr (kSplit > 1) {
-      send_sums(shared, own, me, round + j, acc[j][0]);
-      receive_sums(shared, own, me, round + j, acc[j][0]);
-    }
-    if (j > 0) {
-      if (!T::kPacksApart && me.thread() == 0) ptx::wait_for_tensor_stores();
-      ptx::group_sync(1 + me.group);  // everybody has read the slots
-    }
+  for (int j = 0; j < T::kRowBlocks; ++j, tile.first_row += kBlockRows) {
+    GroupSums<Ownership<T, kSplit>::kMost> sums;
+    sum_members(shared, own, me, round + j, last && j + 1 == T::kRowBlocks, acc[j][0], sums);
+    if (j > 0 && !T::kPacksApart && me.thread() == 0) ptx::wait_for_tensor_stores();
+    if (j > 0 || T::kInputGroups > 1) ptx::group_sync(1 + me.group);  // everybody has read the slots
     if (packs) {
-      finish_packed<Weights>(out, p, shared, own, me, tile, j, acc[j][0]);
+      finish_packed<Weights>(out, p, shared, own, me, tile, j, sums);
     } else {
-      finish_any<Weights>(p, shared, own, me, tile, j, acc[j][0]);
+      finish_any<Weights>(p, shared, own, me, tile, sums);
     }
   }
 }
@@ -203,12 +205,12 @@ __device__ __forceinline__ void finish_tile(const CUtensorMap* out, const GemmPa
 /// The same for the split that the launch has.
 template <class Weights, class T>
 __device__ __forceinline__ void finish_split(const CUtensorMap* out, const GemmParams& p,
-                                             const SharedMemory<T>& shared, const WorkRange& work,
-                                             const Consumer& me, const TilePlace& tile, uint32_t round,
+                                             const SharedMemory<T>& shared, int rank, const Consumer& me,
+                                             const TilePlace& tile, bool last, uint32_t round,
                                              Accumulators<T>& acc) {
   const auto finish = [&]<int kSplit>() {
     if constexpr (splits(T::kRows, T::kTokens, kSplit))
-      finish_tile<Weights, kSplit>(out, p, shared, work, me, tile, round, acc);
+      finish_tile<Weights, kSplit>(out, p.problem, shared, rank, me, tile, last, round, acc);
   };
   switch (p.split_log2) {
     case 0:
@@ -236,24 +238,22 @@ __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams
     const TilePlace place{static_cast<int64_t>(tile.row) * T::kRows + first_block * kBlockRows, first_token,
                           min(first_token + p.tile_tokens, p.problem.m)};
     if (index != work.first) ptx::group_sync(1 + me.group);  // everybody has finished the tile before
-    fetch_constants(p.problem, shared, me, place.first_row, first_token);
+    fetch_constants(p.problem, shared, me, place);
     Accumulators<T> acc;
     accumulate_tile<Weights, T>(shared, work, me, p.never, ring, acc);
     ptx::wait_for_words();
-    if (me.thread() == 0) ptx::wait_for_tensor_stores();
+    if (index != work.first && me.thread() == 0) ptx::wait_for_tensor_stores();
     ptx::group_sync(1 + me.group);
     if constexpr (T::kOutliers) {
       static_assert(T::kRowBlocks == 1);
       finish_with_outliers<Weights::kShift>(out, p.problem, p.outlier_blocks, shared, me, p.never,
                                             place.first_row, first_token, ring, acc[0][0]);
     } else {
-      finish_split<Weights>(out, p, shared, work, me, place, round, acc);
+      finish_split<Weights>(out, p, shared, work.rank, me, place, index + work.step >= work.end, round, acc);
       round += T::kRowBlocks;
     }
   }
-  // Shared memory must outlive what the cluster sends and what the copy engine stores.
-  if (p.split_log2 > 0 && receivers<T>(1 << p.split_log2, work.rank, me.group) > 0)
-    ptx::mbarrier_wait(shared.read(me.group), (round - 1) & 1);
+  // Shared memory must outlive what the copy engine stores.
   if (me.thread() == 0) ptx::wait_for_tensor_stores();
 }
 
@@ -273,7 +273,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
     produce<Weights>(maps, params, shared, work, warp - kProducerWarp);
     if (params.split_log2 > 0) ptx::cluster_wait();
   } else {
-    init_barriers(shared, params.split_log2, work.rank, warp);
+    init_barriers(shared, params.split(), warp);
     start_block(params);
     ptx::claim_registers<T::kConsumerRegisters>();
     if (params.overlapped) ptx::wait_for_predecessors();

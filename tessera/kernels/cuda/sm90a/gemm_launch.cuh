@@ -86,6 +86,8 @@ void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const Gem
       return launch.template operator()<128, 128>();
     case 128'144:
       return launch.template operator()<128, 144>();
+    case 128'176:
+      return launch.template operator()<128, 176>();
     case 128'256:
       return launch.template operator()<128, 256>();
     case 192'032:

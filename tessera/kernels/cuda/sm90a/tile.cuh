@@ -46,7 +46,7 @@ struct Tile {
   static constexpr bool kOutliers = kOutliers_;
   static constexpr int kRows = kRows_, kTokens = kTokens_;
   static constexpr int kTileBlocks = kRows / kBlockRows;  ///< 64-row blocks
-  static constexpr int kConsumerGroups = kTileBlocks == 3 ? 3 : kTileBlocks == 1 && kTokens <= 64 ? 4 : 2;
+  static constexpr int kConsumerGroups = kTileBlocks == 3 ? 3 : 2;
   /// Warpgroups that take the stages in turn, and add up their sums as the blocks of a cluster do: tiles of
   /// 64 outputs have one row block for all.
   static constexpr int kInputGroups = kTileBlocks == 1 ? kConsumerGroups : 1;
@@ -60,14 +60,22 @@ struct Tile {
       static_cast<int>(ceil_div(kCodeBytes + kTileBlocks * kBlockBytes, 1024)) * 1024;
   /// Slots of the 16-bit outputs of a 64-row block of an unsplit tile, on their way to device memory.
   static constexpr int kPackedSlots = kTokens * kBlockRows * 2 / kSlotBytes;
-  /// Slots in which a warpgroup receives from others of its block.
-  static constexpr int kLocalSlots = kTokens / kSlotTokens * (kInputGroups - 1) / kInputGroups;
+  /// Groups of 8 tokens whose sums a warpgroup has when those of its block have been added up, and slots in
+  /// which it receives them from the others.
+  static constexpr int kLocalGroups = kTokens / kSlotTokens / kInputGroups;
+  static constexpr int kLocalSlots = kLocalGroups * (kInputGroups - 1);
+  /// Slots in which it receives from `split` - 1 blocks and, unless it can do so in the ones above, transposes
+  /// its share.
+  static constexpr int slots_of(int split) {
+    const auto share = static_cast<int>(ceil_div(kLocalGroups, split));
+    if (!splits(kRows, kTokens, split)) return 0;
+    return kLocalSlots > 0 ? kLocalSlots + (split - 1) * share : split * share;
+  }
   /// Room of a warpgroup to receive and to transpose accumulators, in slots of 8 tokens x 64 outputs. Tiles
-  /// of more than 128 tokens are never split, and transposed in two pieces.
-  static constexpr bool kSplits = splits(kRows, kTokens, 2);
-  static constexpr int kSlots = kTokens < 48 ? 4
-                                : kSplits    ? static_cast<int>(ceil_div(kTokens, 64)) * 8
-                                             : kPackedSlots;
+  /// that are never split are transposed in two pieces.
+  static constexpr int kSlots = splits(kRows, kTokens, 2)
+                                    ? std::max({slots_of(1), slots_of(2), slots_of(4), slots_of(8)})
+                                    : kPackedSlots;
   /// Room for the packed outputs of all its 64-row blocks at once.
   static constexpr bool kPacksApart = kRowBlocks * kPackedSlots <= kSlots;
   static constexpr int kExchangeBytes = kSlots * kSlotBytes;
@@ -87,19 +95,18 @@ struct Tile {
 
   /// Registers a thread at launch, and after the warpgroups have traded them within the block.
   static constexpr int kLaunchRegisters = kBlocksPerSm == 2      ? 80
-                                          : kConsumerGroups == 4 ? 96
                                           : kConsumerGroups == 3 ? 128
                                                                  : 168;
   static constexpr int kProducerRegisters = 40;
   static constexpr int kConsumerRegisters = kBlocksPerSm == 2      ? 96
-                                            : kConsumerGroups == 4 ? 104
                                             : kConsumerGroups == 3 ? 152
                                                                    : 232;
 
   static_assert(kProducerRegisters + kConsumerGroups * kConsumerRegisters <=
                     (kConsumerGroups + 1) * kLaunchRegisters,
                 "otherwise the consumers wait for registers for ever");
-  static_assert(kRowBlocks * kConsumerGroups == kTileBlocks * kInputGroups && kTokens % 8 == 0);
+  static_assert(kRowBlocks * kConsumerGroups == kTileBlocks * kInputGroups);
+  static_assert(kTokens % (kSlotTokens * kInputGroups) == 0);
   static_assert(kPackedSlots <= kSlots && kTokens / 8 <= 2 * kSlots);
   static_assert(kCodeBytes % 1024 == 0 && kExchangeBytes % 1024 == 0, "swizzle atoms are 1024 bytes");
   static_assert(kStages >= 3 && kStages >= kInputGroups);
@@ -127,6 +134,11 @@ struct SharedMemory {
   /// The cluster's sums for a warpgroup have come in / what it sent has been read everywhere.
   __device__ uint32_t received(int group) const { return barrier(2 * kMaxStages + group); }
   __device__ uint32_t read(int group) const { return barrier(2 * kMaxStages + T::kConsumerGroups + group); }
+};
+
+/// Where an output tile lies, or a warpgroup's part of it.
+struct TilePlace {
+  int64_t first_row, first_token, end_token;
 };
 
 /// Where a consumer thread stands.
