@@ -16,8 +16,8 @@ SMS, SPLITS = 132, [1, 2, 4, 8]
 # The kernel on wgmma: a launch, and bytes of weights from device memory.
 LAUNCH, BANDWIDTH = 2.0, 4.5e6
 # The kernel for few tokens: where the search starts.
-STREAM = {"launch": 2.472, "device_bandwidth": 4.68e+06, "l2_bandwidth": 1.21e+07, "rate": 5.144e+08, "end": 0.7697,
-          "exchange": 0.5064, "four_warps": 0.03791, "expansion": 0.5393}
+STREAM = {"launch": 2.067, "device_bandwidth": 4.617e+06, "l2_bandwidth": 1.252e+07, "rate": 4.384e+08, "end": 0.8059,
+          "exchange": 1.159, "four_warps": 1.312, "expansion": 0.4508}
 
 
 def load(arguments):
@@ -56,6 +56,11 @@ def stream_blocks_per_sm(t):
     return per_sm
 
 
+def longest(*times):
+    """longest()"""
+    return np.cbrt(sum(time ** 3 for time in times))
+
+
 def estimate_stream(c, t):
     """estimate_stream()"""
     blocks, slots = t["tiles"] * t["split"], SMS * t["per_sm"]
@@ -65,8 +70,8 @@ def estimate_stream(c, t):
     device = t["n"] * t["k"] * t["bytes"] / c["device_bandwidth"]
     inbound = work * (t["rows"] * t["bytes"] + t["tile_tokens"]) / c["l2_bandwidth"] * uneven
     products = work * t["rows"] * t["tokens"] / c["rate"] * (1 + c["expansion"] * (t["kind"] == 1)) * uneven
-    return (c["launch"] + np.cbrt(device ** 3 + inbound ** 3 + products ** 3) + rounds * c["end"] +
-            c["exchange"] * (t["split"] > 1) + c["four_warps"] * (t["warps"] == 4))
+    return (c["launch"] + longest(device, inbound, products) + rounds * c["end"] + c["exchange"] * (t["split"] > 1) +
+            c["four_warps"] * ((t["warps"] == 4) & (blocks <= SMS)))
 
 
 def estimate_tile(logs, t):
@@ -81,7 +86,7 @@ def estimate_tile(logs, t):
     stage = np.exp(logs[t["kind"]]) * sharing ** np.exp(logs[7]) * fill ** np.exp(logs[8])
     end = np.exp(logs[3 + np.searchsorted(SPLITS, t["split"])])
     stream = t["n"] * t["k"] * t["bytes"] / BANDWIDTH
-    return LAUNCH + np.hypot(stream, rounds * (np.ceil(t["k"] / 128 / t["split"]) * stage + end))
+    return LAUNCH + longest(stream, rounds * (np.ceil(t["k"] / 128 / t["split"]) * stage + end))
 
 
 def fit_tile(t):

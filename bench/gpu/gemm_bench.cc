@@ -275,19 +275,13 @@ void compare(Arena& arena, const Point& at) {
   if (const double us = time_lt(arena, at, kLtFloat8); us > 0) print(at, "cublaslt fp8", us);
 }
 
-/// Configurations that could be the best: no tile more than twice too wide, no launch of a few blocks or of
-/// many rounds of small ones.
-bool plausible(const GemmConfig& c, const Point& at) {
-  const int64_t token_tiles = cuda::ceil_div(at.m, c.tokens);
-  if (c.tokens > 8 && c.tokens / 2 > at.m) return false;
-  if (token_tiles > 4 && c.tokens < 64) return false;
-  const int64_t blocks = token_tiles * cuda::ceil_div(at.shape.n, c.rows) * c.split;
-  return blocks >= 48 && (c.split == 1 || blocks / c.split <= 2 * 132);
-}
-
 void tune(Arena& arena, const Point& at, WeightLayout layout) {
+  constexpr int64_t kFewBlocks = 48;  // leave most of the device idle
   for (const GemmConfig& config : cuda::all_configs()) {
-    if (cuda::runs(config, at.shape.k) && plausible(config, at)) {
+    const int64_t blocks =
+        cuda::ceil_div(at.m, config.tokens) * cuda::ceil_div(at.shape.n, config.rows) * config.split;
+    if (blocks < kFewBlocks) continue;
+    if (cuda::runs(config, at.shape.k) && cuda::is_plausible(config, at.m, at.shape.n)) {
       print(at, name_of(layout), time_ours(arena, at, problem_of(arena, at, layout), config, false), config);
     }
   }

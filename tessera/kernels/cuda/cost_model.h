@@ -28,11 +28,11 @@ constexpr bool splits(int rows, int tokens, int split) {
     case 1:
       return true;
     case 2:
-      return tokens <= 128;
+      return tokens <= (rows > 64 ? 128 : 144);
     case 4:
       return tokens <= 128 && (rows > 64 || tokens == 128);
     case 8:
-      return tokens <= 128 && tokens >= 64 && rows > 64;
+      return tokens <= 128 && tokens % 64 == 0 && rows > 64;
     default:
       return false;
   }
@@ -42,6 +42,10 @@ constexpr bool splits(int rows, int tokens, int split) {
 const std::vector<GemmConfig>& all_configs();
 /// True when `config` is one of them and every block of a cluster has some of the k inputs.
 bool runs(const GemmConfig& config, int64_t k);
+/// True for a configuration that may be the best: no tile of which more than half would be of tokens that do
+/// not exist, no many small ones, none shared where tiles alone make two rounds. Others are neither timed nor
+/// chosen.
+bool is_plausible(const GemmConfig& config, int64_t m, int64_t n);
 /// Expected microseconds of a launch in a graph, weights in device memory, codes in L2.
 double estimate_microseconds(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k);
 

@@ -83,13 +83,12 @@ enum class KernelFamily : uint8_t {
 
 /// How a product is cut into thread blocks. Two kernels for 9.0: one for few tokens, whose warps each stream
 /// their own run of K (32 outputs x 8 to 48 tokens, or 64 x 8 or 16, with 4 or 8 warps), and one on wgmma
-/// (64 outputs x 64 tokens with 16 warps that multiply, 192 x 32 to 160 with 12, others with 8: 64 x 128, and
-/// 128 or 256 outputs x 32 to 256). Those for 8.0 have the tiles of sm80/configs.h.
+/// (192 outputs x 32 to 160 tokens with 12 warps that multiply; 64 x 64 to 144, and 128 or 256 x 32 to 256
+/// with 8). Those for 8.0 have the tiles of sm80/configs.h.
 struct GemmConfig {
   int rows = 0;    ///< outputs a block
   int tokens = 0;  ///< tokens a block
-  int split =
-      1;  ///< blocks that share one tile along K, as a cluster: 1, up to 128 tokens 2 or 4, from 64 on 8
+  int split = 1;   ///< blocks that share one tile along K, as a cluster: 1, 2, 4 or 8, as splits() says
   int warps = 8;
   KernelFamily family = KernelFamily::kSm90a;
 

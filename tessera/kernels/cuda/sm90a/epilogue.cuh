@@ -90,7 +90,8 @@ __device__ __forceinline__ void finish_columns(const GemmProblem& p, const Share
     const Sums sums = *reinterpret_cast<const Sums*>(words + (number - first) * (kSlotBytes / 4));
     const typename T::Constants& constants = shared.constants(me.group);
     const TokenFactors factors{constants.token_scale[token], p.token_zero ? constants.token_zero[token] : 0};
-    finish_outputs<kShift, Out>(p, columns, sums.value, factors, (tile.first_token + token) * p.out_stride + n);
+    finish_outputs<kShift, Out>(p, columns, sums.value, factors,
+                                (tile.first_token + token) * p.out_stride + n);
   }
 }
 
@@ -104,8 +105,7 @@ __device__ __forceinline__ void finish_as(const GemmProblem& p, const SharedMemo
   const int* words = reinterpret_cast<const int*>(shared.slot(me.group, Own::kTransposeSlot)) +
                      transposed_index(me.thread() / kRuns, 4 * run);
   if (whole_runs(p)) {
-    if (n < p.weights.n)
-      finish_columns<kShift, Out, 4>(p, shared, own, me, n, words, first, tile);
+    if (n < p.weights.n) finish_columns<kShift, Out, 4>(p, shared, own, me, n, words, first, tile);
     return;
   }
 #pragma unroll 1
@@ -116,7 +116,8 @@ __device__ __forceinline__ void finish_as(const GemmProblem& p, const SharedMemo
 
 template <int kShift, class T, class Own>
 __device__ __forceinline__ void finish_share(const GemmProblem& p, const SharedMemory<T>& shared,
-                                             const Own& own, const Consumer& me, int first, const TilePlace& tile) {
+                                             const Own& own, const Consumer& me, int first,
+                                             const TilePlace& tile) {
   switch (p.output) {
     case OutputType::kFloat:
       return finish_as<kShift, float>(p, shared, own, me, first, tile);
@@ -178,8 +179,8 @@ __device__ __forceinline__ void subtract_zeros(const int (&zeros)[T::kTokens], c
 #pragma unroll
   for (int i = 0; i < 4 * Own::kMost; ++i) {
     if (i / 4 == own.count()) break;
-    sums[i] = (sums[i] >> kShift) -
-              zeros[own.token(i / 4) + 2 * (me.lane % 4) + i % 2] * rows.row_sum[i / 2 % 2];
+    sums[i] =
+        (sums[i] >> kShift) - zeros[own.token(i / 4) + 2 * (me.lane % 4) + i % 2] * rows.row_sum[i / 2 % 2];
   }
 }
 
@@ -188,20 +189,27 @@ template <class Out, class T, class Own>
 __device__ __forceinline__ void pack_groups(const float (&token_scale)[T::kTokens], const Own& own,
                                             const Consumer& me, const RowConstants& rows, uint8_t* to,
                                             const GroupSums<Own::kMost>& sums) {
-  const uint32_t first =
-      ptx::shared_address(to) + packed_offset(me.lane % 8, 2 * me.warp + me.lane / 8 % 2);
+  const uint32_t first = ptx::shared_address(to) + packed_offset(me.lane % 8, 2 * me.warp + me.lane / 8 % 2);
+  constexpr int kAtOnce = 8;  // scales that are loaded before any is used
 #pragma unroll
-  for (int i = 0; i < Own::kMost; ++i) {
-    if (i == own.count()) break;
-    const float2 scale = *reinterpret_cast<const float2*>(token_scale + own.token(i) + 2 * (me.lane % 4));
-    float y[4];
+  for (int batch = 0; batch < Own::kMost; batch += kAtOnce) {
+    float2 scale[kAtOnce];
 #pragma unroll
-    for (int v = 0; v < 4; ++v) {
-      y[v] = __fmul_rn(static_cast<float>(sums[4 * i + v]), rows.scale[v / 2]);
-      y[v] = __fadd_rn(__fmul_rn(y[v], v % 2 == 0 ? scale.x : scale.y), rows.bias[v / 2]);
+    for (int i = batch; i < min(batch + kAtOnce, Own::kMost); ++i)
+      scale[i - batch] = *reinterpret_cast<const float2*>(token_scale + own.token(i) + 2 * (me.lane % 4));
+#pragma unroll
+    for (int i = batch; i < min(batch + kAtOnce, Own::kMost); ++i) {
+      if (i == own.count()) break;
+      float y[4];
+#pragma unroll
+      for (int v = 0; v < 4; ++v) {
+        y[v] = __fmul_rn(static_cast<float>(sums[4 * i + v]), rows.scale[v / 2]);
+        y[v] = __fmul_rn(y[v], v % 2 == 0 ? scale[i - batch].x : scale[i - batch].y);
+        y[v] = __fadd_rn(y[v], rows.bias[v / 2]);
+      }
+      ptx::store_matrices_transposed(first + i * (kSlotTokens * kBlockRows * 2), pack_pair<Out>(y[0], y[1]),
+                                     pack_pair<Out>(y[2], y[3]));
     }
-    ptx::store_matrices_transposed(first + i * (kSlotTokens * kBlockRows * 2), pack_pair<Out>(y[0], y[1]),
-                                   pack_pair<Out>(y[2], y[3]));
   }
 }
 

@@ -1,8 +1,8 @@
 // Integer GEMM for sm_90a: wgmma m64nNk32 s8 with the weights as the register operand.
 //   acc[N, M] s32 = W[N, K] (8 bits, or 4 bits expanded in registers) x codes[M, K]^T s8;  epilogue as gemm.h
 //
-// Tile    64, 128, 192 or 256 outputs x 32 .. 256 tokens x 128 inputs a stage; two to four warpgroups that
-//         multiply and one that copies. Any M, N; K a multiple of 16.
+// Tile    64, 128, 192 or 256 outputs x 32 .. 256 tokens x 128 inputs a stage; two or three warpgroups
+//         that multiply and one that copies. Any M, N; K a multiple of 16.
 // Traffic a stage: tokens x 128 bytes of codes by tensor copy (128-byte swizzle, out-of-range zeros), rows x
 //         64 bytes of weights (4 bits; groups + 2 bytes a group and row) by bulk copies of whole blocks.
 //         Weights are read once per `tokens` rows of the input.

@@ -74,8 +74,12 @@ void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const Gem
   switch (config.rows * 1000 + config.tokens) {
     case 64'064:
       return launch.template operator()<64, 64>();
+    case 64'080:
+      return launch.template operator()<64, 80>();
     case 64'128:
       return launch.template operator()<64, 128>();
+    case 64'144:
+      return launch.template operator()<64, 144>();
     case 128'032:
       return launch.template operator()<128, 32>();
     case 128'064:
@@ -96,6 +100,8 @@ void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const Gem
       return launch.template operator()<192, 48>();
     case 192'064:
       return launch.template operator()<192, 64>();
+    case 192'080:
+      return launch.template operator()<192, 80>();
     case 192'096:
       return launch.template operator()<192, 96>();
     case 192'128:

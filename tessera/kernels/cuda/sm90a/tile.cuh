@@ -64,8 +64,8 @@ struct Tile {
   /// which it receives them from the others.
   static constexpr int kLocalGroups = kTokens / kSlotTokens / kInputGroups;
   static constexpr int kLocalSlots = kLocalGroups * (kInputGroups - 1);
-  /// Slots in which it receives from `split` - 1 blocks and, unless it can do so in the ones above, transposes
-  /// its share.
+  /// Slots in which it receives from `split` - 1 blocks and, unless it can do so in the ones above,
+  /// transposes its share.
   static constexpr int slots_of(int split) {
     const auto share = static_cast<int>(ceil_div(kLocalGroups, split));
     if (!splits(kRows, kTokens, split)) return 0;
@@ -94,13 +94,9 @@ struct Tile {
   static constexpr int kSharedBytes = kFixedBytes + kStages * kStageBytes;
 
   /// Registers a thread at launch, and after the warpgroups have traded them within the block.
-  static constexpr int kLaunchRegisters = kBlocksPerSm == 2      ? 80
-                                          : kConsumerGroups == 3 ? 128
-                                                                 : 168;
+  static constexpr int kLaunchRegisters = kBlocksPerSm == 2 ? 80 : kConsumerGroups == 3 ? 128 : 168;
   static constexpr int kProducerRegisters = 40;
-  static constexpr int kConsumerRegisters = kBlocksPerSm == 2      ? 96
-                                            : kConsumerGroups == 3 ? 152
-                                                                   : 232;
+  static constexpr int kConsumerRegisters = kBlocksPerSm == 2 ? 96 : kConsumerGroups == 3 ? 152 : 232;
 
   static_assert(kProducerRegisters + kConsumerGroups * kConsumerRegisters <=
                     (kConsumerGroups + 1) * kLaunchRegisters,
