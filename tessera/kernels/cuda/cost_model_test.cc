@@ -16,6 +16,27 @@ TEST(CostModel, ChoosesRunnableConfigurations) {
   }
 }
 
+TEST(CostModel, ChoosesOnlyWhatWasTimed) {
+  for (const WeightLayout& layout : {WeightLayout{4, 0}, WeightLayout{4, 128}, WeightLayout{8, 0}}) {
+    for (int64_t m = 1; m <= 5000; m += 1 + m / 7) {
+      for (int64_t n : {256, 5120, 27648}) {
+        const GemmConfig config = choose_config(layout, m, n, 5120);
+        EXPECT_TRUE(is_plausible(config, m, n))
+            << m << " x " << n << ": " << config.rows << " x " << config.tokens << " split " << config.split;
+      }
+    }
+  }
+}
+
+TEST(CostModel, WideTilesForFewTokensAndSharedOnesForManyAreNotPlausible) {
+  EXPECT_TRUE(is_plausible({32, 8, 1}, 1, 4096));
+  EXPECT_TRUE(is_plausible({64, 64, 2}, 32, 4096));
+  EXPECT_FALSE(is_plausible({64, 64, 2}, 31, 4096));
+  EXPECT_TRUE(is_plausible({192, 96, 2}, 96, 27648));
+  EXPECT_FALSE(is_plausible({192, 96, 2}, 192, 27648));
+  EXPECT_FALSE(is_plausible({32, 16, 1}, 65, 4096));
+}
+
 TEST(CostModel, FewTokensTakeSmallTilesAndManyTakeLargeOnes) {
   EXPECT_LE(choose_config({4, 0}, 1, 4096, 4096).tokens, 16);
   const GemmConfig many = choose_config({4, 0}, 4096, 22016, 4096);
