@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "tessera/base/error.h"
+#include "tessera/format/qqq_checkpoint.h"
 
 namespace tessera {
 
@@ -294,14 +295,15 @@ bool same_input(const QuantizedLinear& a, const QuantizedLinear& b) {
 }
 
 bool is_quantized(const Checkpoint& checkpoint, const std::string& prefix) {
-  return checkpoint.contains(prefix + ".qweight");
+  return checkpoint.contains(prefix + ".qweight") || qqq::is_quantized(checkpoint, prefix);
 }
 
-QuantizedLinear load_quantized_linear(const Checkpoint& checkpoint, const std::string& prefix,
-                                      const ActivationFormat& activation, int64_t n, int64_t k_in) {
-  const std::string where = fmt::format("{}: {}", checkpoint.dir().string(), prefix);
+namespace {
+
+/// Our own tensors, PREFIX.field.
+QuantizedLinear load_fields(const Checkpoint& checkpoint, const std::string& prefix,
+                            const std::string& where) {
   QuantizedLinear l;
-  l.activation = activation;
   for (const auto& [name, tensor] : fields(l)) {
     const std::string full = prefix + "." + name;
     if (checkpoint.contains(full)) *tensor = Tensor(checkpoint.at(full));
@@ -319,6 +321,17 @@ QuantizedLinear load_quantized_linear(const Checkpoint& checkpoint, const std::s
   if (!l.group_scale.empty() && l.group_scale.shape().size() == 2 && l.group_scale.shape()[1] > 0) {
     l.group_size = l.k / l.group_scale.shape()[1];
   }
+  return l;
+}
+
+}  // namespace
+
+QuantizedLinear load_quantized_linear(const Checkpoint& checkpoint, const std::string& prefix,
+                                      const ActivationFormat& activation, int64_t n, int64_t k_in) {
+  const std::string where = fmt::format("{}: {}", checkpoint.dir().string(), prefix);
+  QuantizedLinear l = qqq::is_quantized(checkpoint, prefix) ? qqq::load_linear(checkpoint, prefix)
+                                                            : load_fields(checkpoint, prefix, where);
+  l.activation = activation;
   l.validate(where);
   for (const Tensor* index : {&l.input_index, &l.outlier_index}) {
     for (int32_t i : index->as<int32_t>()) {

@@ -115,9 +115,9 @@ int64_t max_integer_k(const ActivationFormat& format);
 /// True when an input prepared for `a` serves `b`: the same map, outliers and codes.
 bool same_input(const QuantizedLinear& a, const QuantizedLinear& b);
 
-/// True when the checkpoint holds PREFIX.qweight, i.e. this linear is quantized.
+/// True when the checkpoint holds PREFIX.qweight, or PREFIX.B of QQQ, i.e. this linear is quantized.
 bool is_quantized(const Checkpoint& checkpoint, const std::string& prefix);
-/// Reads PREFIX.* and validates. n and k_in are what config.json asks for.
+/// Reads PREFIX.*, ours or QQQ's (qqq_checkpoint.h), and validates. n and k_in are what config.json asks for.
 QuantizedLinear load_quantized_linear(const Checkpoint& checkpoint, const std::string& prefix,
                                       const ActivationFormat& activation, int64_t n, int64_t k_in);
 /// The tensors to write for `linear`; views into it.

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "tessera/format/test_qqq.h"
 #include "tessera/model/test_backends.h"
 #include "tessera/model/test_llama.h"
 
@@ -170,6 +171,17 @@ TEST_P(ModelTest, QuantizedLinearsFollowTheReferenceArithmetic) {
   }
 }
 
+TEST_P(ModelTest, CheckpointsOfQqqFollowTheReferenceArithmetic) {
+  const json shape = {{"hidden_size", 64}, {"intermediate_size", 128}, {"num_key_value_heads", 4}};
+  for (auto format : {WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
+    TestLlama llama(shape);
+    quantize(llama, format, kTokenActivation, kTokenActivation);
+    llama.config["quantization_config"] = {{"quant_method", "qqq"}, {"wbits", 4}, {"group_size", 16}};
+    for (const auto& [name, linear] : llama.quantized) llama.foreign[name] = qqq::stored_tensors(linear);
+    expect_double_forward(*load(llama), llama, 1e-3);
+  }
+}
+
 TEST_P(ModelTest, LinearsOfASiteMayReadDifferentForms) {
   TestLlama llama;
   quantize(llama, WeightFormat::kInt4, kTokenActivation, kTokenActivation);
@@ -298,6 +310,9 @@ TEST_P(ModelTest, BadCheckpointsAreRefusedInOneLine) {
 
   TestLlama foreign(json{{"quantization_config", {{"quant_method", "gptq"}, {"bits", 4}}}});
   expect_error(foreign, "quant_method \"gptq\" is not readable");
+
+  TestLlama wide(json{{"quantization_config", {{"quant_method", "qqq"}, {"wbits", 8}}}});
+  expect_error(wide, "weights of 8 bits are not readable here");
 
   TestLlama later(json{{"quantization_config", {{"quant_method", "tessera"}, {"version", 2}}}});
   expect_error(later, "version 2");

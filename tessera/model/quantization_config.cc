@@ -10,6 +10,17 @@ const ActivationFormat& QuantizationConfig::activation_of(const std::string& lin
   return found == overrides.end() ? activation : found->second;
 }
 
+namespace {
+
+/// Of QQQ's own program or GPTQModel: 4-bit weights, 8-bit codes, one scale a token.
+QuantizationConfig read_qqq(const json& section, const std::string& where) {
+  const json bits = section.value("wbits", section.value("bits", json(4)));
+  if (bits != 4) throw Error("{}: weights of {} bits are not readable here (4 are)", where, bits.dump());
+  return {};
+}
+
+}  // namespace
+
 std::optional<QuantizationConfig> read_quantization_config(const ModelConfig& config) {
   if (!config.has("quantization_config")) return std::nullopt;
   const json& section = config.values()["quantization_config"];
@@ -17,9 +28,11 @@ std::optional<QuantizationConfig> read_quantization_config(const ModelConfig& co
   if (!section.is_object()) throw Error("{} is not an object", where);
 
   const json method = section.value("quant_method", json());
+  if (method == "qqq") return read_qqq(section, where);
   if (method != "tessera") {
     throw Error(
-        "{}: quant_method {} is not readable here (only \"tessera\" is); start from the float checkpoint",
+        "{}: quant_method {} is not readable here (\"tessera\" and \"qqq\" are); start from the float "
+        "checkpoint",
         where, method.dump());
   }
   const json version = section.value("version", json());

@@ -13,8 +13,8 @@
 namespace tessera {
 
 /// {"quant_method": "tessera", "version": 1, "recipe": {...}, "activation": {...}, "activation_overrides":
-/// {"down_proj": {...}}, "kv_bits": 16}. The recipe is a record of how the checkpoint was made; nothing here
-/// reads it.
+/// {"down_proj": {...}}, "kv_bits": 16}; or {"quant_method": "qqq", "wbits": 4}. The recipe is a record of
+/// how the checkpoint was made; nothing here reads it.
 struct QuantizationConfig {
   ActivationFormat activation;
   KvFormat kv_format = KvFormat::kF16;  ///< of the cache that the model was calibrated for; kv_bits on disk

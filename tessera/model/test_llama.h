@@ -17,6 +17,8 @@ struct TestLlama {
   nlohmann::json config;
   std::map<std::string, Tensor> float_tensors;
   std::map<std::string, QuantizedLinear> quantized;  ///< by the linear's name; they replace P.weight
+  /// Another tool's tensors, by the linear's name and their last one: written in place of `quantized`.
+  std::map<std::string, std::map<std::string, Tensor>> foreign;
 
   /// `changes` are laid over the default config.json.
   explicit TestLlama(const nlohmann::json& changes = nlohmann::json::object(), uint32_t seed = 1)
@@ -78,7 +80,11 @@ struct TestLlama {
     for (const auto& [name, tensor] : half_tensors_.empty() ? float_tensors : half_tensors_) {
       if (!quantized.contains(name)) tensors.push_back({name + ".weight", tensor.view()});
     }
+    for (const auto& [name, linear] : foreign) {
+      for (const auto& [last, tensor] : linear) tensors.push_back({name + "." + last, tensor.view()});
+    }
     for (const auto& [name, linear] : quantized) {
+      if (foreign.contains(name)) continue;
       for (NamedTensor& tensor : named_tensors(linear, name)) tensors.push_back(std::move(tensor));
     }
     write_safetensors(dir / "model.safetensors", tensors);
