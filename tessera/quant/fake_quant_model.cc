@@ -27,6 +27,10 @@ class FakeQuantModel {
     check_tensors(spec_, checkpoint_);
     if (config_.has("quantization_config")) {
       const auto section = config_.get<nlohmann::json>("quantization_config");
+      if (const auto method = section.value("quant_method", nlohmann::json()); method != "tessera") {
+        throw Error("{}: quantized by another tool ({}); only what tessera quantize made can be simulated",
+                    config_.file(), method.dump());
+      }
       recipe_ = Recipe::from_json(section.value("recipe", nlohmann::json()), config_.file() + ": recipe");
     }
   }

@@ -67,6 +67,21 @@ TEST_F(WindowNll, OfAQuantizedModelIsNearTheFloatOne) {
   EXPECT_NEAR(nll, reference, 0.05);
 }
 
+TEST_F(WindowNll, RefusesWhatAnotherToolQuantized) {
+  const fs::path dir = quantized();
+  auto config = nlohmann::json::parse(read_file(dir / "config.json"));
+  config["quantization_config"] = {{"quant_method", "qqq"}, {"wbits", 4}};
+  write_file(dir / "config.json", config.dump());
+  const std::vector<std::vector<int32_t>> windows = {ids_};
+  try {
+    window_nll(dir, windows);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("quantized by another tool (\"qqq\")"), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST_F(WindowNll, ShowsEveryLinearWithItsInput) {
   const std::vector<std::vector<int32_t>> windows = {ids_};
   std::vector<std::string> names;
