@@ -2,9 +2,11 @@
 #include "tessera/format/qqq_checkpoint.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "tessera/base/error.h"
+#include "tessera/base/parallel.h"
 #include "tessera/format/qqq_layout.h"
 
 namespace tessera::qqq {
@@ -75,34 +77,42 @@ bool has_integer_scales(const Stored& s) {
 template <class Code>
 std::vector<int8_t> codes_of(const Stored& s, const Code& code) {
   std::vector<int8_t> codes(static_cast<size_t>(s.n * s.k));
-  for (int64_t row = 0; row < s.n; ++row) {
+  parallel_for(s.n, [&](int64_t row) {
     for (int64_t column = 0; column < s.k; ++column)
       codes[static_cast<size_t>(row * s.k + column)] = static_cast<int8_t>(code(row, column));
+  });
+  return codes;
+}
+
+/// The codes times their group scales.
+std::vector<int8_t> expanded_codes(const Stored& s) {
+  std::atomic<int64_t> bad = -1;  // an output with a weight outside int8
+  std::vector<int8_t> codes = codes_of(s, [&](int64_t row, int64_t column) {
+    const Half scale = s.group_scale_of(row, column / (s.k / s.groups));
+    const int u = s.code(row, column);
+    const float product = static_cast<float>(u - 8) * to_float(scale);
+    if (!(to_float(scale) >= 0) || !(product >= -128 && product < 127.5f)) {
+      bad = row;
+      return 0;
+    }
+    return expand_grouped(u, scale);
+  });
+  if (bad >= 0) {
+    throw Error("{}.s_group: a scale of output {} is negative, not finite or takes a code out of int8",
+                s.where, bad.load());
   }
   return codes;
 }
 
-int expand(const Stored& s, int64_t row, int64_t column) {
-  const Half scale = s.group_scale_of(row, column / (s.k / s.groups));
-  const int u = s.code(row, column);
-  const float product = static_cast<float>(u - 8) * to_float(scale);
-  if (!(to_float(scale) >= 0) || !(product >= -128 && product < 127.5f)) {
-    throw Error("{}.s_group: scale {} of output {} takes code {} out of int8", s.where, to_float(scale), row,
-                u - 8);
-  }
-  return expand_grouped(u, scale);
-}
-
 /// Codes and group scales.
 void fill_weights(const Stored& s, QuantizedLinear& linear) {
-  const auto code = [&](int64_t row, int64_t column) { return s.code(row, column); };
   if (s.groups > 0 && !has_integer_scales(s)) {
     linear.weight_format = WeightFormat::kInt8;
-    const auto expanded = [&](int64_t row, int64_t column) { return expand(s, row, column); };
-    linear.qweight = Tensor::from<int8_t>(codes_of(s, expanded), {s.n, s.k});
+    linear.qweight = Tensor::from<int8_t>(expanded_codes(s), {s.n, s.k});
     return;
   }
   linear.weight_format = s.groups > 0 ? WeightFormat::kUint4Grouped : WeightFormat::kInt4;
+  const auto code = [&](int64_t row, int64_t column) { return s.code(row, column); };
   linear.qweight = pack_int4(codes_of(s, code), s.n, s.k);
   if (s.groups == 0) return;
   linear.group_size = s.k / s.groups;

@@ -140,7 +140,7 @@ TEST_F(QqqCheckpoint, RefusesWhatItCannotRead) {
   for (float scale : {17.5f, -0.5f, std::numeric_limits<float>::quiet_NaN()}) {
     auto tensors = stored_tensors(random_linear(128));
     tensors["s_group"].as<Half>()[7] = to_half(scale);
-    expect_error(tensors, "q_proj.s_group: scale");
+    expect_error(tensors, "q_proj.s_group: a scale of output");
   }
   auto infinite = stored_tensors(random_linear(0));
   infinite["s_channel"].as<float>()[5] = std::numeric_limits<float>::infinity();
