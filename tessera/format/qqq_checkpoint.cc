@@ -119,9 +119,10 @@ void fill_weights(const Stored& s, QuantizedLinear& linear) {
   linear.group_scale = Tensor(DType::kI8, {s.n, s.groups});
   const auto scales = linear.group_scale.as<int8_t>();
   for (int64_t row = 0; row < s.n; ++row) {
-    for (int64_t group = 0; group < s.groups; ++group)
+    for (int64_t group = 0; group < s.groups; ++group) {
       scales[static_cast<size_t>(row * s.groups + group)] =
           static_cast<int8_t>(to_float(s.group_scale_of(row, group)));
+    }
   }
 }
 
