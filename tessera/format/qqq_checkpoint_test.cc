@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <limits>
-#include <random>
 
 #include "tessera/base/error.h"
 #include "tessera/format/reference.h"
+#include "tessera/format/test_linears.h"
 #include "tessera/format/test_qqq.h"
 
 namespace tessera::qqq {
@@ -21,23 +21,9 @@ class QqqCheckpoint : public testing::Test {
  protected:
   ~QqqCheckpoint() override { fs::remove_all(dir_); }
 
-  /// A layer with random codes and scales.
-  QuantizedLinear random_linear(int64_t group_size) {
-    QuantizedLinear l;
-    l.n = kOutputs;
-    l.k = kInputs;
-    l.group_size = group_size;
-    l.weight_format = group_size > 0 ? WeightFormat::kUint4Grouped : WeightFormat::kInt4;
-    std::vector<int8_t> codes(static_cast<size_t>(l.n * l.k));
-    for (int8_t& code : codes) code = static_cast<int8_t>(rng_() % 16);
-    l.qweight = pack_int4(codes, l.n, l.k);
-    l.scale = Tensor(DType::kF32, {l.n});
-    for (float& scale : l.scale.as<float>()) scale = 0.001f + static_cast<float>(rng_() % 1000) * 1e-5f;
-    if (group_size > 0) {
-      l.group_scale = Tensor(DType::kI8, {l.n, l.groups()});
-      for (int8_t& scale : l.group_scale.as<int8_t>()) scale = static_cast<int8_t>(1 + rng_() % 15);
-    }
-    return l;
+  static QuantizedLinear random_linear(int64_t group_size) {
+    const auto format = group_size > 0 ? WeightFormat::kUint4Grouped : WeightFormat::kInt4;
+    return tessera::random_linear(format, kOutputs, kInputs, group_size, 5);
   }
 
   QuantizedLinear load(const std::map<std::string, Tensor>& tensors) {
@@ -74,7 +60,6 @@ class QqqCheckpoint : public testing::Test {
  private:
   fs::path dir_ = fs::temp_directory_path() /
                   (std::string("tessera_") + testing::UnitTest::GetInstance()->current_test_info()->name());
-  std::mt19937 rng_{5};
 };
 
 TEST_F(QqqCheckpoint, OneScaleARowStaysFourBits) {

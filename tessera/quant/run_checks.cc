@@ -10,8 +10,9 @@ namespace tessera {
 
 void check_float_model(const ModelConfig& config, const ModelSpec& spec, const Checkpoint& checkpoint) {
   check_tensors(spec, checkpoint);
-  const bool codes = std::ranges::any_of(checkpoint.tensors(),
-                                         [](const auto& named) { return named.first.ends_with(".qweight"); });
+  const bool codes = std::ranges::any_of(checkpoint.tensors(), [&](const auto& named) {
+    return is_quantized(checkpoint, named.first.substr(0, named.first.rfind('.')));
+  });
   if (!codes && !config.has("quantization_config")) return;
   throw Error("{}: is quantized already; quantize the float model instead", checkpoint.dir().string());
 }

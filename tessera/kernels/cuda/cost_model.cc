@@ -78,7 +78,7 @@ double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, 
   const auto costs = std::find_if(std::begin(kTileCosts), std::end(kTileCosts), [&](const TileCosts& tile) {
     return tile.rows == config.rows && tile.tokens == config.tokens;
   });
-  const int per_sm = config.rows == 128 && config.tokens <= 64 ? 2 : 1;
+  const int per_sm = tile_blocks_per_sm(config.rows, config.tokens);
   const int64_t tiles = ceil_div(m, config.tokens) * ceil_div(n, config.rows);
   const int64_t rounds = ceil_div(tiles, resident_clusters(config.split, per_sm));
   const double per_device = static_cast<double>(tiles * config.split) / kSms;
@@ -97,7 +97,7 @@ double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, 
 /// Every block of a cluster has some of the k inputs, and so has, in the kernel on wgmma, every warpgroup of
 /// a block with one 64-row block, which share K, too.
 bool has_inputs(const GemmConfig& config, int64_t k) {
-  const int groups = !config.streams() && config.rows == 64 ? config.warps / 4 : 1;
+  const int groups = !config.streams() && config.rows == 64 ? multiplying_warpgroups(config.rows) : 1;
   return ceil_div(k, kBlockInputs) >= config.split * groups;
 }
 
@@ -127,7 +127,7 @@ const std::vector<GemmConfig>& all_configs() {
     std::vector<GemmConfig> all;
     for (const TileCosts& tile : kTileCosts) {
       const auto [rows, tokens] = std::pair(tile.rows, tile.tokens);
-      const int warps = rows == 192 ? 12 : 8;
+      const int warps = 4 * multiplying_warpgroups(rows);
       for (int split : {1, 2, 4, 8}) {
         if (splits(rows, tokens, split)) all.push_back({rows, tokens, split, warps});
       }

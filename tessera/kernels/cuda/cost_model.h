@@ -22,6 +22,15 @@ struct StreamPlan {
 /// As many blocks an SM as there are, while their shared memory holds two stages.
 StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n);
 
+/// Warpgroups of a block of the kernel on wgmma that multiply.
+constexpr int multiplying_warpgroups(int rows) {
+  return rows == 192 ? 3 : 2;
+}
+/// Blocks of it that an SM holds: of small tiles two, so that one's start and end hide behind the other's
+/// stream.
+constexpr int tile_blocks_per_sm(int rows, int tokens) {
+  return rows == 128 && tokens <= 64 ? 2 : 1;
+}
 /// True when the kernel on wgmma lets `split` blocks share a tile of this size along K.
 constexpr bool splits(int rows, int tokens, int split) {
   switch (split) {

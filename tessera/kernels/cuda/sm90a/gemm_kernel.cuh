@@ -82,7 +82,7 @@ __device__ __forceinline__ ProducerTile producer_tile(const GemmParams& p, int i
 }
 
 /// Copies what warp `warp` brings of the input block k, behind K of the outliers, to a stage of the ring.
-template <class Weights, class T>
+template <class T>
 __device__ __forceinline__ void copy_stage(const TensorMaps& maps, const GemmParams& p,
                                            const SharedMemory<T>& shared, const ProducerTile& tile, int warp,
                                            int stage, int k, int k_end) {
@@ -109,7 +109,7 @@ __device__ __forceinline__ void copy_stage(const TensorMaps& maps, const GemmPar
 /// produce them, weights do not. A warp that copies nothing waits for no stage: it could miss the time at
 /// which it is empty, and wait for ever. Everybody waits for the first copies: they are prepared while others
 /// initialise the barriers, and issued before the loop is set up.
-template <class Weights, class T>
+template <class T>
 __device__ __forceinline__ void produce(const TensorMaps& maps, const GemmParams& p,
                                         const SharedMemory<T>& shared, const WorkRange& work, int warp) {
   static_assert(T::kTileBlocks <= 4);
@@ -118,7 +118,7 @@ __device__ __forceinline__ void produce(const TensorMaps& maps, const GemmParams
   start_block(p);
   if (warp > T::kTileBlocks) return;
   if (warp == kCodesWarp<T> && p.overlapped) ptx::wait_for_predecessors();
-  copy_stage<Weights>(maps, p, shared, tile, warp, 0, work.k_begin, work.k_end);
+  copy_stage(maps, p, shared, tile, warp, 0, work.k_begin, work.k_end);
   const int last = work.k_end + (T::kOutliers ? p.outlier_blocks : 0);
   RingCursor<T::kStages> ring;
   ring.advance();
@@ -129,7 +129,7 @@ __device__ __forceinline__ void produce(const TensorMaps& maps, const GemmParams
 #pragma unroll 1
     for (; k < last; ++k) {
       if (filled) ptx::mbarrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
-      copy_stage<Weights>(maps, p, shared, tile, warp, ring.stage, k, work.k_end);
+      copy_stage(maps, p, shared, tile, warp, ring.stage, k, work.k_end);
       ring.advance();
       filled |= ring.stage == 0;
     }
@@ -270,7 +270,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
   constexpr int kProducerWarp = 4 * T::kConsumerGroups;
   if (warp >= kProducerWarp) {
     ptx::release_registers<T::kProducerRegisters>();
-    produce<Weights>(maps, params, shared, work, warp - kProducerWarp);
+    produce(maps, params, shared, work, warp - kProducerWarp);
     if (params.split_log2 > 0) ptx::cluster_wait();
   } else {
     init_barriers(shared, params.split(), warp);

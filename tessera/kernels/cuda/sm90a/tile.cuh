@@ -46,7 +46,7 @@ struct Tile {
   static constexpr bool kOutliers = kOutliers_;
   static constexpr int kRows = kRows_, kTokens = kTokens_;
   static constexpr int kTileBlocks = kRows / kBlockRows;  ///< 64-row blocks
-  static constexpr int kConsumerGroups = kTileBlocks == 3 ? 3 : 2;
+  static constexpr int kConsumerGroups = multiplying_warpgroups(kRows);
   /// Warpgroups that take the stages in turn, and add up their sums as the blocks of a cluster do: tiles of
   /// 64 outputs have one row block for all.
   static constexpr int kInputGroups = kTileBlocks == 1 ? kConsumerGroups : 1;
@@ -82,8 +82,7 @@ struct Tile {
   using Constants = TileConstants<kTokens, kRowBlocks * kBlockRows>;
   static constexpr int kFixedBytes =
       kConsumerGroups * (kExchangeBytes + sizeof(Constants)) + 2 * (kMaxStages + kConsumerGroups) * 8;
-  /// Small tiles run two blocks an SM, so that one's start and end hide behind the other's stream.
-  static constexpr int kBlocksPerSm = kRows == 128 && kTokens <= 64 ? 2 : 1;
+  static constexpr int kBlocksPerSm = tile_blocks_per_sm(kRows, kTokens);
   /// Where warpgroups take the stages in turn, a whole number of turns, so that each always meets the same
   /// stages. Otherwise one could ask for a stage that another has not seen full yet, and take the parity of
   /// the time before for its own.
