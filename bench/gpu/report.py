@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Tables (and a plot) of gemm_bench's JSON lines: report.py FILE [--plot PNG] [--shapes]."""
+"""Tables (and a plot) of gemm_bench's JSON lines, shares of the roofline and extremes: report.py FILE [--plot PNG] [--shapes]."""
 import argparse
 import collections
 import json
 import math
+import statistics
 
 # One H200: bytes a microsecond of a cold read, multiply-adds a microsecond of int8 (best burst seen).
 READ_RATE, MAC_RATE = 4.65e6, 1700e6 / 2
@@ -54,6 +55,51 @@ def print_geomeans(table, title, models):
         print(f"| {kernel} | " + " | ".join(f"{geomean(ratios(table, models, m, kernel)):.2f}" for m in tokens) + " |")
 
 
+def times(table, models, kernel):
+    """{(shape, m): microseconds}"""
+    return {(shape, m): by_kernel[kernel]["us"] for shape, by_m in table.items() if shape[0] in models
+            for m, by_kernel in by_m.items() if kernel in by_kernel}
+
+
+def print_shares(table, title, models):
+    tokens = sorted({m for by_m in table.values() for m in by_m})
+    print(f"\n{title}: geometric mean of the share of the roofline")
+    for kernel in ("int4", "g128", "int8"):
+        found = times(table, models, kernel)
+        shares = {m: geomean([roofline(kernel, m, *shape[1:]) / us for (shape, at), us in found.items() if at == m])
+                  for m in tokens}
+        print(f"{kernel}: " + ", ".join(f"{m}: {share:.0%}" for m, share in shares.items()))
+
+
+def print_extremes(table, title, models):
+    """The least speedups, what 4-bit weights cost beside 8-bit ones, and what one token more than a tile costs."""
+    def at(point):
+        (_, k, n), m = point
+        return f"{k} x {n}, M = {m}"
+
+    print(f"\n{title}: extremes")
+    fp16, eight_bits = times(table, models, "fp16"), times(table, models, "int8")
+    for kernel in kernels_of(table):
+        found = times(table, models, kernel)
+        if "overlapped" in kernel or kernel == "fp16" or not found:
+            continue
+        speedups = {point: fp16[point] / us for point, us in found.items()}
+        slow = sorted(speedups, key=speedups.get)
+        print(f"{kernel}: least speedup " + ", ".join(
+            f"{speedups[point]:.2f} ({at(point)})" for point in slow if point == slow[0] or speedups[point] < 1))
+        if kernel.startswith(("int4", "g")) and "outliers" not in kernel:
+            beside = {point: us / eight_bits[point] for point, us in found.items()}
+            worst = max(beside, key=beside.get)
+            print(f"  longest beside int8: {beside[worst]:.2f} ({at(worst)})")
+        for m in sorted({m for _, m in found}):
+            steps = {(shape, m + 1): us / found[shape, m] for (shape, next_m), us in found.items()
+                     if next_m == m + 1 and (shape, m) in found}
+            if steps:
+                worst = max(steps, key=steps.get)
+                print(f"  M = {m} to {m + 1}: median {statistics.median(steps.values()):.2f}, "
+                      f"most {steps[worst]:.2f} ({at(worst)})")
+
+
 def print_shapes(table):
     print("\nmicroseconds (share of the roofline, tile and split where ours)")
     for (model, k, n), by_m in table.items():
@@ -91,8 +137,10 @@ def main():
     table = load(options.file)
     if options.shapes:
         print_shapes(table)
-    print_geomeans(table, "7B and 13B", ("7b", "13b"))
-    print_geomeans(table, "70B", ("70b",))
+    for title, models in (("7B and 13B", ("7b", "13b")), ("70B", ("70b",))):
+        print_geomeans(table, title, models)
+        print_shares(table, title, models)
+        print_extremes(table, title, models)
     if options.plot:
         plot(table, options.plot)
 
