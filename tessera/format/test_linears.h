@@ -9,7 +9,8 @@
 namespace tessera {
 
 /// A valid random layer of the given format.
-inline QuantizedLinear random_linear(WeightFormat format, int64_t n, int64_t k, int64_t group_size, unsigned seed) {
+inline QuantizedLinear random_linear(WeightFormat format, int64_t n, int64_t k, int64_t group_size,
+                                     unsigned seed) {
   std::mt19937 rng(seed);
   QuantizedLinear l;
   l.n = n;
