@@ -1,11 +1,11 @@
 // Times the CUDA GEMM beside cuBLAS FP16 and cuBLASLt INT8 and FP8 in one process: CUDA graphs over weight
 // copies that exceed L2, median of replays; a pause before each timing of 512 tokens or more. One JSON object
 // a line on standard output. Numbers are tokens; KxN is a layer to time instead of those of the models.
-//   gemm_bench compare [KxN ...] [M ...]   ours as dispatched (plain and with overlapping launches),
-//   baselines gemm_bench outliers [KxN ...] [M ...]  only W4A4 with outliers (QUIK), beside cuBLAS FP16
-//   gemm_bench sm80 [KxN ...] [M ...]      the kernels for 8.0, as dispatched there, beside cuBLAS FP16
-//   gemm_bench tune LAYOUT [KxN ...] [M ...]   every configuration of int4, int8, g128, g64 or g32; input of
-//                                              fit_cost_model.py
+//   gemm_bench compare [KxN ...] [M ...]     ours as dispatched (plain, with overlapping launches), baselines
+//   gemm_bench outliers [KxN ...] [M ...]    only W4A4 with outliers (QUIK), beside cuBLAS FP16
+//   gemm_bench sm80 [KxN ...] [M ...]        the kernels for 8.0, as dispatched there, beside cuBLAS FP16
+//   gemm_bench tune KIND [KxN ...] [M ...]   every configuration of int4, int8, g128, g64 or g32, input of
+//                                            fit_cost_model.py; or of int4 with "outliers"
 #include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_fp16.h>
@@ -23,6 +23,7 @@
 #include "tessera/kernels/cuda/cost_model.h"
 #include "tessera/kernels/cuda/packed_weights.h"
 #include "tessera/kernels/cuda/sm80/configs.h"
+#include "tessera/kernels/cuda/sm90a/launchers.h"
 
 namespace tessera::bench {
 namespace {
@@ -234,6 +235,13 @@ void print(const Point& at, const std::string& kernel, double us, const GemmConf
 
 constexpr WeightLayout kLayouts[] = {{4, 0}, {4, 128}, {8, 0}, {4, 64}, {4, 32}};
 
+WeightLayout layout_named(const std::string& name) {
+  for (WeightLayout layout : kLayouts) {
+    if (name_of(layout) == name) return layout;
+  }
+  throw Error("no layout is called {}: int4, int8, g128, g64 or g32", name);
+}
+
 void compare_sm80(Arena& arena, const Point& at) {
   print(at, "fp16", time_fp16(arena, at));
   for (WeightLayout layout : {kLayouts[0], kLayouts[1], kLayouts[2]}) {
@@ -244,13 +252,18 @@ void compare_sm80(Arena& arena, const Point& at) {
 }
 
 /// QUIK: 256 of the inputs are outliers, the activations have zero points.
-void time_outliers(Arena& arena, const Point& at) {
+GemmProblem outlier_problem_of(const Arena& arena, const Point& at) {
   constexpr int64_t kOutliers = 256;
   GemmProblem p = problem_of(arena, at, {4, 0});
   p.weights.k -= kOutliers;
   p.weights.row_sum = arena.integers.data();
   p.token_zero = arena.integers.data();
   p.outliers = {kOutliers, nullptr, arena.input.data(), kOutliers};
+  return p;
+}
+
+void time_outliers(Arena& arena, const Point& at) {
+  const GemmProblem p = outlier_problem_of(arena, at);
   for (bool overlap : {false, true}) {
     print(at, overlap ? "int4 outliers overlapped" : "int4 outliers", time_ours(arena, at, p, {}, overlap));
   }
@@ -275,15 +288,17 @@ void compare(Arena& arena, const Point& at) {
   if (const double us = time_lt(arena, at, kLtFloat8); us > 0) print(at, "cublaslt fp8", us);
 }
 
-void tune(Arena& arena, const Point& at, WeightLayout layout) {
+void tune(Arena& arena, const Point& at, const std::string& kind) {
   constexpr int64_t kFewBlocks = 48;  // leave most of the device idle
+  const bool outliers = kind == "outliers";
+  const GemmProblem problem =
+      outliers ? outlier_problem_of(arena, at) : problem_of(arena, at, layout_named(kind));
   for (const GemmConfig& config : cuda::all_configs()) {
     const int64_t blocks =
         cuda::ceil_div(at.m, config.tokens) * cuda::ceil_div(at.shape.n, config.rows) * config.split;
-    if (blocks < kFewBlocks) continue;
-    if (cuda::runs(config, at.shape.k) && cuda::is_plausible(config, at.m, at.shape.n)) {
-      print(at, name_of(layout), time_ours(arena, at, problem_of(arena, at, layout), config, false), config);
-    }
+    if (blocks < kFewBlocks || !cuda::is_plausible(config, at.m, at.shape.n)) continue;
+    if (!cuda::runs(config, problem.weights.k) || (outliers && !cuda::runs_outliers(problem, config))) continue;
+    print(at, kind, time_ours(arena, at, problem, config, false), config);
   }
 }
 
@@ -291,11 +306,7 @@ int run(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   const bool tuning = mode == "tune" && argc > 2;
   if (mode != "compare" && mode != "outliers" && mode != "sm80" && !tuning) {
-    throw Error("usage: gemm_bench compare | outliers | sm80 | tune LAYOUT [KxN ...] [M ...]");
-  }
-  WeightLayout layout;
-  for (WeightLayout candidate : kLayouts) {
-    if (tuning && name_of(candidate) == argv[2]) layout = candidate;
+    throw Error("usage: gemm_bench compare | outliers | sm80 | tune KIND [KxN ...] [M ...]");
   }
   std::vector<int64_t> tokens;
   std::vector<LayerShape> shapes;
@@ -313,7 +324,7 @@ int run(int argc, char** argv) {
   for (const LayerShape& shape : shapes) {
     for (int64_t m : tokens) {
       const Point at{shape, m};
-      if (tuning) tune(arena, at, layout);
+      if (tuning) tune(arena, at, argv[2]);
       if (mode == "compare") compare(arena, at);
       if (mode == "outliers") compare_outliers(arena, at);
       if (mode == "sm80") compare_sm80(arena, at);

@@ -48,6 +48,7 @@ double longest(Times... times) {
   return std::cbrt((... + (times * times * times)));
 }
 
+/// `k` counts every outlier as four inputs: a block has 32 of them in the place of 128.
 double estimate_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k) {
   constexpr const StreamCosts& c = kStreamCosts;
   const int64_t token_tiles = ceil_div(m, config.tokens);
@@ -74,7 +75,8 @@ int64_t resident_clusters(int split, int blocks_per_sm) {
   return (split <= 2 ? kSms : split == 4 ? 120 : 112) * blocks_per_sm / split;
 }
 
-double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k) {
+double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k,
+                      int64_t outliers) {
   const auto costs = std::find_if(std::begin(kTileCosts), std::end(kTileCosts), [&](const TileCosts& tile) {
     return tile.rows == config.rows && tile.tokens == config.tokens;
   });
@@ -87,10 +89,12 @@ double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, 
       std::min(per_device / (static_cast<double>(rounds) * (rounds > 1 ? per_sm : sharing)), 1.0);
   const int kind = layout.bits == 8 ? 2 : layout.group_size > 0 ? 1 : 0;
   const double stage = costs->stage[kind] * std::pow(sharing, costs->sharing) * std::pow(fill, costs->fill);
-  const double stages = std::ceil(static_cast<double>(k) / kBlockInputs / config.split);
+  const double stages = std::ceil(static_cast<double>(k) / kBlockInputs / config.split) +
+                        static_cast<double>(outliers) / kOutlierColumns;
   const double end = costs->end[std::countr_zero(static_cast<unsigned>(config.split))];
-  const double stream =
-      static_cast<double>(n) * static_cast<double>(k) * weight_bytes(layout) / kTileBandwidth;
+  const double stream = static_cast<double>(n) *
+                        (static_cast<double>(k) * weight_bytes(layout) + 2 * static_cast<double>(outliers)) /
+                        kTileBandwidth;
   return kTileLaunch + longest(stream, static_cast<double>(rounds) * (stages * stage + end));
 }
 
@@ -156,9 +160,11 @@ bool is_plausible(const GemmConfig& config, int64_t m, int64_t n) {
   return config.split == 1 || tiles <= 2 * kSms;
 }
 
-double estimate_microseconds(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k) {
-  return config.streams() ? estimate_stream(layout, config, m, n, k)
-                          : estimate_tiles(layout, config, m, n, k);
+double estimate_microseconds(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k,
+                             int64_t outliers) {
+  constexpr int64_t kInputsAnOutlier = kBlockInputs / kOutlierColumns;
+  return config.streams() ? estimate_stream(layout, config, m, n, k + kInputsAnOutlier * outliers)
+                          : estimate_tiles(layout, config, m, n, k, outliers);
 }
 
 GemmConfig choose_config(WeightLayout layout, int64_t m, int64_t n, int64_t k) {

@@ -47,6 +47,11 @@ constexpr bool splits(int rows, int tokens, int split) {
   }
 }
 
+/// The same with outliers: blocks share out a tile's groups of 8 tokens evenly.
+constexpr bool splits_outliers(int rows, int tokens, int split) {
+  return splits(rows, tokens, split) && split <= 4 && tokens % (8 * split) == 0;
+}
+
 /// Every tile size with every split.
 const std::vector<GemmConfig>& all_configs();
 /// True when `config` is one of them and every block of a cluster has some of the k inputs.
@@ -55,7 +60,9 @@ bool runs(const GemmConfig& config, int64_t k);
 /// not exist, no many small ones, none shared where tiles alone make two rounds. Others are neither timed nor
 /// chosen.
 bool is_plausible(const GemmConfig& config, int64_t m, int64_t n);
-/// Expected microseconds of a launch in a graph, weights in device memory, codes in L2.
-double estimate_microseconds(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k);
+/// Expected microseconds of a launch in a graph, weights in device memory, codes in L2. Outliers, which come
+/// beside the k inputs, take the place of four inputs each, and blocks that share a tile do not share them.
+double estimate_microseconds(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k,
+                             int64_t outliers = 0);
 
 }  // namespace tessera::cuda

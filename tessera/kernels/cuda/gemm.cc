@@ -101,19 +101,17 @@ bool exists(const GemmConfig& config, const GemmProblem& p, bool sm90a) {
   return sm80::runs(config, p);
 }
 
-/// The cost model knows nothing of outliers, which hardly change the order of configurations. Where those for
-/// 9.0 with outliers do not exist, or only the ones for few tokens while there are many, 8.0 has others.
+/// Where the kernels for 9.0 do not have what a problem needs, those for 8.0 do.
 GemmConfig choose_config_for(const GemmProblem& p, int device) {
-  constexpr int64_t kFewTokens = 64;
   const PackedWeights& w = p.weights;
   const bool sm90a = runs_sm90a(device);
   if (sm90a && !p.adds_outliers()) return choose_config(w.layout, p.m, w.n, w.k);
   const auto best = cheapest(
       all_configs(),
+      [&](const GemmConfig& config) { return exists(config, p, sm90a) && is_plausible(config, p.m, w.n); },
       [&](const GemmConfig& config) {
-        return exists(config, p, sm90a) && (!config.streams() || p.m <= kFewTokens);
-      },
-      [&](const GemmConfig& config) { return estimate_microseconds(w.layout, config, p.m, w.n, w.k); });
+        return estimate_microseconds(w.layout, config, p.m, w.n, w.k, p.outliers.count);
+      });
   if (best) return *best;
   return sm80::choose_config(p, attribute(cudaDevAttrMultiProcessorCount, device),
                              attribute(cudaDevAttrComputeCapabilityMajor, device) == 8);

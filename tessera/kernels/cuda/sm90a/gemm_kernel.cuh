@@ -144,14 +144,20 @@ __device__ __forceinline__ void produce(const TensorMaps& maps, const GemmParams
 
 /// 16-bit outputs of a 64-row block, the j-th of this warpgroup, from its sums.
 template <class Weights, class T, class Own>
-__device__ __forceinline__ void finish_packed(const CUtensorMap* out, const GemmProblem& p,
+__device__ __forceinline__ void finish_packed(const CUtensorMap* out, const GemmParams& params,
                                               const SharedMemory<T>& shared, const Own& own,
                                               const Consumer& me, const TilePlace& tile, int j,
-                                              GroupSums<Own::kMost>& sums) {
+                                              RingCursor<T::kStages>& ring, GroupSums<Own::kMost>& sums) {
+  const GemmProblem& p = params.problem;
   constexpr bool kShared = Own::kBlocks * T::kInputGroups > 1;
   const int slot = Own::kTransposeSlot + (!kShared && T::kPacksApart ? j * T::kPackedSlots : 0);
   uint8_t* packed = shared.slot(me.group, slot);
-  pack_outputs<Weights::kShift>(p, shared, own, me, j, packed, sums);
+  if constexpr (T::kOutliers) {
+    pack_with_outliers<Weights::kShift>(p, params.outlier_blocks, shared, own, me, params.never, ring, packed,
+                                        sums);
+  } else {
+    pack_outputs<Weights::kShift>(p, shared, own, me, j, packed, sums);
+  }
   if (!kShared) ptx::fence_async_copies();
   ptx::group_sync(1 + me.group);
   if (kShared) {
@@ -183,11 +189,12 @@ __device__ __forceinline__ void finish_any(const GemmProblem& p, const SharedMem
 /// From this warpgroup's sums to outputs in device memory, in a cluster of kSplit blocks that share a tile,
 /// the `last` or not.
 template <class Weights, int kSplit, class T>
-__device__ __forceinline__ void finish_tile(const CUtensorMap* out, const GemmProblem& p,
+__device__ __forceinline__ void finish_tile(const CUtensorMap* out, const GemmParams& p,
                                             const SharedMemory<T>& shared, int rank, const Consumer& me,
-                                            TilePlace tile, bool last, uint32_t round, Accumulators<T>& acc) {
+                                            TilePlace tile, bool last, uint32_t round,
+                                            RingCursor<T::kStages>& ring, Accumulators<T>& acc) {
   const Ownership<T, kSplit> own(rank, me.group);
-  const bool packs = packs_outputs(p);
+  const bool packs = T::kOutliers || packs_outputs(p.problem);
 #pragma unroll
   for (int j = 0; j < T::kRowBlocks; ++j, tile.first_row += kBlockRows) {
     GroupSums<Ownership<T, kSplit>::kMost> sums;
@@ -195,9 +202,9 @@ __device__ __forceinline__ void finish_tile(const CUtensorMap* out, const GemmPr
     if (j > 0 && !T::kPacksApart && me.thread() == 0) ptx::wait_for_tensor_stores();
     if (j > 0 || T::kInputGroups > 1) ptx::group_sync(1 + me.group);  // everybody has read the slots
     if (packs) {
-      finish_packed<Weights>(out, p, shared, own, me, tile, j, sums);
+      finish_packed<Weights>(out, p, shared, own, me, tile, j, ring, sums);
     } else {
-      finish_any<Weights>(p, shared, own, me, tile, sums);
+      finish_any<Weights>(p.problem, shared, own, me, tile, sums);
     }
   }
 }
@@ -207,10 +214,10 @@ template <class Weights, class T>
 __device__ __forceinline__ void finish_split(const CUtensorMap* out, const GemmParams& p,
                                              const SharedMemory<T>& shared, int rank, const Consumer& me,
                                              const TilePlace& tile, bool last, uint32_t round,
-                                             Accumulators<T>& acc) {
+                                             RingCursor<T::kStages>& ring, Accumulators<T>& acc) {
   const auto finish = [&]<int kSplit>() {
-    if constexpr (splits(T::kRows, T::kTokens, kSplit))
-      finish_tile<Weights, kSplit>(out, p.problem, shared, rank, me, tile, last, round, acc);
+    if constexpr (T::splits(kSplit))
+      finish_tile<Weights, kSplit>(out, p, shared, rank, me, tile, last, round, ring, acc);
   };
   switch (p.split_log2) {
     case 0:
@@ -244,14 +251,9 @@ __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams
     ptx::wait_for_words();
     if (index != work.first && me.thread() == 0) ptx::wait_for_tensor_stores();
     ptx::group_sync(1 + me.group);
-    if constexpr (T::kOutliers) {
-      static_assert(T::kRowBlocks == 1);
-      finish_with_outliers<Weights::kShift>(out, p.problem, p.outlier_blocks, shared, me, p.never,
-                                            place.first_row, first_token, ring, acc[0][0]);
-    } else {
-      finish_split<Weights>(out, p, shared, work.rank, me, place, index + work.step >= work.end, round, acc);
-      round += T::kRowBlocks;
-    }
+    const bool last = index + work.step >= work.end;
+    finish_split<Weights>(out, p, shared, work.rank, me, place, last, round, ring, acc);
+    round += T::kRowBlocks;
   }
   // Shared memory must outlive what the copy engine stores.
   if (me.thread() == 0) ptx::wait_for_tensor_stores();

@@ -127,9 +127,16 @@ void launch_outliers(const GemmProblem& problem, const TensorMaps& maps, const G
                      bool overlap_previous, cudaStream_t stream) {
   if (config.streams()) return launch_stream<Weights, true>(problem, maps, config, overlap_previous, stream);
   const auto launch = [&]<int kRows, int kTokens>() {
-    launch_tile<Weights, Tile<Weights, kRows, kTokens, true>>(problem, maps, 1, overlap_previous, stream);
+    launch_tile<Weights, Tile<Weights, kRows, kTokens, true>>(problem, maps, config.split, overlap_previous,
+                                                              stream);
   };
   switch (config.rows * 1000 + config.tokens) {
+    case 128'032:
+      return launch.template operator()<128, 32>();
+    case 128'064:
+      return launch.template operator()<128, 64>();
+    case 128'096:
+      return launch.template operator()<128, 96>();
     case 128'128:
       return launch.template operator()<128, 128>();
     case 128'144:

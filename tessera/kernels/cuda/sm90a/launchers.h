@@ -3,6 +3,7 @@
 
 #include <cuda.h>
 
+#include "tessera/kernels/cuda/cost_model.h"
 #include "tessera/kernels/cuda/gemm.h"
 
 namespace tessera::cuda {
@@ -22,9 +23,11 @@ constexpr bool packs_outputs(const GemmProblem& p) {
 
 /// True when the sm_90a kernels have `config` for problems with outliers.
 constexpr bool runs_outliers(const GemmProblem& p, const GemmConfig& config) {
-  if (p.weights.layout.group_size > 0 || config.split > 1) return false;
-  if (config.streams()) return config.rows * config.tokens <= 512;  // two sums must fit in registers
-  return config.rows == 128 && (config.tokens == 128 || config.tokens == 144) && packs_outputs(p);
+  if (p.weights.layout.group_size > 0) return false;
+  // Two sums of the kernel for few tokens must fit in registers.
+  if (config.streams()) return config.split == 1 && config.rows * config.tokens <= 512;
+  return config.rows == 128 && config.tokens <= 144 && packs_outputs(p) &&
+         splits_outliers(128, config.tokens, config.split);
 }
 
 using GemmLauncher = void(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,

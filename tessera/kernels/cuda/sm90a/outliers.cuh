@@ -7,44 +7,47 @@
 
 namespace tessera::cuda {
 
-/// A thread's outputs of its warpgroup's 64-row block.
-template <class T>
-using Outputs = float[T::kTokens / 2];
+/// A thread's outputs of the groups that its warpgroup finishes.
+template <class Own>
+using Outputs = float[4 * Own::kMost];
 
 /// Group by group: when the constants of all tokens are loaded first, they do not fit in registers.
-template <int kShift, class T>
+template <int kShift, class T, class Own>
 __device__ __forceinline__ void scale_sums(const GemmProblem& p, const SharedMemory<T>& shared,
-                                           const Consumer& me, const int (&d)[T::kTokens / 2],
-                                           Outputs<T>& y) {
+                                           const Own& own, const Consumer& me,
+                                           const GroupSums<Own::kMost>& sums, Outputs<Own>& y) {
   const typename T::Constants& constants = shared.constants(me.group);
   const RowConstants rows(constants, false, 0, me);
 #pragma unroll
-  for (int i = 0; i < T::kTokens / 2; i += 4) {
-    const int token = 2 * i + 2 * (me.lane % 4);
+  for (int i = 0; i < Own::kMost; ++i) {
+    const int token = own.token(i) + 2 * (me.lane % 4);
     const float2 scale = *reinterpret_cast<const float2*>(constants.token_scale + token);
     int2 zero{};
     if (p.token_zero) zero = *reinterpret_cast<const int2*>(constants.token_zero + token);
 #pragma unroll
     for (int v = 0; v < 4; ++v) {
-      const int sum = (d[i + v] >> kShift) - (v % 2 == 0 ? zero.x : zero.y) * rows.row_sum[v / 2];
-      y[i + v] =
-          __fmul_rn(__fmul_rn(static_cast<float>(sum), rows.scale[v / 2]), v % 2 == 0 ? scale.x : scale.y);
-      asm volatile("" : "+f"(y[i + v])::"memory");
+      const int sum = (sums[4 * i + v] >> kShift) - (v % 2 == 0 ? zero.x : zero.y) * rows.row_sum[v / 2];
+      float& out = y[4 * i + v];
+      out = __fmul_rn(__fmul_rn(static_cast<float>(sum), rows.scale[v / 2]), v % 2 == 0 ? scale.x : scale.y);
+      asm volatile("" : "+f"(out)::"memory");
     }
   }
 }
 
-/// Adds the products of `blocks` stages of 32 outliers.
-template <class T, class Ring>
-__device__ __forceinline__ void add_outliers(const SharedMemory<T>& shared, int blocks, const Consumer& me,
-                                             int never, Ring& ring, Outputs<T>& y) {
+/// Adds the products of `blocks` stages of 32 outliers. Every block of a cluster has all of them, and
+/// multiplies those of its own tokens.
+template <class T, class Own, class Ring>
+__device__ __forceinline__ void add_outliers(const SharedMemory<T>& shared, int blocks, const Own& own,
+                                             const Consumer& me, int never, Ring& ring, Outputs<Own>& y) {
   constexpr int kStep = 32 >> 4;  // columns in units of the descriptor
+  constexpr int kGroupBytes = kSlotTokens * 2 * kOutlierColumns;
 #pragma unroll 1
   for (int block = 0; block < blocks; ++block, ring.advance()) {
     ptx::mbarrier_wait(shared.full(ring.stage), ring.parity);
     const uint8_t* codes = shared.stage(ring.stage);
     const uint8_t* strip = codes + T::kCodeBytes + me.group * T::kBlockBytes + me.warp * kOutlierStripBytes;
-    const uint64_t values = narrow_tile_descriptor(ptx::shared_address(codes));
+    const uint64_t values =
+        narrow_tile_descriptor<Own::kBlocks>(ptx::shared_address(codes) + own.rank * kGroupBytes);
     uint32_t a[2][4];
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
@@ -57,7 +60,7 @@ __device__ __forceinline__ void add_outliers(const SharedMemory<T>& shared, int 
     }
     wgmma_fence();
 #pragma unroll
-    for (int step = 0; step < 2; ++step) wgmma<T::kTokens>(y, a[step], values + step * kStep);
+    for (int step = 0; step < 2; ++step) wgmma<kSlotTokens * Own::kMost>(y, a[step], values + step * kStep);
     wgmma_commit();
     wgmma_wait<0>();
     keep_registers(a[0], never);
@@ -68,39 +71,34 @@ __device__ __forceinline__ void add_outliers(const SharedMemory<T>& shared, int 
 }
 
 /// Adds the bias and writes the outputs to shared memory, token by token, from `to` on.
-template <class Out, class T>
+template <class Out, class Own>
 __device__ __forceinline__ void pack_values(const RowConstants& rows, const Consumer& me, uint8_t* to,
-                                            const Outputs<T>& y) {
+                                            const Outputs<Own>& y) {
   uint32_t address = ptx::shared_address(to) + packed_offset(me.lane % 8, 2 * me.warp + me.lane / 8 % 2);
 #pragma unroll
-  for (int i = 0; i < T::kTokens / 2; i += 4, address += kSlotTokens * kBlockRows * 2) {
+  for (int i = 0; i < 4 * Own::kMost; i += 4, address += kSlotTokens * kBlockRows * 2) {
     ptx::store_matrices_transposed(
         address, pack_pair<Out>(__fadd_rn(y[i], rows.bias[0]), __fadd_rn(y[i + 1], rows.bias[0])),
         pack_pair<Out>(__fadd_rn(y[i + 2], rows.bias[1]), __fadd_rn(y[i + 3], rows.bias[1])));
   }
 }
 
-/// Finishes a tile from its integer sums on: outliers, bias, 16-bit outputs.
-template <int kShift, class T, class Ring>
-__device__ __forceinline__ void finish_with_outliers(const CUtensorMap* out, const GemmProblem& p, int blocks,
-                                                     const SharedMemory<T>& shared, const Consumer& me,
-                                                     int never, int64_t first_row, int64_t first_token,
-                                                     Ring& ring, int (&sums)[T::kTokens / 2]) {
-  Outputs<T> y;
-  scale_sums<kShift>(p, shared, me, sums, y);
-  add_outliers(shared, blocks, me, never, ring, y);
+/// Scales the sums of a tile's 64-row block, adds the outliers and the bias, and writes 16-bit outputs to
+/// shared memory.
+template <int kShift, class T, class Own, class Ring>
+__device__ __forceinline__ void pack_with_outliers(const GemmProblem& p, int blocks,
+                                                   const SharedMemory<T>& shared, const Own& own,
+                                                   const Consumer& me, int never, Ring& ring, uint8_t* to,
+                                                   const GroupSums<Own::kMost>& sums) {
+  static_assert(T::kRowBlocks == 1 && T::kInputGroups == 1 && Own::kLocal % Own::kBlocks == 0);
+  Outputs<Own> y;
+  scale_sums<kShift>(p, shared, own, me, sums, y);
+  add_outliers(shared, blocks, own, me, never, ring, y);
   const RowConstants rows(shared.constants(me.group), p.weights.bias != nullptr, 0, me);
-  uint8_t* packed = shared.slot(me.group, 0);
   if (p.output == OutputType::kHalf) {
-    pack_values<__half, T>(rows, me, packed, y);
+    pack_values<__half, Own>(rows, me, to, y);
   } else {
-    pack_values<__nv_bfloat16, T>(rows, me, packed, y);
-  }
-  ptx::fence_async_copies();
-  ptx::group_sync(1 + me.group);
-  if (me.thread() == 0) {
-    ptx::tensor_store(out, static_cast<int>(first_row), static_cast<int>(first_token),
-                      ptx::shared_address(packed));
+    pack_values<__nv_bfloat16, Own>(rows, me, to, y);
   }
 }
 

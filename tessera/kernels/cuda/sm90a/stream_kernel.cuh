@@ -230,8 +230,8 @@ __device__ __forceinline__ ColumnRun columns_of(const StreamParams& p, const Str
   return ColumnRun(p.problem, static_cast<int64_t>(tile) * T::kRows + 4 * run);
 }
 
-/// Starts the first copies of a warp; codes wait for their producers, weights do not. Returns where the
-/// copies go on. Codes go first when they can: what is asked for later arrives behind all the weights.
+/// Starts the first copies of a warp, of weights alone while the producers of codes may still run. Returns where
+/// the copies go on. Codes go first when they can: what is asked for later arrives behind all the weights.
 template <class T>
 __device__ __forceinline__ StreamCursor fill_ring(const TensorMaps& maps, const StreamParams& p,
                                                   const StreamShared<T>& shared, const StreamWork& work) {
@@ -247,14 +247,18 @@ __device__ __forceinline__ StreamCursor fill_ring(const TensorMaps& maps, const 
     if (!p.overlapped) stream_codes(maps, p, shared, work.warp, i, at);
     stream_weights(p, shared, work.warp, i, at);
   }
-  if (!p.overlapped) return at;
-  ptx::wait_for_predecessors();
-  StreamCursor again(work);
-#pragma unroll 1
-  for (int i = 0; i < p.stages && again.tile < work.tiles; ++i, again.advance(work)) {
-    stream_codes(maps, p, shared, work.warp, i, again);
-  }
   return at;
+}
+
+/// The codes that fill_ring() has left out.
+template <class T>
+__device__ __forceinline__ void fill_codes(const TensorMaps& maps, const StreamParams& p,
+                                           const StreamShared<T>& shared, const StreamWork& work) {
+  StreamCursor at(work);
+#pragma unroll 1
+  for (int i = 0; i < p.stages && at.tile < work.tiles; ++i, at.advance(work)) {
+    stream_codes(maps, p, shared, work.warp, i, at);
+  }
 }
 
 /// Multiplies this warp's blocks of inputs of one tile, and fetches others in their place.
@@ -327,8 +331,8 @@ __global__ void __launch_bounds__(T::kMaxThreads, T::kMinBlocks)
                         rank * p.input_blocks_per_rank,
                         min((rank + 1) * p.input_blocks_per_rank, p.input_blocks + p.outlier_blocks)};
   const StreamShared<T> shared{shared_bytes, work.warps, p.stages};
-  const ColumnRun columns = columns_of<T>(p, work, work.first);
   const StreamCursor fetch = fill_ring(maps, p, shared, work);
+  const ColumnRun columns = columns_of<T>(p, work, work.first);
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(shared.received(), 1);
     ptx::fence_mbarrier_init();
@@ -337,6 +341,7 @@ __global__ void __launch_bounds__(T::kMaxThreads, T::kMinBlocks)
   ptx::launch_dependents();
   if (split > 1) ptx::cluster_arrive_relaxed();
   ptx::wait_for_predecessors();
+  if (p.overlapped) fill_codes(maps, p, shared, work);
   const int64_t token = static_cast<int64_t>(blockIdx.y) * p.tile_tokens + threadIdx.x;
   TokenFactors factors;
   if (threadIdx.x < T::kTokens && token < p.problem.m) factors = load_token(p.problem, token);

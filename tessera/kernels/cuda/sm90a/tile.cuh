@@ -23,7 +23,7 @@ struct GemmParams {
   int input_blocks = 0, row_blocks = 0;  ///< along K and N
   int tile_tokens = 0;                   ///< tokens of a tile but the last
   int split_log2 = 0;
-  int outlier_blocks = 0;   ///< of 32 columns, behind the inputs of a tile that is not split
+  int outlier_blocks = 0;   ///< of 32 columns, behind each block's inputs of a tile
   bool overlapped = false;  ///< kernels before this one may still run
   int never = 0;            ///< 0, see keep_registers
   GemmProblem problem;
@@ -64,18 +64,20 @@ struct Tile {
   /// which it receives them from the others.
   static constexpr int kLocalGroups = kTokens / kSlotTokens / kInputGroups;
   static constexpr int kLocalSlots = kLocalGroups * (kInputGroups - 1);
+  static constexpr bool splits(int split) {
+    return kOutliers ? splits_outliers(kRows, kTokens, split) : cuda::splits(kRows, kTokens, split);
+  }
   /// Slots in which it receives from `split` - 1 blocks and, unless it can do so in the ones above,
   /// transposes its share.
   static constexpr int slots_of(int split) {
     const auto share = static_cast<int>(ceil_div(kLocalGroups, split));
-    if (!splits(kRows, kTokens, split)) return 0;
+    if (!splits(split)) return 0;
     return kLocalSlots > 0 ? kLocalSlots + (split - 1) * share : split * share;
   }
   /// Room of a warpgroup to receive and to transpose accumulators, in slots of 8 tokens x 64 outputs. Tiles
   /// that are never split are transposed in two pieces.
-  static constexpr int kSlots = splits(kRows, kTokens, 2)
-                                    ? std::max({slots_of(1), slots_of(2), slots_of(4), slots_of(8)})
-                                    : kPackedSlots;
+  static constexpr int kSlots =
+      splits(2) ? std::max({slots_of(1), slots_of(2), slots_of(4), slots_of(8)}) : kPackedSlots;
   /// Room for the packed outputs of all its 64-row blocks at once.
   static constexpr bool kPacksApart = kRowBlocks * kPackedSlots <= kSlots;
   static constexpr int kExchangeBytes = kSlots * kSlotBytes;

@@ -18,9 +18,11 @@ __device__ __forceinline__ uint64_t tile_descriptor(uint32_t address) {
   return kSwizzle128 | kGroupStride << 32 | kUnused << 16 | (address & 0x3FFFF) >> 4;
 }
 
-/// The same with rows of 64 bytes in the 64-byte swizzle (8-row groups of 512 bytes).
+/// The same with rows of 64 bytes in the 64-byte swizzle (8-row groups of 512 bytes), of which every kStep-th
+/// group belongs to the tile.
+template <int kStep>
 __device__ __forceinline__ uint64_t narrow_tile_descriptor(uint32_t address) {
-  constexpr uint64_t kSwizzle64 = 2ull << 62, kGroupStride = 512ull >> 4, kUnused = 1;
+  constexpr uint64_t kSwizzle64 = 2ull << 62, kGroupStride = kStep * 512ull >> 4, kUnused = 1;
   return kSwizzle64 | kGroupStride << 32 | kUnused << 16 | (address & 0x3FFFF) >> 4;
 }
 
