@@ -31,17 +31,18 @@ constexpr int multiplying_warpgroups(int rows) {
 constexpr int tile_blocks_per_sm(int rows, int tokens) {
   return rows == 128 && tokens <= 64 ? 2 : 1;
 }
-/// True when the kernel on wgmma lets `split` blocks share a tile of this size along K.
+/// True when the kernel on wgmma lets `split` blocks share a tile of this size along K: none where it would
+/// cost a stage of the ring and never be the best.
 constexpr bool splits(int rows, int tokens, int split) {
   switch (split) {
     case 1:
       return true;
     case 2:
-      return tokens <= (rows > 64 ? 128 : 144);
+      return rows <= 192 && tokens <= 176;
     case 4:
-      return tokens <= 128 && (rows > 64 || tokens == 128);
+      return (rows == 64 && tokens == 128) || (rows == 128 && tokens <= 128) || (rows == 192 && tokens <= 144);
     case 8:
-      return tokens <= 128 && tokens % 64 == 0 && rows > 64;
+      return rows == 192 && tokens == 64;
     default:
       return false;
   }

@@ -25,7 +25,7 @@ template <int kFirst, class T, class Own>
 __device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const Consumer& me,
                                           const GroupSums<Own::kMost>& sums) {
   const int token = 2 * (me.lane % 4), row = 16 * me.warp + me.lane / 4;
-  int* words = reinterpret_cast<int*>(shared.slot(me.group, Own::kTransposeSlot));
+  int* words = reinterpret_cast<int*>(shared.slot(me.group, 0));
   int* low = words + transposed_index(token, row);
   int* high = words + transposed_index(token, row + 8);
 #pragma unroll
@@ -102,7 +102,7 @@ __device__ __forceinline__ void finish_as(const GemmProblem& p, const SharedMemo
                                           const Consumer& me, int first, const TilePlace& tile) {
   const int run = me.thread() % kRuns;
   const int64_t n = tile.first_row + 4 * run;
-  const int* words = reinterpret_cast<const int*>(shared.slot(me.group, Own::kTransposeSlot)) +
+  const int* words = reinterpret_cast<const int*>(shared.slot(me.group, 0)) +
                      transposed_index(me.thread() / kRuns, 4 * run);
   if (whole_runs(p)) {
     if (n < p.weights.n) finish_columns<kShift, Out, 4>(p, shared, own, me, n, words, first, tile);

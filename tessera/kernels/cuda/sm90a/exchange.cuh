@@ -18,9 +18,6 @@ struct Ownership {
   static constexpr int kBlocks = kSplit, kLocal = T::kLocalGroups;
   /// Groups that a member finishes at most.
   static constexpr int kMost = static_cast<int>(ceil_div(kLocal, kSplit));
-  /// The first slot in which a block transposes its groups: behind those in which it receives from others, or
-  /// in those in which it has received from its own warpgroups.
-  static constexpr int kTransposeSlot = T::kLocalSlots > 0 ? 0 : (kSplit - 1) * kMost;
   static_assert(kLocal >= kSplit, "otherwise a member has nothing to finish");
   int rank, group;  ///< of this block in the cluster, of this warpgroup among those that share K
 
@@ -92,13 +89,12 @@ __device__ __forceinline__ void sum_within_block(const SharedMemory<T>& shared, 
   for (int i = 0; i < (kCount - 1) * kLocal; ++i) add_slot(shared.slot(me.group, i), me, i % kLocal, sums);
 }
 
-/// Sends the groups that others own. `round` counts the exchanges: the slots of the round before must have
-/// been read.
+/// Sends the groups that others own. `round` counts the exchanges: the slots of the round before must be free.
 template <class T, class Own>
 __device__ __forceinline__ void send_sums(const SharedMemory<T>& shared, const Own& own, const Consumer& me,
                                           uint32_t round, const int (&sums)[4 * Own::kLocal]) {
   if (round == 0) ptx::cluster_wait();  // everybody has started
-  if (round > 0) ptx::mbarrier_wait(shared.read(me.group), (round - 1) & 1);
+  if (round > 0) ptx::mbarrier_wait(shared.free(me.group), (round - 1) & 1);
 #pragma unroll
   for (int owner = 0; owner < Own::kBlocks; ++owner) {
     if (owner == own.rank) continue;
@@ -114,11 +110,10 @@ __device__ __forceinline__ void send_sums(const SharedMemory<T>& shared, const O
   }
 }
 
-/// Adds what others sent to the groups that this block owns, then, unless this is the `last` exchange, tells
-/// the senders.
+/// Adds what others sent to the groups that this block owns.
 template <class T, class Own>
 __device__ __forceinline__ void receive_sums(const SharedMemory<T>& shared, const Own& own,
-                                             const Consumer& me, uint32_t round, bool last,
+                                             const Consumer& me, uint32_t round,
                                              GroupSums<Own::kMost>& sums) {
   constexpr int kPeers = Own::kBlocks - 1;
   if (me.thread() == 0)
@@ -131,17 +126,22 @@ __device__ __forceinline__ void receive_sums(const SharedMemory<T>& shared, cons
     for (int peer = 0; peer < kPeers; ++peer)
       add_slot(shared.slot(me.group, T::kLocalSlots + peer * Own::kMost + i), me, i, sums);
   }
-  if (last) return;
+}
+
+/// Tells the senders that this warp no longer needs the slots.
+template <class T, class Own>
+__device__ __forceinline__ void free_slots(const SharedMemory<T>& shared, const Own& own,
+                                           const Consumer& me) {
   __syncwarp();
   if (me.lane < Own::kBlocks && me.lane != own.rank) {
-    ptx::mbarrier_arrive_remote(ptx::map_shared(shared.read(me.group), me.lane));
+    ptx::mbarrier_arrive_remote(ptx::map_shared(shared.free(me.group), me.lane));
   }
 }
 
 /// From this warpgroup's sums over its part of K to those over all of K, of the groups that it finishes.
 template <class T, class Own>
 __device__ __forceinline__ void sum_members(const SharedMemory<T>& shared, const Own& own, const Consumer& me,
-                                            uint32_t round, bool last, const int (&d)[T::kTokens / 2],
+                                            uint32_t round, const int (&d)[T::kTokens / 2],
                                             GroupSums<Own::kMost>& sums) {
   GroupSums<Own::kLocal> local;
   if constexpr (T::kInputGroups > 1) {
@@ -151,7 +151,7 @@ __device__ __forceinline__ void sum_members(const SharedMemory<T>& shared, const
   }
   if constexpr (Own::kBlocks > 1) send_sums(shared, own, me, round, local);
   take_groups<Own::kBlocks>(local, own.rank, sums);
-  if constexpr (Own::kBlocks > 1) receive_sums(shared, own, me, round, last, sums);
+  if constexpr (Own::kBlocks > 1) receive_sums(shared, own, me, round, sums);
 }
 
 }  // namespace tessera::cuda

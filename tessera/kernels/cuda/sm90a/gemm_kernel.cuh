@@ -44,7 +44,7 @@ __device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, int
     }
     if (warp < T::kConsumerGroups) {
       ptx::mbarrier_init(shared.received(warp), 1);
-      ptx::mbarrier_init(shared.read(warp), kWarps * max(split - 1, 1));
+      ptx::mbarrier_init(shared.free(warp), kWarps * max(split - 1, 1));
     }
     ptx::fence_mbarrier_init();
   }
@@ -150,8 +150,7 @@ __device__ __forceinline__ void finish_packed(const CUtensorMap* out, const Gemm
                                               RingCursor<T::kStages>& ring, GroupSums<Own::kMost>& sums) {
   const GemmProblem& p = params.problem;
   constexpr bool kShared = Own::kBlocks * T::kInputGroups > 1;
-  const int slot = Own::kTransposeSlot + (!kShared && T::kPacksApart ? j * T::kPackedSlots : 0);
-  uint8_t* packed = shared.slot(me.group, slot);
+  uint8_t* packed = shared.slot(me.group, j * T::kPackedSlots);
   if constexpr (T::kOutliers) {
     pack_with_outliers<Weights::kShift>(p, params.outlier_blocks, shared, own, me, params.never, ring, packed,
                                         sums);
@@ -175,7 +174,7 @@ __device__ __forceinline__ void finish_any(const GemmProblem& p, const SharedMem
                                            const GroupSums<Own::kMost>& sums) {
 #pragma unroll 1
   for (int first = 0; first < Own::kMost; first += T::kSlots) {
-    if (first > 0) ptx::group_sync(1 + me.group);
+    if (T::kRowBlocks > 1 || first > 0) ptx::group_sync(1 + me.group);
     if (first == 0) {
       transpose<0, T, Own>(shared, me, sums);
     } else {
@@ -193,20 +192,21 @@ __device__ __forceinline__ void finish_tile(const CUtensorMap* out, const GemmPa
                                             const SharedMemory<T>& shared, int rank, const Consumer& me,
                                             TilePlace tile, bool last, uint32_t round,
                                             RingCursor<T::kStages>& ring, Accumulators<T>& acc) {
+  static_assert(kSplit == 1 || T::kRowBlocks == 1);
   const Ownership<T, kSplit> own(rank, me.group);
   const bool packs = T::kOutliers || packs_outputs(p.problem);
 #pragma unroll
   for (int j = 0; j < T::kRowBlocks; ++j, tile.first_row += kBlockRows) {
     GroupSums<Ownership<T, kSplit>::kMost> sums;
-    sum_members(shared, own, me, round + j, last && j + 1 == T::kRowBlocks, acc[j][0], sums);
-    if (j > 0 && !T::kPacksApart && me.thread() == 0) ptx::wait_for_tensor_stores();
-    if (j > 0 || T::kInputGroups > 1) ptx::group_sync(1 + me.group);  // everybody has read the slots
+    sum_members(shared, own, me, round, acc[j][0], sums);
+    if (kSplit * T::kInputGroups > 1) ptx::group_sync(1 + me.group);  // everybody has read the slots
     if (packs) {
       finish_packed<Weights>(out, p, shared, own, me, tile, j, ring, sums);
     } else {
       finish_any<Weights>(p.problem, shared, own, me, tile, sums);
     }
   }
+  if (kSplit > 1 && !last) free_slots(shared, own, me);
 }
 
 /// The same for the split that the launch has.
@@ -253,7 +253,7 @@ __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams
     ptx::group_sync(1 + me.group);
     const bool last = index + work.step >= work.end;
     finish_split<Weights>(out, p, shared, work.rank, me, place, last, round, ring, acc);
-    round += T::kRowBlocks;
+    ++round;
   }
   // Shared memory must outlive what the copy engine stores.
   if (me.thread() == 0) ptx::wait_for_tensor_stores();

@@ -114,8 +114,6 @@ void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const Gem
       return launch.template operator()<256, 80>();
     case 256'128:
       return launch.template operator()<256, 128>();
-    case 256'144:
-      return launch.template operator()<256, 144>();
     default:
       check(cudaErrorInvalidValue, "choice of a GEMM tile");
   }

@@ -67,19 +67,13 @@ struct Tile {
   static constexpr bool splits(int split) {
     return kOutliers ? splits_outliers(kRows, kTokens, split) : cuda::splits(kRows, kTokens, split);
   }
-  /// Slots in which it receives from `split` - 1 blocks and, unless it can do so in the ones above,
-  /// transposes its share.
+  /// Slots in which it receives them and those of `split` - 1 blocks.
   static constexpr int slots_of(int split) {
-    const auto share = static_cast<int>(ceil_div(kLocalGroups, split));
-    if (!splits(split)) return 0;
-    return kLocalSlots > 0 ? kLocalSlots + (split - 1) * share : split * share;
+    return splits(split) ? kLocalSlots + (split - 1) * static_cast<int>(ceil_div(kLocalGroups, split)) : 0;
   }
-  /// Room of a warpgroup to receive and to transpose accumulators, in slots of 8 tokens x 64 outputs. Tiles
-  /// that are never split are transposed in two pieces.
-  static constexpr int kSlots =
-      splits(2) ? std::max({slots_of(1), slots_of(2), slots_of(4), slots_of(8)}) : kPackedSlots;
-  /// Room for the packed outputs of all its 64-row blocks at once.
-  static constexpr bool kPacksApart = kRowBlocks * kPackedSlots <= kSlots;
+  /// Room of a warpgroup, in slots of 8 tokens x 64 outputs: to receive sums, then to transpose its share,
+  /// 32-bit outputs in two pieces if need be.
+  static constexpr int kSlots = std::max({kRowBlocks * kPackedSlots, slots_of(2), slots_of(4), slots_of(8)});
   static constexpr int kExchangeBytes = kSlots * kSlotBytes;
   using Constants = TileConstants<kTokens, kRowBlocks * kBlockRows>;
   static constexpr int kFixedBytes =
@@ -96,8 +90,8 @@ struct Tile {
 
   /// Registers a thread at launch, and after the warpgroups have traded them within the block.
   static constexpr int kLaunchRegisters = kBlocksPerSm == 2 ? 80 : kConsumerGroups == 3 ? 128 : 168;
-  static constexpr int kProducerRegisters = 40;
-  static constexpr int kConsumerRegisters = kBlocksPerSm == 2 ? 96 : kConsumerGroups == 3 ? 152 : 232;
+  static constexpr int kProducerRegisters = 24;
+  static constexpr int kConsumerRegisters = kBlocksPerSm == 2 ? 104 : kConsumerGroups == 3 ? 160 : 240;
 
   static_assert(kProducerRegisters + kConsumerGroups * kConsumerRegisters <=
                     (kConsumerGroups + 1) * kLaunchRegisters,
@@ -128,9 +122,9 @@ struct SharedMemory {
   }
   __device__ uint32_t full(int stage) const { return barrier(stage); }
   __device__ uint32_t empty(int stage) const { return barrier(kMaxStages + stage); }
-  /// The cluster's sums for a warpgroup have come in / what it sent has been read everywhere.
+  /// The cluster's sums for a warpgroup have come in / those that receive its sums have room for the next.
   __device__ uint32_t received(int group) const { return barrier(2 * kMaxStages + group); }
-  __device__ uint32_t read(int group) const { return barrier(2 * kMaxStages + T::kConsumerGroups + group); }
+  __device__ uint32_t free(int group) const { return barrier(2 * kMaxStages + T::kConsumerGroups + group); }
 };
 
 /// Where an output tile lies, or a warpgroup's part of it.
