@@ -73,20 +73,28 @@ template <class T>
 __device__ __forceinline__ void sum_within_block(const SharedMemory<T>& shared, const Consumer& me,
                                                  const int (&d)[T::kTokens / 2],
                                                  GroupSums<T::kLocalGroups>& sums) {
-  constexpr int kCount = T::kInputGroups, kLocal = T::kLocalGroups;
-  ptx::group_sync(1 + kCount, 128 * kCount);  // everybody has read the slots
-#pragma unroll
-  for (int i = 0; i < kCount * kLocal; ++i) {
-    const int owner = i % kCount;
-    if (owner == me.group) continue;
-    const int slot = (me.group - (me.group > owner)) * kLocal + i / kCount;
-    reinterpret_cast<int4*>(shared.slot(owner, slot))[me.thread()] =
-        make_int4(d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]);
-  }
+  constexpr int kCount = T::kInputGroups, kAtOnce = T::kGroupsAtOnce;
   take_groups<kCount>(d, me.group, sums);
-  ptx::group_sync(1 + kCount, 128 * kCount);
 #pragma unroll
-  for (int i = 0; i < (kCount - 1) * kLocal; ++i) add_slot(shared.slot(me.group, i), me, i % kLocal, sums);
+  for (int first = 0; first < T::kLocalGroups; first += kAtOnce) {
+    const int count = min(kAtOnce, T::kLocalGroups - first);
+    ptx::group_sync(1 + kCount, 128 * kCount);  // everybody has read the slots
+#pragma unroll
+    for (int i = kCount * first; i < kCount * (first + count); ++i) {
+      const int owner = i % kCount;
+      if (owner == me.group) continue;
+      const int slot = (me.group - (me.group > owner)) * kAtOnce + i / kCount - first;
+      reinterpret_cast<int4*>(shared.slot(owner, slot))[me.thread()] =
+          make_int4(d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]);
+    }
+    ptx::group_sync(1 + kCount, 128 * kCount);
+#pragma unroll
+    for (int sender = 0; sender < kCount - 1; ++sender) {
+#pragma unroll
+      for (int i = 0; i < count; ++i)
+        add_slot(shared.slot(me.group, sender * kAtOnce + i), me, first + i, sums);
+    }
+  }
 }
 
 /// Sends the groups that others own. `round` counts the exchanges: the slots of the round before must be free.

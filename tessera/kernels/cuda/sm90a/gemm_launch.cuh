@@ -82,6 +82,8 @@ void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const Gem
       return launch.template operator()<64, 144>();
     case 128'032:
       return launch.template operator()<128, 32>();
+    case 128'048:
+      return launch.template operator()<128, 48>();
     case 128'064:
       return launch.template operator()<128, 64>();
     case 128'096:
@@ -131,6 +133,8 @@ void launch_outliers(const GemmProblem& problem, const TensorMaps& maps, const G
   switch (config.rows * 1000 + config.tokens) {
     case 128'032:
       return launch.template operator()<128, 32>();
+    case 128'048:
+      return launch.template operator()<128, 48>();
     case 128'064:
       return launch.template operator()<128, 64>();
     case 128'096:

@@ -61,9 +61,11 @@ struct Tile {
   /// Slots of the 16-bit outputs of a 64-row block of an unsplit tile, on their way to device memory.
   static constexpr int kPackedSlots = kTokens * kBlockRows * 2 / kSlotBytes;
   /// Groups of 8 tokens whose sums a warpgroup has when those of its block have been added up, and slots in
-  /// which it receives them from the others.
+  /// which it receives them from the others: half of them at a time where that gives the ring more stages.
   static constexpr int kLocalGroups = kTokens / kSlotTokens / kInputGroups;
-  static constexpr int kLocalSlots = kLocalGroups * (kInputGroups - 1);
+  static constexpr int kLocalPasses = kTokens > 128 ? 2 : 1;
+  static constexpr int kGroupsAtOnce = static_cast<int>(ceil_div(kLocalGroups, kLocalPasses));
+  static constexpr int kLocalSlots = kGroupsAtOnce * (kInputGroups - 1);
   static constexpr bool splits(int split) {
     return kOutliers ? splits_outliers(kRows, kTokens, split) : cuda::splits(kRows, kTokens, split);
   }
