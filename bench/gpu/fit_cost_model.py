@@ -70,8 +70,9 @@ def estimate_stream(c, t):
     device = t["n"] * t["k"] * t["bytes"] / c["device_bandwidth"]
     inbound = work * (t["rows"] * t["bytes"] + t["tile_tokens"]) / c["l2_bandwidth"] * uneven
     products = work * t["rows"] * t["tokens"] / c["rate"] * (1 + c["expansion"] * (t["kind"] == 1)) * uneven
+    alone = np.clip(2 - blocks / SMS, 0, 1)
     return (c["launch"] + longest(device, inbound, products) + rounds * c["end"] + c["exchange"] * (t["split"] > 1) +
-            c["four_warps"] * ((t["warps"] == 4) & (blocks <= SMS)))
+            c["four_warps"] * (t["warps"] == 4) * alone)
 
 
 def estimate_tile(logs, t):

@@ -20,7 +20,7 @@ struct StreamCosts {
   double rate;              ///< multiply-adds of all SMs
   double end;               ///< sums and outputs of a round of tiles
   double exchange;          ///< of a cluster
-  double four_warps;        ///< fewer bytes in flight on an SM with one block
+  double four_warps;        ///< fewer bytes in flight on SMs with one block
   double expansion;         ///< what group parameters add to the products
 };
 
@@ -38,6 +38,9 @@ struct TileCosts {
 // layers that the tiles were not fitted to.
 #include "tessera/kernels/cuda/tile_costs.inc"
 
+/// What a stage of 32 outliers takes of one of 128 inputs, fitted to timings of `gemm_bench tune outliers`.
+constexpr double kOutlierStage = 0.37;
+
 double weight_bytes(WeightLayout layout) {
   return static_cast<double>(block_bytes(layout)) / (kBlockRows * kBlockInputs);
 }
@@ -48,26 +51,28 @@ double longest(Times... times) {
   return std::cbrt((... + (times * times * times)));
 }
 
-/// `k` counts every outlier as four inputs: a block has 32 of them in the place of 128.
-double estimate_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k) {
+double estimate_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k,
+                       int64_t outliers) {
   constexpr const StreamCosts& c = kStreamCosts;
   const int64_t token_tiles = ceil_div(m, config.tokens);
   const int64_t blocks = ceil_div(n, config.rows) * config.split * token_tiles;
-  const int64_t slots = int64_t{kSms} * plan_stream(layout, config, m, n).per_sm;
+  const int64_t slots = int64_t{kSms} * plan_stream(layout, config, m, n, outliers > 0).per_sm;
   const int64_t rounds = ceil_div(blocks, slots);
-  const auto work = static_cast<double>(blocks) * static_cast<double>(k) / config.split;
+  const auto inputs = static_cast<double>(k + outliers * (kBlockInputs / kOutlierColumns));
+  const auto work = static_cast<double>(blocks) * inputs / config.split;
   const int64_t heaviest = rounds > 1 ? rounds * slots : ceil_div(blocks, kSms) * kSms;
   // SMs with less work leave bandwidth to the others: imbalance counts with the exponent 3/4.
   const double ratio = static_cast<double>(heaviest) / static_cast<double>(blocks);
   const double uneven = std::sqrt(ratio * std::sqrt(ratio));
-  const double device =
-      static_cast<double>(n) * static_cast<double>(k) * weight_bytes(layout) / c.device_bandwidth;
+  // Of SMs with one block, rather than two or more.
+  const double alone = std::clamp(2 - static_cast<double>(blocks) / kSms, 0.0, 1.0);
+  const double device = static_cast<double>(n) * inputs * weight_bytes(layout) / c.device_bandwidth;
   const double inbound =
       work * (config.rows * weight_bytes(layout) + tile_tokens(m, config.tokens)) / c.l2_bandwidth * uneven;
   const double products =
       work * config.rows * config.tokens / c.rate * (layout.group_size > 0 ? 1 + c.expansion : 1) * uneven;
   return c.launch + longest(device, inbound, products) + static_cast<double>(rounds) * c.end +
-         (config.split > 1 ? c.exchange : 0) + (config.warps == 4 && blocks <= kSms ? c.four_warps : 0);
+         (config.split > 1 ? c.exchange : 0) + (config.warps == 4 ? c.four_warps * alone : 0);
 }
 
 /// Clusters of `split` blocks that the device holds: its SMs come in groups of 16 or 18.
@@ -90,7 +95,7 @@ double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, 
   const int kind = layout.bits == 8 ? 2 : layout.group_size > 0 ? 1 : 0;
   const double stage = costs->stage[kind] * std::pow(sharing, costs->sharing) * std::pow(fill, costs->fill);
   const double stages = std::ceil(static_cast<double>(k) / kBlockInputs / config.split) +
-                        static_cast<double>(outliers) / kOutlierColumns;
+                        kOutlierStage * static_cast<double>(outliers) / kOutlierColumns;
   const double end = costs->end[std::countr_zero(static_cast<unsigned>(config.split))];
   const double stream = static_cast<double>(n) *
                         (static_cast<double>(k) * weight_bytes(layout) + 2 * static_cast<double>(outliers)) /
@@ -111,12 +116,12 @@ int StreamPlan::clusters(int64_t token_tiles) const {
   return static_cast<int>(std::max<int64_t>(int64_t{kSms} * per_sm / (split * token_tiles), 1));
 }
 
-StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n) {
+StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, bool outliers) {
   // Two stages keep 32 KB or more of weights in flight on an SM; with more, codes wait behind weights.
   constexpr int kWarpsPerSm = 16, kStages = 2, kReservedPerBlock = 1024;
   StreamPlan plan{config.split, config.warps};
   const int stage = config.rows / kStripRows * strip_bytes(layout) + config.tokens * kBlockInputs + 8;
-  const int sums = (config.warps + 1) * config.rows * config.tokens * 4 + config.tokens * 8 + 8;
+  const int sums = (config.warps * (outliers ? 2 : 1) + 1) * config.rows * config.tokens * 4 + config.tokens * 8 + 8;
   const int64_t blocks = ceil_div(n, config.rows) * config.split * ceil_div(m, config.tokens);
   plan.per_sm = static_cast<int>(std::clamp<int64_t>(ceil_div(blocks, kSms), 1, kWarpsPerSm / config.warps));
   for (;; --plan.per_sm) {
@@ -162,8 +167,7 @@ bool is_plausible(const GemmConfig& config, int64_t m, int64_t n) {
 
 double estimate_microseconds(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k,
                              int64_t outliers) {
-  constexpr int64_t kInputsAnOutlier = kBlockInputs / kOutlierColumns;
-  return config.streams() ? estimate_stream(layout, config, m, n, k + kInputsAnOutlier * outliers)
+  return config.streams() ? estimate_stream(layout, config, m, n, k, outliers)
                           : estimate_tiles(layout, config, m, n, k, outliers);
 }
 

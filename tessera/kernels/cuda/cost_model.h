@@ -19,8 +19,9 @@ struct StreamPlan {
   /// Clusters along N that are resident with their fellows for other tokens.
   int clusters(int64_t token_tiles) const;
 };
-/// As many blocks an SM as there are, while their shared memory holds two stages.
-StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n);
+/// As many blocks an SM as there are, while their shared memory holds two stages. With outliers warps have two
+/// sums.
+StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, bool outliers);
 
 /// Warpgroups of a block of the kernel on wgmma that multiply.
 constexpr int multiplying_warpgroups(int rows) {
@@ -62,7 +63,7 @@ bool runs(const GemmConfig& config, int64_t k);
 /// chosen.
 bool is_plausible(const GemmConfig& config, int64_t m, int64_t n);
 /// Expected microseconds of a launch in a graph, weights in device memory, codes in L2. Outliers, which come
-/// beside the k inputs, take the place of four inputs each, and blocks that share a tile do not share them.
+/// beside the k inputs, take the place of four inputs each; blocks that share a tile do not share them.
 double estimate_microseconds(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k,
                              int64_t outliers = 0);
 

@@ -50,7 +50,7 @@ void launch_stream_tile(const GemmProblem& problem, const TensorMaps& maps, cons
 template <class Weights, bool kOutliers>
 void launch_stream(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
                    bool overlap_previous, cudaStream_t stream) {
-  const StreamPlan plan = plan_stream(Weights::kLayout, config, problem.m, problem.weights.n);
+  const StreamPlan plan = plan_stream(Weights::kLayout, config, problem.m, problem.weights.n, kOutliers);
   const auto launch = [&]<int kStrips, int kTokens>() {
     launch_stream_tile<Weights, StreamTile<Weights, kStrips, kTokens, kOutliers>>(problem, maps, plan,
                                                                                   overlap_previous, stream);

@@ -10,7 +10,6 @@
 
 namespace tessera::cuda {
 
-constexpr int kMaxStages = 12;
 /// Runs of four outputs in 64; a thread of a warpgroup finishes one run of each of its tokens.
 constexpr int kRuns = kBlockRows / 4;
 constexpr int kSlotTokens = 8, kSlotBytes = kSlotTokens * kBlockRows * 4;
@@ -78,6 +77,9 @@ struct Tile {
   static constexpr int kSlots = std::max({kRowBlocks * kPackedSlots, slots_of(2), slots_of(4), slots_of(8)});
   static constexpr int kExchangeBytes = kSlots * kSlotBytes;
   using Constants = TileConstants<kTokens, kRowBlocks * kBlockRows>;
+  /// Stages of the ring at most. All blocks fill theirs at the same time: with more, the first stage comes
+  /// late. Warpgroups that take turns have six each.
+  static constexpr int kMaxStages = kInputGroups > 1 ? 6 * kInputGroups : 7;
   static constexpr int kFixedBytes =
       kConsumerGroups * (kExchangeBytes + sizeof(Constants)) + 2 * (kMaxStages + kConsumerGroups) * 8;
   static constexpr int kBlocksPerSm = tile_blocks_per_sm(kRows, kTokens);
@@ -123,10 +125,10 @@ struct SharedMemory {
     return ptx::shared_address(&constants(T::kConsumerGroups)) + 8 * i;
   }
   __device__ uint32_t full(int stage) const { return barrier(stage); }
-  __device__ uint32_t empty(int stage) const { return barrier(kMaxStages + stage); }
+  __device__ uint32_t empty(int stage) const { return barrier(T::kMaxStages + stage); }
   /// The cluster's sums for a warpgroup have come in / those that receive its sums have room for the next.
-  __device__ uint32_t received(int group) const { return barrier(2 * kMaxStages + group); }
-  __device__ uint32_t free(int group) const { return barrier(2 * kMaxStages + T::kConsumerGroups + group); }
+  __device__ uint32_t received(int group) const { return barrier(2 * T::kMaxStages + group); }
+  __device__ uint32_t free(int group) const { return barrier(2 * T::kMaxStages + T::kConsumerGroups + group); }
 };
 
 /// Where an output tile lies, or a warpgroup's part of it.
