@@ -16,8 +16,8 @@ SMS, SPLITS = 132, [1, 2, 4, 8]
 # The kernel on wgmma: a launch, and bytes of weights from device memory.
 LAUNCH, BANDWIDTH = 2.0, 4.5e6
 # The kernel for few tokens: where the search starts.
-STREAM = {"launch": 2.067, "device_bandwidth": 4.617e+06, "l2_bandwidth": 1.252e+07, "rate": 4.384e+08, "end": 0.8059,
-          "exchange": 1.159, "four_warps": 1.312, "expansion": 0.4508}
+STREAM = {"launch": 2.125, "device_bandwidth": 4.611e+06, "l2_bandwidth": 1.401e+07, "rate": 3.621e+08, "end": 0.7318,
+          "exchange": 0.7391, "four_warps": 0.9828, "expansion": 15.44}
 
 
 def load(arguments):
@@ -69,7 +69,7 @@ def estimate_stream(c, t):
     work = blocks * t["k"] / t["split"]
     device = t["n"] * t["k"] * t["bytes"] / c["device_bandwidth"]
     inbound = work * (t["rows"] * t["bytes"] + t["tile_tokens"]) / c["l2_bandwidth"] * uneven
-    products = work * t["rows"] * t["tokens"] / c["rate"] * (1 + c["expansion"] * (t["kind"] == 1)) * uneven
+    products = work * t["rows"] * (t["tokens"] + c["expansion"] * (t["kind"] == 1)) / c["rate"] * uneven
     alone = np.clip(2 - blocks / SMS, 0, 1)
     return (c["launch"] + longest(device, inbound, products) + rounds * c["end"] + c["exchange"] * (t["split"] > 1) +
             c["four_warps"] * (t["warps"] == 4) * alone)
@@ -79,11 +79,11 @@ def estimate_tile(logs, t):
     """estimate_tiles(), of one tile. `logs`: of a stage by kind of layout, of an end by split, of the exponents of
     sharing an SM and of filling the device."""
     per_sm = np.where((t["rows"] == 128) & (t["tokens"] <= 64), 2, 1)
-    resident = np.floor(np.where(t["split"] <= 2, SMS, np.where(t["split"] == 4, 120, 112)) * per_sm / t["split"])
-    rounds = np.ceil(t["tiles"] / resident)
-    blocks = t["tiles"] * t["split"]
-    sharing = np.clip(np.ceil(blocks / SMS), 1, per_sm)
-    fill = np.minimum(blocks / (rounds * SMS * np.where(rounds > 1, per_sm, sharing)), 1)
+    sms = np.where(t["split"] <= 2, SMS, np.where(t["split"] == 4, 120, 112))
+    rounds = np.ceil(t["tiles"] / np.floor(sms * per_sm / t["split"]))
+    blocks_per_sm = t["tiles"] * t["split"] / sms
+    sharing = np.clip(np.ceil(blocks_per_sm), 1, per_sm)
+    fill = np.minimum(blocks_per_sm / (rounds * np.where(rounds > 1, per_sm, sharing)), 1)
     stage = np.exp(logs[t["kind"]]) * sharing ** np.exp(logs[7]) * fill ** np.exp(logs[8])
     end = np.exp(logs[3 + np.searchsorted(SPLITS, t["split"])])
     stream = t["n"] * t["k"] * t["bytes"] / BANDWIDTH

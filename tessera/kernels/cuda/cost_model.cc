@@ -21,7 +21,7 @@ struct StreamCosts {
   double end;               ///< sums and outputs of a round of tiles
   double exchange;          ///< of a cluster
   double four_warps;        ///< fewer bytes in flight on SMs with one block
-  double expansion;         ///< what group parameters add to the products
+  double expansion;         ///< of weights in groups, in tokens whose products take as long
 };
 
 /// A tile size of the kernel on wgmma; times in us.
@@ -33,13 +33,10 @@ struct TileCosts {
   double fill;      ///< and with this power of the share of the device that is at work
 };
 
-// Fitted to 25,737 timings on an H200 (14 layers, int4, g128 and int8 weights, 19 values of M up to 2048).
-// The choices are 0.9 % slower than the best measured ones on average, 22 % at worst, and 1.0 % and 28 % for
-// layers that the tiles were not fitted to.
+// Fitted to 26,949 timings on an H200 (14 layers, int4, g128 and int8 weights, 20 values of M up to 2048).
+// The choices are 0.6 % slower than the best measured ones on average, 17 % at worst, and 0.7 % and 17 % for
+// layers that the tiles were not fitted to; 0.9 % and 17 % with outliers, to which nothing was fitted.
 #include "tessera/kernels/cuda/tile_costs.inc"
-
-/// What a stage of 32 outliers takes of one of 128 inputs, fitted to timings of `gemm_bench tune outliers`.
-constexpr double kOutlierStage = 0.37;
 
 double weight_bytes(WeightLayout layout) {
   return static_cast<double>(block_bytes(layout)) / (kBlockRows * kBlockInputs);
@@ -70,14 +67,14 @@ double estimate_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
   const double inbound =
       work * (config.rows * weight_bytes(layout) + tile_tokens(m, config.tokens)) / c.l2_bandwidth * uneven;
   const double products =
-      work * config.rows * config.tokens / c.rate * (layout.group_size > 0 ? 1 + c.expansion : 1) * uneven;
+      work * config.rows * (config.tokens + (layout.group_size > 0 ? c.expansion : 0)) / c.rate * uneven;
   return c.launch + longest(device, inbound, products) + static_cast<double>(rounds) * c.end +
          (config.split > 1 ? c.exchange : 0) + (config.warps == 4 ? c.four_warps * alone : 0);
 }
 
-/// Clusters of `split` blocks that the device holds: its SMs come in groups of 16 or 18.
-int64_t resident_clusters(int split, int blocks_per_sm) {
-  return (split <= 2 ? kSms : split == 4 ? 120 : 112) * blocks_per_sm / split;
+/// SMs that clusters of `split` blocks can use: the device has them in groups of 16 or 18.
+int sms_for(int split) {
+  return split <= 2 ? kSms : split == 4 ? 120 : 112;
 }
 
 double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k,
@@ -85,17 +82,17 @@ double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, 
   const auto costs = std::find_if(std::begin(kTileCosts), std::end(kTileCosts), [&](const TileCosts& tile) {
     return tile.rows == config.rows && tile.tokens == config.tokens;
   });
-  const int per_sm = tile_blocks_per_sm(config.rows, config.tokens);
+  const int per_sm = tile_blocks_per_sm(config.rows, config.tokens), sms = sms_for(config.split);
   const int64_t tiles = ceil_div(m, config.tokens) * ceil_div(n, config.rows);
-  const int64_t rounds = ceil_div(tiles, resident_clusters(config.split, per_sm));
-  const double per_device = static_cast<double>(tiles * config.split) / kSms;
-  const double sharing = std::clamp(std::ceil(per_device), 1.0, double(per_sm));
+  const int64_t rounds = ceil_div(tiles, sms * per_sm / config.split);
+  const double blocks_per_sm = static_cast<double>(tiles * config.split) / sms;
+  const double sharing = std::clamp(std::ceil(blocks_per_sm), 1.0, double(per_sm));
   const double fill =
-      std::min(per_device / (static_cast<double>(rounds) * (rounds > 1 ? per_sm : sharing)), 1.0);
+      std::min(blocks_per_sm / (static_cast<double>(rounds) * (rounds > 1 ? per_sm : sharing)), 1.0);
   const int kind = layout.bits == 8 ? 2 : layout.group_size > 0 ? 1 : 0;
   const double stage = costs->stage[kind] * std::pow(sharing, costs->sharing) * std::pow(fill, costs->fill);
   const double stages = std::ceil(static_cast<double>(k) / kBlockInputs / config.split) +
-                        kOutlierStage * static_cast<double>(outliers) / kOutlierColumns;
+                        static_cast<double>(outliers) / kOutlierColumns;
   const double end = costs->end[std::countr_zero(static_cast<unsigned>(config.split))];
   const double stream = static_cast<double>(n) *
                         (static_cast<double>(k) * weight_bytes(layout) + 2 * static_cast<double>(outliers)) /

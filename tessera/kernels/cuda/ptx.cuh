@@ -278,14 +278,8 @@ __device__ __forceinline__ void store_remote(uint32_t address, int a, int b, int
 
 // --- within a block ------------------------------------------------------------------------------------
 
-/// Barrier of all threads; warps may come to it from different places.
-__device__ __forceinline__ void block_sync() {
-  asm volatile("bar.sync 0;" ::: "memory");
-}
-
-// --- within a warpgroup --------------------------------------------------------------------------------
-
-/// Barrier of the threads, a warpgroup or several, that name the same `id`, 1 .. 15.
+/// Barrier of as many threads, a warpgroup or several, that name the same `id`, 0 .. 15. Their warps may come
+/// to it from different places.
 __device__ __forceinline__ void group_sync(int id, int threads = 128) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }

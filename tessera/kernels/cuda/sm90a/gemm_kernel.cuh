@@ -52,10 +52,11 @@ __device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, int
 }
 
 /// Where all warps of a block meet, and let the next kernel begin.
+template <class T>
 __device__ __forceinline__ void start_block(const GemmParams& p) {
   ptx::launch_dependents();
   if (p.split_log2 > 0) ptx::cluster_arrive_relaxed();  // consumers wait before they send
-  ptx::block_sync();
+  ptx::group_sync(0, T::kThreads);
 }
 
 // --- producers -----------------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ __device__ __forceinline__ void produce(const TensorMaps& maps, const GemmParams
   static_assert(T::kTileBlocks <= 4);
   if (warp == kCodesWarp<T>) ptx::prefetch_tensor_map(&maps.codes);
   ProducerTile tile = producer_tile<T>(p, work.first, warp);
-  start_block(p);
+  start_block<T>(p);
   if (warp > T::kTileBlocks) return;
   if (warp == kCodesWarp<T> && p.overlapped) ptx::wait_for_predecessors();
   copy_stage(maps, p, shared, tile, warp, 0, work.k_begin, work.k_end);
@@ -276,7 +277,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
     if (params.split_log2 > 0) ptx::cluster_wait();
   } else {
     init_barriers(shared, params.split(), warp);
-    start_block(params);
+    start_block<T>(params);
     ptx::claim_registers<T::kConsumerRegisters>();
     if (params.overlapped) ptx::wait_for_predecessors();
     consume<Weights>(&maps.out, params, shared, work, {warp / 4, warp % 4, lane});

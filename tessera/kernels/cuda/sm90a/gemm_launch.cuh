@@ -143,6 +143,12 @@ void launch_outliers(const GemmProblem& problem, const TensorMaps& maps, const G
       return launch.template operator()<128, 128>();
     case 128'144:
       return launch.template operator()<128, 144>();
+    case 192'064:
+      return launch.template operator()<192, 64>();
+    case 192'080:
+      return launch.template operator()<192, 80>();
+    case 192'128:
+      return launch.template operator()<192, 128>();
     default:
       check(cudaErrorInvalidValue, "choice of a GEMM tile");
   }

@@ -26,8 +26,10 @@ constexpr bool runs_outliers(const GemmProblem& p, const GemmConfig& config) {
   if (p.weights.layout.group_size > 0) return false;
   // Two sums of the kernel for few tokens must fit in registers.
   if (config.streams()) return config.split == 1 && config.rows * config.tokens <= 512;
-  return config.rows == 128 && config.tokens <= 144 && packs_outputs(p) &&
-         splits_outliers(128, config.tokens, config.split);
+  const bool has_tile =
+      (config.rows == 128 && config.tokens <= 144) ||
+      (config.rows == 192 && (config.tokens == 64 || config.tokens == 80 || config.tokens == 128));
+  return has_tile && splits_outliers(config.rows, config.tokens, config.split) && packs_outputs(p);
 }
 
 using GemmLauncher = void(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
