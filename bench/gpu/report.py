@@ -137,7 +137,9 @@ def main():
     table = load(options.file)
     if options.shapes:
         print_shapes(table)
-    for title, models in (("7B and 13B", ("7b", "13b")), ("70B", ("70b",))):
+    for title, models in (("7B and 13B", ("7b", "13b")), ("70B", ("70b",)), ("Other layers", ("other",))):
+        if not any(shape[0] in models for shape in table):
+            continue
         print_geomeans(table, title, models)
         print_shares(table, title, models)
         print_extremes(table, title, models)

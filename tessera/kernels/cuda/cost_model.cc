@@ -61,7 +61,7 @@ double estimate_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
   // SMs with less work leave bandwidth to the others: imbalance counts with the exponent 3/4.
   const double ratio = static_cast<double>(heaviest) / static_cast<double>(blocks);
   const double uneven = std::sqrt(ratio * std::sqrt(ratio));
-  // Of SMs with one block, rather than two or more.
+  // The share of SMs with one block, where the others have two.
   const double alone = std::clamp(2 - static_cast<double>(blocks) / kSms, 0.0, 1.0);
   const double device = static_cast<double>(n) * inputs * weight_bytes(layout) / c.device_bandwidth;
   const double inbound =
@@ -118,7 +118,8 @@ StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
   constexpr int kWarpsPerSm = 16, kStages = 2, kReservedPerBlock = 1024;
   StreamPlan plan{config.split, config.warps};
   const int stage = config.rows / kStripRows * strip_bytes(layout) + config.tokens * kBlockInputs + 8;
-  const int sums = (config.warps * (outliers ? 2 : 1) + 1) * config.rows * config.tokens * 4 + config.tokens * 8 + 8;
+  const int sums_of_warps = config.warps * (outliers ? 2 : 1);
+  const int sums = (sums_of_warps + 1) * config.rows * config.tokens * 4 + config.tokens * 8 + 8;
   const int64_t blocks = ceil_div(n, config.rows) * config.split * ceil_div(m, config.tokens);
   plan.per_sm = static_cast<int>(std::clamp<int64_t>(ceil_div(blocks, kSms), 1, kWarpsPerSm / config.warps));
   for (;; --plan.per_sm) {

@@ -32,8 +32,8 @@ constexpr int multiplying_warpgroups(int rows) {
 constexpr int tile_blocks_per_sm(int rows, int tokens) {
   return rows == 128 && tokens <= 64 ? 2 : 1;
 }
-/// True when the kernel on wgmma lets `split` blocks share a tile of this size along K: none where it would
-/// cost a stage of the ring and never be the best.
+/// True when the kernel on wgmma lets `split` blocks share a tile of this size along K. Left out is what takes a
+/// stage off the ring and was never the best.
 constexpr bool splits(int rows, int tokens, int split) {
   switch (split) {
     case 1:

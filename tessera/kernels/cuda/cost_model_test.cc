@@ -44,6 +44,19 @@ TEST(CostModel, FewTokensTakeSmallTilesAndManyTakeLargeOnes) {
   EXPECT_EQ(many.split, 1);
 }
 
+TEST(CostModel, OutliersCostTimeAndAreNotShared) {
+  const WeightLayout layout{4, 0};
+  for (const GemmConfig& config : {GemmConfig{32, 8, 1, 8}, GemmConfig{128, 64, 4, 8}}) {
+    EXPECT_GT(estimate_microseconds(layout, config, 8, 5120, 4864, 256),
+              estimate_microseconds(layout, config, 8, 5120, 5120));
+  }
+  EXPECT_TRUE(splits_outliers(128, 96, 4));
+  EXPECT_FALSE(splits_outliers(192, 80, 4));  // ten groups of 8 tokens
+  const GemmConfig config{32, 16, 1, 8};
+  EXPECT_LE(plan_stream(layout, config, 16, 27648, true).per_sm,
+            plan_stream(layout, config, 16, 27648, false).per_sm);
+}
+
 TEST(CostModel, EightBitWeightsNeverCostLess) {
   for (int64_t m : {1, 64, 1024}) {
     const GemmConfig config{128, 64, 1};

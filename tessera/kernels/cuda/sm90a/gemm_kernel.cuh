@@ -54,9 +54,10 @@ __device__ __forceinline__ void init_barriers(const SharedMemory<T>& shared, int
 /// Where all warps of a block meet, and let the next kernel begin.
 template <class T>
 __device__ __forceinline__ void start_block(const GemmParams& p) {
+  constexpr int kBarrier = 15;  // behind those of the warpgroups
   ptx::launch_dependents();
   if (p.split_log2 > 0) ptx::cluster_arrive_relaxed();  // consumers wait before they send
-  ptx::group_sync(0, T::kThreads);
+  ptx::group_sync(kBarrier, T::kThreads);
 }
 
 // --- producers -----------------------------------------------------------------------------------------
@@ -108,15 +109,13 @@ __device__ __forceinline__ void copy_stage(const TensorMaps& maps, const GemmPar
 /// Streams a block's share of the operands, by four warps, since a warp takes 100 cycles and more a copy:
 /// warp w brings the row block w of each stage, and one of them the codes. Codes wait for the kernels that
 /// produce them, weights do not. A warp that copies nothing waits for no stage: it could miss the time at
-/// which it is empty, and wait for ever. Everybody waits for the first copies: they are prepared while others
-/// initialise the barriers, and issued before the loop is set up.
+/// which it is empty, and wait for ever. Everybody waits for the first copies, of the given tile: they are
+/// issued before the loop is set up.
 template <class T>
 __device__ __forceinline__ void produce(const TensorMaps& maps, const GemmParams& p,
-                                        const SharedMemory<T>& shared, const WorkRange& work, int warp) {
+                                        const SharedMemory<T>& shared, const WorkRange& work, int warp,
+                                        ProducerTile tile) {
   static_assert(T::kTileBlocks <= 4);
-  if (warp == kCodesWarp<T>) ptx::prefetch_tensor_map(&maps.codes);
-  ProducerTile tile = producer_tile<T>(p, work.first, warp);
-  start_block<T>(p);
   if (warp > T::kTileBlocks) return;
   if (warp == kCodesWarp<T> && p.overlapped) ptx::wait_for_predecessors();
   copy_stage(maps, p, shared, tile, warp, 0, work.k_begin, work.k_end);
@@ -271,13 +270,20 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
   const WorkRange work = work_range(params);
 
   constexpr int kProducerWarp = 4 * T::kConsumerGroups;
-  if (warp >= kProducerWarp) {
-    ptx::release_registers<T::kProducerRegisters>();
-    produce(maps, params, shared, work, warp - kProducerWarp);
-    if (params.split_log2 > 0) ptx::cluster_wait();
+  const int producer = warp - kProducerWarp;
+  ProducerTile tile{};
+  if (producer >= 0) {  // the first copies are prepared while others initialise the barriers
+    if (producer == kCodesWarp<T>) ptx::prefetch_tensor_map(&maps.codes);
+    tile = producer_tile<T>(params, work.first, producer);
   } else {
     init_barriers(shared, params.split(), warp);
-    start_block<T>(params);
+  }
+  start_block<T>(params);
+  if (producer >= 0) {
+    ptx::release_registers<T::kProducerRegisters>();
+    produce(maps, params, shared, work, producer, tile);
+    if (params.split_log2 > 0) ptx::cluster_wait();
+  } else {
     ptx::claim_registers<T::kConsumerRegisters>();
     if (params.overlapped) ptx::wait_for_predecessors();
     consume<Weights>(&maps.out, params, shared, work, {warp / 4, warp % 4, lane});
