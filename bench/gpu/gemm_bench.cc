@@ -297,7 +297,8 @@ void tune(Arena& arena, const Point& at, const std::string& kind) {
     const int64_t blocks =
         cuda::ceil_div(at.m, config.tokens) * cuda::ceil_div(at.shape.n, config.rows) * config.split;
     if (blocks < kFewBlocks || !cuda::is_plausible(config, at.m, at.shape.n)) continue;
-    if (!cuda::runs(config, problem.weights.k) || (outliers && !cuda::runs_outliers(problem, config))) continue;
+    if (!cuda::runs(config, problem.weights.k) || (outliers && !cuda::runs_outliers(problem, config)))
+      continue;
     print(at, kind, time_ours(arena, at, problem, config, false), config);
   }
 }

@@ -19,8 +19,8 @@ struct StreamPlan {
   /// Clusters along N that are resident with their fellows for other tokens.
   int clusters(int64_t token_tiles) const;
 };
-/// As many blocks an SM as there are, while their shared memory holds two stages. With outliers warps have two
-/// sums.
+/// As many blocks an SM as there are, while their shared memory holds two stages. With outliers warps have
+/// two sums.
 StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, bool outliers);
 
 /// Warpgroups of a block of the kernel on wgmma that multiply.
@@ -32,8 +32,8 @@ constexpr int multiplying_warpgroups(int rows) {
 constexpr int tile_blocks_per_sm(int rows, int tokens) {
   return rows == 128 && tokens <= 64 ? 2 : 1;
 }
-/// True when the kernel on wgmma lets `split` blocks share a tile of this size along K. Left out is what takes a
-/// stage off the ring and was never the best.
+/// True when the kernel on wgmma lets `split` blocks share a tile of this size along K. Left out is what
+/// takes a stage off the ring and was never the best.
 constexpr bool splits(int rows, int tokens, int split) {
   switch (split) {
     case 1:
@@ -41,7 +41,8 @@ constexpr bool splits(int rows, int tokens, int split) {
     case 2:
       return rows <= 192 && tokens <= 176;
     case 4:
-      return (rows == 64 && tokens == 128) || (rows == 128 && tokens <= 128) || (rows == 192 && tokens <= 144);
+      return (rows == 64 && tokens == 128) || (rows == 128 && tokens <= 128) ||
+             (rows == 192 && tokens <= 144);
     case 8:
       return rows == 192 && tokens == 64;
     default:

@@ -102,8 +102,8 @@ __device__ __forceinline__ void finish_as(const GemmProblem& p, const SharedMemo
                                           const Consumer& me, int first, const TilePlace& tile) {
   const int run = me.thread() % kRuns;
   const int64_t n = tile.first_row + 4 * run;
-  const int* words = reinterpret_cast<const int*>(shared.slot(me.group, 0)) +
-                     transposed_index(me.thread() / kRuns, 4 * run);
+  const int* words =
+      reinterpret_cast<const int*>(shared.slot(me.group, 0)) + transposed_index(me.thread() / kRuns, 4 * run);
   if (whole_runs(p)) {
     if (n < p.weights.n) finish_columns<kShift, Out, 4>(p, shared, own, me, n, words, first, tile);
     return;

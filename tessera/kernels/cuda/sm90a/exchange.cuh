@@ -97,7 +97,8 @@ __device__ __forceinline__ void sum_within_block(const SharedMemory<T>& shared, 
   }
 }
 
-/// Sends the groups that others own. `round` counts the exchanges: the slots of the round before must be free.
+/// Sends the groups that others own. `round` counts the exchanges: the slots of the round before must be
+/// free.
 template <class T, class Own>
 __device__ __forceinline__ void send_sums(const SharedMemory<T>& shared, const Own& own, const Consumer& me,
                                           uint32_t round, const int (&sums)[4 * Own::kLocal]) {

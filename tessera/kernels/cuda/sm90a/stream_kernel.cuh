@@ -230,8 +230,9 @@ __device__ __forceinline__ ColumnRun columns_of(const StreamParams& p, const Str
   return ColumnRun(p.problem, static_cast<int64_t>(tile) * T::kRows + 4 * run);
 }
 
-/// Starts the first copies of a warp, of weights alone while the producers of codes may still run. Returns where
-/// the copies go on. Codes go first when they can: what is asked for later arrives behind all the weights.
+/// Starts the first copies of a warp, of weights alone while the producers of codes may still run. Returns
+/// where the copies go on. Codes go first when they can: what is asked for later arrives behind all the
+/// weights.
 template <class T>
 __device__ __forceinline__ StreamCursor fill_ring(const TensorMaps& maps, const StreamParams& p,
                                                   const StreamShared<T>& shared, const StreamWork& work) {

@@ -128,7 +128,9 @@ struct SharedMemory {
   __device__ uint32_t empty(int stage) const { return barrier(T::kMaxStages + stage); }
   /// The cluster's sums for a warpgroup have come in / those that receive its sums have room for the next.
   __device__ uint32_t received(int group) const { return barrier(2 * T::kMaxStages + group); }
-  __device__ uint32_t free(int group) const { return barrier(2 * T::kMaxStages + T::kConsumerGroups + group); }
+  __device__ uint32_t free(int group) const {
+    return barrier(2 * T::kMaxStages + T::kConsumerGroups + group);
+  }
 };
 
 /// Where an output tile lies, or a warpgroup's part of it.
