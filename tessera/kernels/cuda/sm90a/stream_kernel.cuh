@@ -1,13 +1,13 @@
 // Integer GEMM for few tokens on sm_90: every warp streams its own run of K.
 //   acc[N, M] s32 = W[N, K] (8 bits, or 4 bits expanded in registers) x codes[M, K]^T s8;  epilogue as gemm.h
-// Tile    16..64 outputs x 8..32 tokens a block of threads. Its warps take the 128-input blocks of K in turn,
-// each
-//         with a ring of its own that it fills by bulk copies: no warp waits for another before the sums.
+// Tile    32 or 64 outputs x 8 .. 48 tokens a block of threads. Its warps take the 128-input blocks of K in
+//         turn, each with a ring of its own that it fills by bulk copies: no warp waits for another before
+//         the sums.
 // Traffic a block of inputs: rows x 64 bytes of weights (4 bits) in one copy, 128 bytes of codes a token.
 // Split   the blocks of a cluster share K further; they send their int32 sums to the block that owns an
-// output. Bound   by weight bandwidth: what matters is bytes in flight (64 KB or more an SM) and a short
-// start and end.
-//         mma.sync is half as fast as wgmma but has a quarter of its latency.
+//         output.
+// Bound   by weight bandwidth: what matters is bytes in flight (64 KB or more an SM) and a short start and
+//         end. mma.sync is half as fast as wgmma but has a quarter of its latency.
 // Outliers (QUIK) are blocks of K more, of 32 columns, added up in floats of their own.
 #pragma once
 
