@@ -188,7 +188,7 @@ def main():
         timed = t["split"][(t["rows"] == rows) & (t["tokens"] == tokens)]
         timed = [True] * 3 + [split in timed for split in SPLITS] + [True] * 2
         v = [f"{value:.4g}" if known else "0" for value, known in zip(np.exp(logs), timed)]
-        print(f"    {{{rows:.0f}, {tokens:.0f}, {{{', '.join(v[:3])}}}, {{{', '.join(v[3:7])}}}, {v[7]}, {v[8]}}},")
+        print(f"    {{{{{rows:.0f}, {tokens:.0f}}}, {{{', '.join(v[:3])}}}, {{{', '.join(v[3:7])}}}, {v[7]}, {v[8]}}},")
     print("};")
 
 

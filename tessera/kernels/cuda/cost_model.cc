@@ -26,7 +26,7 @@ struct StreamCosts {
 
 /// A tile size of the kernel on wgmma; times in us.
 struct TileCosts {
-  int rows, tokens;
+  TileSize size;
   double stage[3];  ///< 128 inputs of int4 weights, of weights in groups, of int8 weights
   double end[4];    ///< start and end of a tile that is not split, or among 2, 4, 8 blocks; 0: never is
   double sharing;   ///< a stage takes longer with this power of the blocks that share an SM,
@@ -37,6 +37,7 @@ struct TileCosts {
 // The choices are 0.6 % slower than the best measured ones on average, 17 % at worst, and 0.7 % and 17 % for
 // layers that the tiles were not fitted to; with outliers, to which nothing was fitted, 0.2 % and 11 %.
 #include "tessera/kernels/cuda/tile_costs.inc"
+static_assert(std::ranges::equal(kTileCosts, kTileSizes, {}, &TileCosts::size));
 
 double weight_bytes(WeightLayout layout) {
   return static_cast<double>(block_bytes(layout)) / (kBlockRows * kBlockInputs);
@@ -80,7 +81,7 @@ int sms_for(int split) {
 double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k,
                       int64_t outliers) {
   const auto costs = std::find_if(std::begin(kTileCosts), std::end(kTileCosts), [&](const TileCosts& tile) {
-    return tile.rows == config.rows && tile.tokens == config.tokens;
+    return tile.size == TileSize{config.rows, config.tokens};
   });
   const int per_sm = tile_blocks_per_sm(config.rows, config.tokens), sms = sms_for(config.split);
   const int64_t tiles = ceil_div(m, config.tokens) * ceil_div(n, config.rows);
@@ -132,16 +133,13 @@ StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
 const std::vector<GemmConfig>& all_configs() {
   static const std::vector<GemmConfig> configs = [] {
     std::vector<GemmConfig> all;
-    for (const TileCosts& tile : kTileCosts) {
-      const auto [rows, tokens] = std::pair(tile.rows, tile.tokens);
+    for (const auto [rows, tokens] : kTileSizes) {
       const int warps = 4 * multiplying_warpgroups(rows);
       for (int split : {1, 2, 4, 8}) {
         if (splits(rows, tokens, split)) all.push_back({rows, tokens, split, warps});
       }
     }
-    const std::pair<int, int> stream_tiles[] = {{32, 8},  {32, 16}, {32, 24}, {32, 32},
-                                                {32, 48}, {64, 8},  {64, 16}};
-    for (auto [rows, tokens] : stream_tiles) {
+    for (const auto [rows, tokens] : kStreamTileSizes) {
       for (int split : {1, 2}) {
         for (int warps : {4, 8}) all.push_back({rows, tokens, split, warps});
       }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tessera/kernels/cuda/gemm.h"
+#include "tessera/kernels/cuda/sm90a/tile_sizes.h"
 
 namespace tessera::cuda {
 
@@ -22,38 +23,6 @@ struct StreamPlan {
 /// As many blocks an SM as there are, while their shared memory holds two stages. With outliers warps have
 /// two sums.
 StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, bool outliers);
-
-/// Warpgroups of a block of the kernel on wgmma that multiply.
-constexpr int multiplying_warpgroups(int rows) {
-  return rows == 192 ? 3 : 2;
-}
-/// Blocks of it that an SM holds: of small tiles two, so that one's start and end hide behind the other's
-/// stream.
-constexpr int tile_blocks_per_sm(int rows, int tokens) {
-  return rows == 128 && tokens <= 64 ? 2 : 1;
-}
-/// True when the kernel on wgmma lets `split` blocks share a tile of this size along K. Left out is what
-/// takes a stage off the ring and was never the best.
-constexpr bool splits(int rows, int tokens, int split) {
-  switch (split) {
-    case 1:
-      return true;
-    case 2:
-      return rows <= 192 && tokens <= 176;
-    case 4:
-      return (rows == 64 && tokens == 128) || (rows == 128 && tokens <= 128) ||
-             (rows == 192 && tokens <= 144);
-    case 8:
-      return rows == 192 && tokens == 64;
-    default:
-      return false;
-  }
-}
-
-/// The same with outliers: blocks share out a tile's groups of 8 tokens evenly.
-constexpr bool splits_outliers(int rows, int tokens, int split) {
-  return splits(rows, tokens, split) && split <= 4 && tokens % (8 * split) == 0;
-}
 
 /// Every tile size with every split.
 const std::vector<GemmConfig>& all_configs();

@@ -10,6 +10,7 @@
 #include "tessera/kernels/cuda/sm90a/gemm_kernel.cuh"
 #include "tessera/kernels/cuda/sm90a/launchers.h"
 #include "tessera/kernels/cuda/sm90a/stream_launch.cuh"
+#include "tessera/kernels/cuda/sm90a/with_size.h"
 
 namespace tessera::cuda {
 
@@ -63,95 +64,16 @@ void launch_tile(const GemmProblem& problem, const TensorMaps& maps, int split, 
   check(cudaLaunchKernelEx(&config, kernel, maps, params), "launch of the sm_90a integer GEMM");
 }
 
-template <class Weights>
+/// Launches the tile that `config` names; those with outliers for problems with outliers.
+template <class Weights, bool kOutliers = false>
 void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
                    bool overlap_previous, cudaStream_t stream) {
-  if (config.streams()) return launch_stream<Weights, false>(problem, maps, config, overlap_previous, stream);
-  const auto launch = [&]<int kRows, int kTokens>() {
-    launch_tile<Weights, Tile<Weights, kRows, kTokens, false>>(problem, maps, config.split, overlap_previous,
-                                                               stream);
-  };
-  switch (config.rows * 1000 + config.tokens) {
-    case 64'064:
-      return launch.template operator()<64, 64>();
-    case 64'080:
-      return launch.template operator()<64, 80>();
-    case 64'128:
-      return launch.template operator()<64, 128>();
-    case 64'144:
-      return launch.template operator()<64, 144>();
-    case 128'032:
-      return launch.template operator()<128, 32>();
-    case 128'048:
-      return launch.template operator()<128, 48>();
-    case 128'064:
-      return launch.template operator()<128, 64>();
-    case 128'096:
-      return launch.template operator()<128, 96>();
-    case 128'128:
-      return launch.template operator()<128, 128>();
-    case 128'144:
-      return launch.template operator()<128, 144>();
-    case 128'176:
-      return launch.template operator()<128, 176>();
-    case 128'256:
-      return launch.template operator()<128, 256>();
-    case 192'032:
-      return launch.template operator()<192, 32>();
-    case 192'048:
-      return launch.template operator()<192, 48>();
-    case 192'064:
-      return launch.template operator()<192, 64>();
-    case 192'080:
-      return launch.template operator()<192, 80>();
-    case 192'096:
-      return launch.template operator()<192, 96>();
-    case 192'128:
-      return launch.template operator()<192, 128>();
-    case 192'144:
-      return launch.template operator()<192, 144>();
-    case 192'160:
-      return launch.template operator()<192, 160>();
-    case 256'080:
-      return launch.template operator()<256, 80>();
-    case 256'128:
-      return launch.template operator()<256, 128>();
-    default:
-      check(cudaErrorInvalidValue, "choice of a GEMM tile");
-  }
-}
-
-/// For problems with outliers; those that no tile here has are checked for in gemm.cc.
-template <class Weights>
-void launch_outliers(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
-                     bool overlap_previous, cudaStream_t stream) {
-  if (config.streams()) return launch_stream<Weights, true>(problem, maps, config, overlap_previous, stream);
-  const auto launch = [&]<int kRows, int kTokens>() {
-    launch_tile<Weights, Tile<Weights, kRows, kTokens, true>>(problem, maps, config.split, overlap_previous,
-                                                              stream);
-  };
-  switch (config.rows * 1000 + config.tokens) {
-    case 128'032:
-      return launch.template operator()<128, 32>();
-    case 128'048:
-      return launch.template operator()<128, 48>();
-    case 128'064:
-      return launch.template operator()<128, 64>();
-    case 128'096:
-      return launch.template operator()<128, 96>();
-    case 128'128:
-      return launch.template operator()<128, 128>();
-    case 128'144:
-      return launch.template operator()<128, 144>();
-    case 192'064:
-      return launch.template operator()<192, 64>();
-    case 192'080:
-      return launch.template operator()<192, 80>();
-    case 192'128:
-      return launch.template operator()<192, 128>();
-    default:
-      check(cudaErrorInvalidValue, "choice of a GEMM tile");
-  }
+  if (config.streams())
+    return launch_stream<Weights, kOutliers>(problem, maps, config, overlap_previous, stream);
+  with_size<kTileSizes, kOutliers>(config, [&]<TileSize kSize>() {
+    launch_tile<Weights, Tile<Weights, kSize.rows, kSize.tokens, kOutliers>>(problem, maps, config.split,
+                                                                             overlap_previous, stream);
+  });
 }
 
 }  // namespace tessera::cuda

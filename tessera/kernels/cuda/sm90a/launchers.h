@@ -3,8 +3,8 @@
 
 #include <cuda.h>
 
-#include "tessera/kernels/cuda/cost_model.h"
 #include "tessera/kernels/cuda/gemm.h"
+#include "tessera/kernels/cuda/sm90a/tile_sizes.h"
 
 namespace tessera::cuda {
 
@@ -23,13 +23,9 @@ constexpr bool packs_outputs(const GemmProblem& p) {
 
 /// True when the sm_90a kernels have `config` for problems with outliers.
 constexpr bool runs_outliers(const GemmProblem& p, const GemmConfig& config) {
-  if (p.weights.layout.group_size > 0) return false;
-  // Two sums of the kernel for few tokens must fit in registers.
-  if (config.streams()) return config.split == 1 && config.rows * config.tokens <= 512;
-  const bool has_tile =
-      (config.rows == 128 && config.tokens <= 144) ||
-      (config.rows == 192 && (config.tokens == 64 || config.tokens == 80 || config.tokens == 128));
-  return has_tile && splits_outliers(config.rows, config.tokens, config.split) && packs_outputs(p);
+  if (p.weights.layout.group_size > 0 || !has_outliers({config.rows, config.tokens})) return false;
+  if (config.streams()) return config.split == 1;
+  return splits_outliers(config.rows, config.tokens, config.split) && packs_outputs(p);
 }
 
 using GemmLauncher = void(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,

@@ -6,6 +6,7 @@
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/cost_model.h"
 #include "tessera/kernels/cuda/sm90a/stream_kernel.cuh"
+#include "tessera/kernels/cuda/sm90a/with_size.h"
 
 namespace tessera::cuda {
 
@@ -51,30 +52,10 @@ template <class Weights, bool kOutliers>
 void launch_stream(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,
                    bool overlap_previous, cudaStream_t stream) {
   const StreamPlan plan = plan_stream(Weights::kLayout, config, problem.m, problem.weights.n, kOutliers);
-  const auto launch = [&]<int kStrips, int kTokens>() {
-    launch_stream_tile<Weights, StreamTile<Weights, kStrips, kTokens, kOutliers>>(problem, maps, plan,
-                                                                                  overlap_previous, stream);
-  };
-  switch (config.rows * 1000 + config.tokens) {
-    case 32'008:
-      return launch.template operator()<2, 8>();
-    case 32'016:
-      return launch.template operator()<2, 16>();
-    case 64'008:
-      return launch.template operator()<4, 8>();
-  }
-  if constexpr (!kOutliers) {  // two sums of larger tiles do not fit in registers
-    switch (config.rows * 1000 + config.tokens) {
-      case 32'024:
-        return launch.template operator()<2, 24>();
-      case 32'032:
-        return launch.template operator()<2, 32>();
-      case 32'048:
-        return launch.template operator()<2, 48>();
-      default:
-        return launch.template operator()<4, 16>();
-    }
-  }
+  with_size<kStreamTileSizes, kOutliers>(config, [&]<TileSize kSize>() {
+    using Size = StreamTile<Weights, kSize.rows / kStripRows, kSize.tokens, kOutliers>;
+    launch_stream_tile<Weights, Size>(problem, maps, plan, overlap_previous, stream);
+  });
 }
 
 }  // namespace tessera::cuda
