@@ -339,10 +339,10 @@ __global__ void __launch_bounds__(T::kMaxThreads, T::kMinBlocks)
     ptx::fence_mbarrier_init();
   }
   __syncwarp();
-  ptx::launch_dependents();
   if (split > 1) ptx::cluster_arrive_relaxed();
   ptx::wait_for_predecessors();
   if (p.overlapped) fill_codes(maps, p, shared, work);
+  ptx::launch_dependents();  // only now: two kernels at once, not three
   const int64_t token = static_cast<int64_t>(blockIdx.y) * p.tile_tokens + threadIdx.x;
   TokenFactors factors;
   if (threadIdx.x < T::kTokens && token < p.problem.m) factors = load_token(p.problem, token);
