@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks and times the CUDA kernels on a machine with a Hopper GPU. Run it in the repository root:
 #   bench/gpu/run.sh [check] [sanitize] [tune] [compare]       default: check sanitize compare
-# tune times every configuration, for fit_cost_model.py int4=out/gpu/tune_int4.jsonl ..., which makes the table of costs
+# tune times every configuration, for fit_cost_model.py int4=out/gpu/tune_int4.jsonl ..., which makes the table of costs.
 # TOKENS="8 16 ..." chooses what is timed, and which layers where it names them, too, as KxN.
 # Results go to $OUT (default: out/gpu). Programs are taken from build/gpu when they lie there (built elsewhere with
 # the preset "cuda" and carried over), otherwise they are built.
