@@ -56,7 +56,8 @@ double estimate_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
   const int64_t blocks = ceil_div(n, config.rows) * config.split * token_tiles;
   const int64_t slots = int64_t{kSms} * plan_stream(layout, config, m, n, outliers > 0).per_sm;
   const int64_t rounds = ceil_div(blocks, slots);
-  const auto inputs = static_cast<double>(k + outliers * (kBlockInputs / kOutlierColumns));
+  constexpr int64_t kInputsAnOutlier = kBlockInputs / kOutlierColumns;
+  const auto inputs = static_cast<double>(k + kInputsAnOutlier * outliers);
   const auto work = static_cast<double>(blocks) * inputs / config.split;
   const int64_t heaviest = rounds > 1 ? rounds * slots : ceil_div(blocks, kSms) * kSms;
   // SMs with less work leave bandwidth to the others: imbalance counts with the exponent 3/4.
