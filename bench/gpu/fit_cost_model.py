@@ -169,7 +169,12 @@ def main():
     t["per_sm"] = stream_blocks_per_sm(t)
     tiles = fit_tiles(t)
     stream = fit_stream(t, tiles, options.seconds)
-    report("choices", regret(estimate(stream, tiles, t), t))
+    chosen = regret(estimate(stream, tiles, t), t)
+    report("choices", chosen)
+    kind_of = t["kind"][np.unique(t["problem"], return_index=True)[1]]
+    for kind, name in enumerate(("one scale a row", "groups", "8 bits")):
+        if (kind_of == kind).any():
+            report(f"  {name}", chosen[kind_of == kind])
     layers = t["k"] * 1e6 + t["n"]
     left_out = []
     for layer in np.unique(layers):

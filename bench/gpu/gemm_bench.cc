@@ -23,7 +23,6 @@
 #include "tessera/kernels/cuda/cost_model.h"
 #include "tessera/kernels/cuda/packed_weights.h"
 #include "tessera/kernels/cuda/sm80/configs.h"
-#include "tessera/kernels/cuda/sm90a/launchers.h"
 
 namespace tessera::bench {
 namespace {
@@ -290,15 +289,13 @@ void compare(Arena& arena, const Point& at) {
 
 void tune(Arena& arena, const Point& at, const std::string& kind) {
   constexpr int64_t kFewBlocks = 48;  // leave most of the device idle
-  const bool outliers = kind == "outliers";
   const GemmProblem problem =
-      outliers ? outlier_problem_of(arena, at) : problem_of(arena, at, layout_named(kind));
-  for (const GemmConfig& config : cuda::all_configs()) {
+      kind == "outliers" ? outlier_problem_of(arena, at) : problem_of(arena, at, layout_named(kind));
+  for (const GemmConfig& config : cuda::configs_for(problem, 0)) {
+    if (config.family != cuda::KernelFamily::kSm90a) continue;
     const int64_t blocks =
         cuda::ceil_div(at.m, config.tokens) * cuda::ceil_div(at.shape.n, config.rows) * config.split;
     if (blocks < kFewBlocks || !cuda::is_plausible(config, at.m, at.shape.n)) continue;
-    if (!cuda::runs(config, problem.weights.k) || (outliers && !cuda::runs_outliers(problem, config)))
-      continue;
     print(at, kind, time_ours(arena, at, problem, config, false), config);
   }
 }

@@ -77,6 +77,12 @@ def print_extremes(table, title, models):
         (_, k, n), m = point
         return f"{k} x {n}, M = {m}"
 
+    def highest(values, bar):
+        """The greatest value, and all others beyond the bar."""
+        order = sorted(values, key=values.get, reverse=True)
+        return ", ".join(f"{values[point]:.2f} ({at(point)})" for point in order
+                         if point == order[0] or values[point] > bar)
+
     print(f"\n{title}: extremes")
     fp16, eight_bits = times(table, models, "fp16"), times(table, models, "int8")
     for kernel in kernels_of(table):
@@ -89,15 +95,12 @@ def print_extremes(table, title, models):
             f"{speedups[point]:.2f} ({at(point)})" for point in slow if point == slow[0] or speedups[point] < 1))
         if kernel.startswith(("int4", "g")) and "outliers" not in kernel:
             beside = {point: us / eight_bits[point] for point, us in found.items()}
-            worst = max(beside, key=beside.get)
-            print(f"  longest beside int8: {beside[worst]:.2f} ({at(worst)})")
+            print(f"  longest beside int8: {highest(beside, 1.05)}")
         for m in sorted({m for _, m in found}):
             steps = {(shape, m + 1): us / found[shape, m] for (shape, next_m), us in found.items()
                      if next_m == m + 1 and (shape, m) in found}
             if steps:
-                worst = max(steps, key=steps.get)
-                print(f"  M = {m} to {m + 1}: median {statistics.median(steps.values()):.2f}, "
-                      f"most {steps[worst]:.2f} ({at(worst)})")
+                print(f"  M = {m} to {m + 1}: median {statistics.median(steps.values()):.2f}, most {highest(steps, 1.1)}")
 
 
 def print_shapes(table):

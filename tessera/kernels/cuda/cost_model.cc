@@ -102,13 +102,6 @@ double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, 
   return kTileLaunch + longest(stream, static_cast<double>(rounds) * (stages * stage + end));
 }
 
-/// Every block of a cluster has some of the k inputs, and so has, in the kernel on wgmma, every warpgroup of
-/// a block with one 64-row block, which share K, too.
-bool has_inputs(const GemmConfig& config, int64_t k) {
-  const int groups = !config.streams() && config.rows == 64 ? multiplying_warpgroups(config.rows) : 1;
-  return ceil_div(k, kBlockInputs) >= config.split * groups;
-}
-
 }  // namespace
 
 int StreamPlan::clusters(int64_t token_tiles) const {
@@ -148,6 +141,11 @@ const std::vector<GemmConfig>& all_configs() {
     return all;
   }();
   return configs;
+}
+
+bool has_inputs(const GemmConfig& config, int64_t k) {
+  const int groups = !config.streams() && config.rows == 64 ? multiplying_warpgroups(config.rows) : 1;
+  return ceil_div(k, kBlockInputs) >= config.split * groups;
 }
 
 bool runs(const GemmConfig& config, int64_t k) {

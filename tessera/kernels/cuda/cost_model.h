@@ -26,7 +26,10 @@ StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
 
 /// Every tile size with every split.
 const std::vector<GemmConfig>& all_configs();
-/// True when `config` is one of them and every block of a cluster has some of the k inputs.
+/// True when every block of a cluster has some of the k inputs, and so has, in the kernel on wgmma, every
+/// warpgroup of a block with one 64-row block, which share K, too.
+bool has_inputs(const GemmConfig& config, int64_t k);
+/// True when `config` is one of all_configs() and has_inputs().
 bool runs(const GemmConfig& config, int64_t k);
 /// True for a configuration that may be the best: no tile of which more than half would be of tokens that do
 /// not exist, no many small ones, none shared where tiles alone make two rounds. Others are neither timed nor

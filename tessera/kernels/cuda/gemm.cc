@@ -101,18 +101,24 @@ bool exists(const GemmConfig& config, const GemmProblem& p, bool sm90a) {
   return sm80::runs(config, p);
 }
 
-/// Where the kernels for 9.0 do not have what a problem needs, those for 8.0 do.
-GemmConfig choose_config_for(const GemmProblem& p, int device) {
+/// The best for a problem with outliers; empty where the kernels for 9.0 do not have what it needs.
+std::optional<GemmConfig> choose_with_outliers(const GemmProblem& p) {
   const PackedWeights& w = p.weights;
-  const bool sm90a = runs_sm90a(device);
-  if (sm90a && !p.adds_outliers()) return choose_config(w.layout, p.m, w.n, w.k);
-  const auto best = cheapest(
+  return cheapest(
       all_configs(),
-      [&](const GemmConfig& config) { return exists(config, p, sm90a) && is_plausible(config, p.m, w.n); },
+      [&](const GemmConfig& config) {
+        return runs_outliers(p, config) && has_inputs(config, w.k) && is_plausible(config, p.m, w.n);
+      },
       [&](const GemmConfig& config) {
         return estimate_microseconds(w.layout, config, p.m, w.n, w.k, p.outliers.count);
       });
-  if (best) return *best;
+}
+
+GemmConfig choose_config_for(const GemmProblem& p, int device) {
+  if (runs_sm90a(device)) {
+    if (!p.adds_outliers()) return choose_config(p.weights.layout, p.m, p.weights.n, p.weights.k);
+    if (const auto best = choose_with_outliers(p)) return *best;
+  }
   return sm80::choose_config(p, attribute(cudaDevAttrMultiProcessorCount, device),
                              attribute(cudaDevAttrComputeCapabilityMajor, device) == 8);
 }
