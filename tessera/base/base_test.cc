@@ -1,9 +1,11 @@
 // Tests of base/.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/cpu_info.h"
@@ -11,6 +13,7 @@
 #include "tessera/base/hash.h"
 #include "tessera/base/mapped_file.h"
 #include "tessera/base/parallel.h"
+#include "tessera/base/philox.h"
 #include "tessera/base/tensor.h"
 
 namespace tessera {
@@ -102,6 +105,35 @@ TEST(CpuInfo, IsPlausible) {
   EXPECT_GE(cpu_info().cores, 1);
   EXPECT_GT(available_memory(), 0u);
   EXPECT_GT(peak_memory(), 0u);
+}
+
+TEST(Philox, MatchesThePublishedVectors) {
+  // kat_vectors of Random123.
+  using Words = std::array<uint32_t, 4>;
+  EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}), (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  constexpr uint32_t kOnes = 0xffffffff;
+  EXPECT_EQ(philox4x32({kOnes, kOnes, kOnes, kOnes}, {kOnes, kOnes}),
+            (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+            (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+TEST(Philox, UniformIsAFunctionOfSeedAndIndex) {
+  static_assert(uniform(0, 0) == 0x1.c2d38b1acc4fdp-1);  // e169c58d6627e8d5 without its last 11 bits
+  std::set<double> seen;
+  double sum = 0;
+  for (const uint64_t seed : {0ull, 1ull, 1ull << 32}) {
+    for (const uint64_t index : {0ull, 1ull, 1ull << 32}) {
+      for (uint64_t i = 0; i < 1000; ++i) {
+        const double value = uniform(seed, index + 2 * i);
+        ASSERT_TRUE(value >= 0 && value < 1);
+        seen.insert(value);
+        sum += value;
+      }
+    }
+  }
+  EXPECT_EQ(seen.size(), 9000u);
+  EXPECT_NEAR(sum / 9000, 0.5, 0.01);
 }
 
 }  // namespace
