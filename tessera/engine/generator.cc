@@ -2,21 +2,13 @@
 #include "tessera/engine/generator.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "tessera/base/error.h"
+#include "tessera/base/stopwatch.h"
 #include "tessera/engine/stop_filter.h"
 
 namespace tessera {
 namespace {
-
-class Stopwatch {
- public:
-  double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  Clock::time_point start_ = Clock::now();
-};
 
 constexpr size_t kPromptContext = 16;  // ids that can bear on how the next one is decoded, with room to spare
 
@@ -52,20 +44,6 @@ class TextStream {
 
 }  // namespace
 
-std::string_view name_of(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kEndOfText:
-      return "end of text";
-    case FinishReason::kStop:
-      return "stop string";
-    case FinishReason::kMaxTokens:
-      return "token limit";
-    case FinishReason::kContextFull:
-      return "context full";
-  }
-  return "";
-}
-
 double Generation::decode_rate() const {
   return ids.size() > 1 ? static_cast<double>(ids.size() - 1) / decode_seconds : 0;
 }
@@ -85,35 +63,39 @@ Generation Generator::generate(std::span<const int32_t> prompt, const GenerateOp
                                const TextSink& sink) {
   if (options.max_tokens < 1) throw Error("{} tokens to generate; ask for at least one", options.max_tokens);
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
-  KvCache cache =
-      model_.make_cache(std::min(model_.spec().max_positions, prompt_tokens + options.max_tokens));
-  Sampler sampler(options.sampling);
+  const int64_t longest = std::min(model_.spec().max_positions + 1, prompt_tokens + options.max_tokens);
+  BatchEngine engine(model_, {.max_sequences = 1, .pages = pages_for_sequences(1, longest), .prefix_cache = false});
   TextStream stream(tokenizer_, prompt, options.stop, sink);
   Generation result{.prompt_tokens = prompt_tokens};
+  std::optional<Stopwatch> decode;
+  SequenceId id = 0;
 
   const Stopwatch prefill;
-  int32_t id = sampler.sample(model_.forward(prompt, cache));
-  result.prefill_seconds = prefill.seconds();
-  const Stopwatch decode;
-  while (true) {
-    result.ids.push_back(id);
-    if (ends_.contains(id)) {
-      result.finish = FinishReason::kEndOfText;
-      break;
-    }
-    stream.push(id);
-    if (stream.stopped()) {
-      result.finish = FinishReason::kStop;
-      break;
-    }
-    if (static_cast<int64_t>(result.ids.size()) == options.max_tokens) break;
-    if (cache.length == cache.capacity) {
-      result.finish = FinishReason::kContextFull;
-      break;
-    }
-    id = sampler.sample(model_.forward({&id, 1}, cache));
+  id = engine.submit({.prompt = {prompt.begin(), prompt.end()},
+                      .sampling = options.sampling,
+                      .max_tokens = options.max_tokens,
+                      .ends = {ends_.begin(), ends_.end()},
+                      .on_token =
+                          [&](int32_t token) {
+                            if (!decode) {
+                              result.prefill_seconds = prefill.seconds();
+                              decode.emplace();
+                            }
+                            result.ids.push_back(token);
+                            if (ends_.contains(token)) return;
+                            stream.push(token);
+                            if (!stream.stopped()) return;
+                            result.finish = FinishReason::kStop;
+                            engine.cancel(id);
+                          },
+                      .on_finish = [&](FinishReason reason) { result.finish = reason; }});
+  while (engine.step()) {
   }
-  result.decode_seconds = decode.seconds();
+  if (result.finish == FinishReason::kNotFinite) {
+    throw Error("{}: the model's logits are not finite; its weights are damaged or overflow",
+                model_.dir().string());
+  }
+  result.decode_seconds = decode->seconds();
   stream.finish();
   result.text = std::move(stream).text();
   return result;

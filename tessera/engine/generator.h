@@ -7,8 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tessera/engine/sampler.h"
-#include "tessera/model/model.h"
+#include "tessera/engine/batch_engine.h"
 #include "tessera/text/tokenizer.h"
 
 namespace tessera {
@@ -18,15 +17,6 @@ struct GenerateOptions {
   int64_t max_tokens = 256;
   std::vector<std::string> stop = {};  ///< generation ends before the first of them
 };
-
-enum class FinishReason : uint8_t {
-  kEndOfText,   ///< the model wrote an end-of-text token
-  kStop,        ///< a stop string
-  kMaxTokens,   ///< GenerateOptions::max_tokens
-  kContextFull  ///< the model has no positions left
-};
-/// "end of text", "stop string", "token limit", "context full"
-std::string_view name_of(FinishReason reason);
 
 struct Generation {
   std::string text = {};  ///< what follows the prompt, its blank too; without end-of-text and stop string

@@ -7,6 +7,7 @@
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/test_paths.h"
+#include "tessera/kernels/backends.h"
 
 namespace tessera {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 class GeneratorTest : public testing::Test {
  protected:
   std::filesystem::path dir_ = std::filesystem::path(TESSERA_SOURCE_DIR) / "models/demo-llama";
-  std::unique_ptr<Backend> backend_ = make_cpu_backend(detect_cpu_isa());
+  std::unique_ptr<Backend> backend_ = make_backend("cpu");
   std::unique_ptr<Model> model_ = Model::load(dir_, *backend_);
   std::unique_ptr<Tokenizer> tokenizer_ = Tokenizer::load(dir_);
   Generator generator_{*model_, *tokenizer_};

@@ -5,15 +5,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "tessera/kernels/kv_pool.h"
+
 namespace tessera {
-
-/// Tokens whose keys and values share a page.
-constexpr int64_t kPageTokens = 64;
-
-/// Pages that `tokens` tokens take.
-constexpr int64_t pages_for(int64_t tokens) {
-  return (tokens + kPageTokens - 1) / kPageTokens;
-}
 
 /// Numbers of pages, with reference counts. It owns no memory: the pool of the device does. Page 0 is never
 /// handed out; block tables are padded with it.

@@ -7,6 +7,8 @@
 
 #include "tessera/base/error.h"
 #include "tessera/base/test_paths.h"
+#include "tessera/kernels/backends.h"
+#include "tessera/model/context.h"
 
 namespace tessera {
 namespace {
@@ -19,7 +21,7 @@ class SelfText : public testing::Test {
     Reporter silent;
     return sample_text(*model_, kBos, {.windows = windows, .window = 24, .seed = seed}, silent);
   }
-  std::unique_ptr<Backend> backend_ = make_cpu_backend(detect_cpu_isa());
+  std::unique_ptr<Backend> backend_ = make_backend("cpu");
   std::unique_ptr<Model> model_ =
       Model::load(std::filesystem::path(TESSERA_SOURCE_DIR) / "models/demo-llama", *backend_);
 };
@@ -39,9 +41,9 @@ TEST_F(SelfText, TheModelFindsItsOwnTextLikely) {
   const auto ids = sample(3, 1);
   double nll = 0;
   for (size_t w = 0; w < 3; ++w) {
-    KvCache cache = model_->make_cache(24);
+    Context context(*model_, 24);
     for (size_t i = 0; i + 1 < 24; ++i) {
-      const auto logits = model_->forward({&ids[w * 24 + i], 1}, cache);
+      const auto logits = context.forward({&ids[w * 24 + i], 1});
       double total = 0;
       for (float logit : logits) total += std::exp(double{logit});
       nll += std::log(total) - double{logits[static_cast<size_t>(ids[w * 24 + i + 1])]};

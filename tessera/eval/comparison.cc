@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
 #include "tessera/eval/logit_statistics.h"
+#include "tessera/eval/scoring.h"
 
 namespace tessera {
 namespace {
@@ -13,48 +15,40 @@ namespace {
 constexpr int64_t kKeptFloats = int64_t{1} << 25;  // 128 MiB of the reference's logits and residual stream
 
 /// Ids that all models run before any goes on.
-int64_t piece_length(const ModelSpec& spec) {
+int64_t step_tokens(const ModelSpec& spec) {
   const int64_t floats_per_id = spec.vocab_size + spec.n_layers * spec.hidden_size;
-  return std::clamp<int64_t>(kKeptFloats / floats_per_id, 1, Model::kChunk);
+  return std::clamp<int64_t>(kKeptFloats / floats_per_id, 1, Model::kMaxRows);
 }
 
-/// Consecutive ids of a window.
-struct Piece {
-  std::span<const int32_t> ids;
-  int64_t first = 0;  ///< place of ids[0] in the window
-};
-
-/// A model in the comparison with its state within the window.
+/// A model in the comparison. All of them run the same windows in the same steps.
 struct Runner {
   Model& model;
-  KvCache cache;
-  std::vector<double> nll;         ///< of each prediction of the window
-  std::vector<double> window_nll;  ///< of each finished window
+  BatchEngine engine;
+  std::vector<double> window_nll;  ///< of each window; sums until finish()
 
   Runner(Model& m, const Windows& windows)
       : model(m),
-        cache(m.make_cache(windows.length)),
-        nll(static_cast<size_t>(windows.predictions_per_window())) {}
+        engine(m, scoring_options(windows, step_tokens(m.spec()))),
+        window_nll(static_cast<size_t>(windows.count())) {}
 
-  void finish_window() {
-    window_nll.push_back(mean_error(nll).mean);
-    if (!std::isfinite(window_nll.back())) {
+  void finish(const Windows& windows) {
+    for (double& nll : window_nll) {
+      nll /= static_cast<double>(windows.predictions_per_window());
+      if (std::isfinite(nll)) continue;
       throw Error("{}: the model's logits are not finite; its weights are damaged or overflow",
                   model.dir().string());
     }
-    cache.length = 0;
   }
 };
 
 struct Candidate : Runner {
-  std::vector<Divergence> divergences;   ///< of each prediction of the window
-  std::vector<double> kl;                ///< of each prediction of all finished windows
+  std::vector<double> kl;                ///< of each prediction of all windows
   int64_t agreements = 0;                ///< predictions whose likeliest token is the reference's
   std::vector<double> error, magnitude;  ///< of each layer: sums of (h - h_ref)^2 and of h_ref^2
 
   Candidate(Model& m, const Windows& windows)
       : Runner(m, windows),
-        divergences(nll.size()),
+        kl(static_cast<size_t>(windows.count() * windows.predictions_per_window())),
         error(static_cast<size_t>(m.spec().n_layers)),
         magnitude(error.size()) {}
 
@@ -63,14 +57,6 @@ struct Candidate : Runner {
       const double h = reference[i], difference = hidden[i] - h;
       error[layer] += difference * difference;
       magnitude[layer] += h * h;
-    }
-  }
-
-  void finish_window() {
-    Runner::finish_window();
-    for (const Divergence& d : divergences) {
-      kl.push_back(d.kl);
-      agreements += d.same_top;
     }
   }
 
@@ -90,86 +76,113 @@ struct Candidate : Runner {
 
 class Comparer {
  public:
-  Comparer(Model& reference, std::span<Model* const> candidates, const Windows& windows)
+  Comparer(Model& reference, std::span<Model* const> candidates, const Windows& windows, Reporter& reporter)
       : windows_(windows),
+        reporter_(reporter),
         vocab_(static_cast<size_t>(reference.spec().vocab_size)),
         reference_(reference, windows),
         hidden_(static_cast<size_t>(reference.spec().n_layers)) {
-    for (Model* model : candidates) candidates_.emplace_back(*model, windows);
+    for (Model* model : candidates) candidates_.push_back(std::make_unique<Candidate>(*model, windows));
   }
 
-  void run_window(int64_t index) {
-    window_ = windows_[index];
-    const int64_t end = windows_.length - 1, length = piece_length(reference_.model.spec());
-    for (int64_t first = 0; first < end; first += length) {
-      const int64_t count = std::min(length, end - first);
-      const Piece piece{window_.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), first};
-      run_reference(piece);
-      for (Candidate& candidate : candidates_) run_candidate(candidate, piece);
+  Comparison run() {
+    submit_windows();
+    while (step()) {
     }
-    reference_.finish_window();
-    for (Candidate& candidate : candidates_) candidate.finish_window();
-  }
-
-  Comparison result() const {
+    reference_.finish(windows_);
     Comparison out{.reference = summarize(windows_, reference_.window_nll)};
-    for (const Candidate& c : candidates_) out.candidates.push_back(c.result(windows_, out.reference));
+    for (const auto& candidate : candidates_) {
+      candidate->finish(windows_);
+      out.candidates.push_back(candidate->result(windows_, out.reference));
+    }
     return out;
   }
 
  private:
   using Row = std::span<const float>;
 
-  void run_reference(const Piece& piece) {
+  void submit_windows() {
+    for (int64_t i = 0; i < windows_.count(); ++i) {
+      Request request = scoring_request(windows_, i);
+      request.on_logits = [this, i](int64_t first, Row logits) { take_reference(i, first, logits); };
+      request.on_finish = [this](FinishReason) {
+        reporter_.progress("comparing, windows", ++finished_, windows_.count());
+      };
+      reference_.engine.submit(std::move(request));
+      for (const auto& candidate : candidates_) {
+        Request same = scoring_request(windows_, i);
+        same.on_logits = [this, i, c = candidate.get()](int64_t first, Row logits) {
+          take_candidate(*c, i, first, logits);
+        };
+        candidate->engine.submit(std::move(same));
+      }
+    }
+  }
+
+  /// One step of the reference, kept, and the same step of every candidate beside it.
+  bool step() {
     logits_.clear();
-    reference_.model.observe([&](int64_t layer, int64_t, Row hidden) {
+    reference_.model.observe([&](int64_t layer, Row hidden) {
       if (layer > 0) hidden_[static_cast<size_t>(layer - 1)].assign(hidden.begin(), hidden.end());
     });
-    reference_.model.forward(piece.ids, reference_.cache, [&](int64_t first, Row logits) {
-      logits_.insert(logits_.end(), logits.begin(), logits.end());
-      for_predictions(piece.first + first, logits, [&](size_t prediction, int32_t token, Row row) {
-        reference_.nll[prediction] = negative_log_likelihood(row, token);
-      });
-    });
+    const bool more = reference_.engine.step();
     reference_.model.observe(nullptr);
-  }
-
-  void run_candidate(Candidate& candidate, const Piece& piece) {
-    candidate.model.observe([&](int64_t layer, int64_t, Row hidden) {
-      if (layer == 0) return;
-      const auto block = static_cast<size_t>(layer - 1);
-      candidate.add_layer_error(block, hidden, hidden_[block]);
-    });
-    candidate.model.forward(piece.ids, candidate.cache, [&](int64_t first, Row logits) {
-      for_predictions(piece.first + first, logits, [&](size_t prediction, int32_t token, Row row) {
-        const auto offset =
-            static_cast<size_t>(first) * vocab_ + static_cast<size_t>(row.data() - logits.data());
-        candidate.nll[prediction] = negative_log_likelihood(row, token);
-        candidate.divergences[prediction] = divergence(Row(logits_).subspan(offset, vocab_), row);
+    for (const auto& candidate : candidates_) {
+      taken_ = 0;
+      candidate->model.observe([&](int64_t layer, Row hidden) {
+        if (layer == 0) return;
+        const auto block = static_cast<size_t>(layer - 1);
+        candidate->add_layer_error(block, hidden, hidden_[block]);
       });
-    });
-    candidate.model.observe(nullptr);
+      candidate->engine.step();
+      candidate->model.observe(nullptr);
+    }
+    return more;
   }
 
-  /// Calls body(prediction of the window, predicted id, logits) for the rows of `logits`, the first of which
-  /// stands at `first` in the window, as far as they predict something.
-  template <class Body>
-  void for_predictions(int64_t first, Row logits, const Body& body) const {
-    const int64_t skipped = windows_.first_predicted - 1;
-    parallel_for(static_cast<int64_t>(logits.size() / vocab_), [&](int64_t row) {
-      if (first + row < skipped) return;
-      body(static_cast<size_t>(first + row - skipped), window_[static_cast<size_t>(first + row + 1)],
-           logits.subspan(static_cast<size_t>(row) * vocab_, vocab_));
+  void take_reference(int64_t window, int64_t first, Row logits) {
+    logits_.insert(logits_.end(), logits.begin(), logits.end());
+    add_nll(reference_, window, first, logits);
+  }
+
+  void take_candidate(Candidate& candidate, int64_t window, int64_t first, Row logits) {
+    add_nll(candidate, window, first, logits);
+    const Row reference = Row(logits_).subspan(taken_, logits.size());
+    taken_ += logits.size();
+    std::vector<Divergence> divergences(logits.size() / vocab_);
+    parallel_for(std::ssize(divergences), [&](int64_t row) {
+      const size_t offset = static_cast<size_t>(row) * vocab_;
+      divergences[static_cast<size_t>(row)] =
+          divergence(reference.subspan(offset, vocab_), logits.subspan(offset, vocab_));
     });
+    const int64_t prediction = first - (windows_.first_predicted - 1);
+    auto kl = candidate.kl.begin() + window * windows_.predictions_per_window() + prediction;
+    for (const Divergence& d : divergences) {
+      *kl++ = d.kl;
+      candidate.agreements += d.same_top;
+    }
+  }
+
+  /// Adds what the rows behind ids first, first + 1, ... of a window predict of the id behind each.
+  void add_nll(Runner& runner, int64_t window, int64_t first, Row logits) const {
+    std::vector<double> nll(logits.size() / vocab_);
+    parallel_for(std::ssize(nll), [&](int64_t row) {
+      nll[static_cast<size_t>(row)] =
+          negative_log_likelihood(logits.subspan(static_cast<size_t>(row) * vocab_, vocab_),
+                                  windows_[window][static_cast<size_t>(first + row + 1)]);
+    });
+    for (double value : nll) runner.window_nll[static_cast<size_t>(window)] += value;
   }
 
   const Windows& windows_;
+  Reporter& reporter_;
   size_t vocab_;
   Runner reference_;
-  std::vector<Candidate> candidates_;
-  std::span<const int32_t> window_;         ///< the one that runs
-  std::vector<float> logits_;               ///< of the reference, this piece
-  std::vector<std::vector<float>> hidden_;  ///< of the reference, this piece, behind each block
+  std::vector<std::unique_ptr<Candidate>> candidates_;
+  std::vector<float> logits_;               ///< of the reference, this step
+  std::vector<std::vector<float>> hidden_;  ///< of the reference, this step, behind each block
+  size_t taken_ = 0;                        ///< of logits_, by the candidate that runs
+  int64_t finished_ = 0;
 };
 
 void check_same_shape(const Model& reference, const Model& candidate) {
@@ -187,12 +200,7 @@ void check_same_shape(const Model& reference, const Model& candidate) {
 Comparison compare_models(Model& reference, std::span<Model* const> candidates, const Windows& windows,
                           Reporter& reporter) {
   for (const Model* candidate : candidates) check_same_shape(reference, *candidate);
-  Comparer comparer(reference, candidates, windows);
-  for (int64_t i = 0; i < windows.count(); ++i) {
-    comparer.run_window(i);
-    reporter.progress("comparing", i + 1, windows.count());
-  }
-  return comparer.result();
+  return Comparer(reference, candidates, windows, reporter).run();
 }
 
 }  // namespace tessera

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tessera/kernels/backends.h"
+#include "tessera/model/context.h"
 #include "tessera/model/test_llama.h"
 
 namespace tessera {
@@ -52,7 +54,7 @@ class ComparisonTest : public testing::Test {
   std::vector<int32_t> ids_;
   std::filesystem::path dir_ =
       std::filesystem::temp_directory_path() / fmt::format("comparison_test_{}", getpid());
-  std::unique_ptr<Backend> backend_ = make_reference_backend();
+  std::unique_ptr<Backend> backend_ = make_backend("reference");
   std::unique_ptr<Model> model_, candidate_;
 };
 
@@ -106,7 +108,7 @@ TEST_F(ComparisonTest, LayerErrorIsThatOfTheResidualStream) {
   for (size_t w = 0; w < 3; ++w) {
     const auto window = std::span<const int32_t>(ids_).subspan(w * kWindow, kWindow - 1);
     for (Model* model : {model_.get(), candidate_.get()}) {
-      model->observe([&](int64_t layer, int64_t, std::span<const float> h) {
+      model->observe([&](int64_t layer, std::span<const float> h) {
         if (layer == 0) return;
         const auto i = static_cast<size_t>(layer - 1);
         if (model == model_.get()) hidden[i].assign(h.begin(), h.end());
@@ -115,8 +117,7 @@ TEST_F(ComparisonTest, LayerErrorIsThatOfTheResidualStream) {
           magnitude[i] += std::pow(hidden[i][k], 2);
         }
       });
-      KvCache cache = model->make_cache(kWindow);
-      model->forward(window, cache);
+      Context(*model, kWindow).forward(window);
       model->observe(nullptr);
     }
   }

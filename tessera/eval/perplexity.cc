@@ -2,35 +2,14 @@
 #include "tessera/eval/perplexity.h"
 
 #include <cmath>
-#include <numeric>
 
+#include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
 #include "tessera/eval/logit_statistics.h"
+#include "tessera/eval/scoring.h"
 #include "tessera/eval/statistics.h"
 
 namespace tessera {
-namespace {
-
-/// Mean NLL of the predicted ids of one window. Logits of ids that predict nothing are not computed.
-double window_nll(Model& model, KvCache& cache, std::span<const int32_t> window, int64_t first_predicted) {
-  const auto vocab = static_cast<size_t>(model.spec().vocab_size);
-  const auto first_row = static_cast<size_t>(first_predicted - 1);
-  cache.length = 0;
-  if (first_row > 0) model.forward(window.first(first_row), cache);
-  std::vector<double> nll(window.size() - 1 - first_row);
-  model.forward(window.subspan(first_row, nll.size()), cache,
-                [&](int64_t first, std::span<const float> logits) {
-                  parallel_for(static_cast<int64_t>(logits.size() / vocab), [&](int64_t row) {
-                    const auto i = static_cast<size_t>(first + row);
-                    nll[i] = negative_log_likelihood(logits.subspan(static_cast<size_t>(row) * vocab, vocab),
-                                                     window[first_row + i + 1]);
-                  });
-                });
-  return std::accumulate(nll.begin(), nll.end(), 0.0) / static_cast<double>(nll.size());
-}
-
-}  // namespace
-
 double Perplexity::value() const {
   return std::exp(mean_nll);
 }
@@ -46,17 +25,35 @@ Perplexity summarize(const Windows& windows, std::vector<double> window_nll) {
 }
 
 Perplexity measure_perplexity(Model& model, const Windows& windows, Reporter& reporter) {
-  KvCache cache = model.make_cache(windows.length);
-  std::vector<double> means;
+  const auto vocab = static_cast<size_t>(model.spec().vocab_size);
+  std::vector<double> sums(static_cast<size_t>(windows.count()));
+  int64_t finished = 0;
+  BatchEngine engine(model, scoring_options(windows, Model::kMaxRows));
   for (int64_t i = 0; i < windows.count(); ++i) {
-    means.push_back(window_nll(model, cache, windows[i], windows.first_predicted));
-    if (!std::isfinite(means.back())) {
+    const std::span<const int32_t> window = windows[i];
+    Request request = scoring_request(windows, i);
+    request.on_logits = [&, window, i](int64_t first, std::span<const float> logits) {
+      std::vector<double> nll(logits.size() / vocab);
+      parallel_for(std::ssize(nll), [&](int64_t row) {
+        nll[static_cast<size_t>(row)] =
+            negative_log_likelihood(logits.subspan(static_cast<size_t>(row) * vocab, vocab),
+                                    window[static_cast<size_t>(first + row + 1)]);
+      });
+      for (double value : nll) sums[static_cast<size_t>(i)] += value;
+    };
+    request.on_finish = [&](FinishReason) { reporter.progress("perplexity, windows", ++finished, windows.count()); };
+    engine.submit(std::move(request));
+  }
+  while (engine.step()) {
+  }
+  for (double& sum : sums) {
+    sum /= static_cast<double>(windows.predictions_per_window());
+    if (!std::isfinite(sum)) {
       throw Error("{}: the model's logits are not finite; its weights are damaged or overflow",
                   model.dir().string());
     }
-    reporter.progress("perplexity", i + 1, windows.count());
   }
-  return summarize(windows, std::move(means));
+  return summarize(windows, std::move(sums));
 }
 
 }  // namespace tessera

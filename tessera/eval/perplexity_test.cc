@@ -8,6 +8,8 @@
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/test_paths.h"
+#include "tessera/kernels/backends.h"
+#include "tessera/model/context.h"
 #include "tessera/model/test_llama.h"
 #include "tessera/text/tokenizer.h"
 
@@ -38,7 +40,7 @@ TEST_P(PerplexityGolden, FirstWindows) {
   const auto golden =
       nlohmann::json::parse(read_file(dir / "golden.json"))["perplexity"][GetParam().text]["window_mean_nll"]
           .get<std::vector<double>>();
-  const auto backend = make_cpu_backend(detect_cpu_isa());
+  const auto backend = make_backend("cpu");
   const auto model = Model::load(dir, *backend);
   const auto tokenizer = Tokenizer::load(dir);
   // Tokens hold at least one byte; the beginning is enough and tokenizes alike.
@@ -65,7 +67,7 @@ class PerplexityTest : public testing::Test {
   ~PerplexityTest() override { std::filesystem::remove_all(dir_); }
   std::filesystem::path dir_ =
       std::filesystem::temp_directory_path() / fmt::format("perplexity_test_{}", getpid());
-  std::unique_ptr<Backend> backend_ = make_reference_backend();
+  std::unique_ptr<Backend> backend_ = make_backend("reference");
   Reporter silent_;
 };
 

@@ -1,8 +1,8 @@
 // Backend: everything that a decoder needs from a device. model/ knows no other door to the kernels.
 //
-// All float arrays are row-major, in device memory, one row a token. A quantized layer's input is prepared
-// once by the operation that produces it (norm, GLU, attention output) and then read by all linears of its
-// site.
+// An operation acts on the rows of one step (Batch), whatever their sequences. Rows are matrices in device
+// memory in the data type that the backend chose. The input of a linear layer is prepared by the operation
+// that produces it (norm, GLU, attention): see InputFormat.
 #pragma once
 
 #include <cstddef>
@@ -12,20 +12,13 @@
 #include <string>
 #include <vector>
 
-#include "tessera/format/kv_format.h"
 #include "tessera/format/quantized_linear.h"
+#include "tessera/kernels/batch.h"
+#include "tessera/kernels/rows.h"
+#include "tessera/kernels/sampling.h"
 #include "tessera/kernels/types.h"
 
 namespace tessera {
-
-/// Device memory. Freed on destruction.
-class Buffer {
- public:
-  virtual ~Buffer() = default;
-  virtual void* data() = 0;
-  virtual size_t bytes() const = 0;
-  float* floats() { return static_cast<float*>(data()); }
-};
 
 /// What a linear layer really executes, for `tessera inspect` and for tests.
 struct KernelInfo {
@@ -35,7 +28,25 @@ struct KernelInfo {
   int activation_bits = 0;
 };
 
-/// The weights of one linear layer, repacked for the device.
+/// How linear layers read their input: as floats, or behind a channel map as integer codes with a scale a
+/// token, beside outlier columns. Layers that share it share the prepared rows.
+class InputFormat {
+ public:
+  virtual ~InputFormat() = default;
+  /// Width of the float rows that are prepared, before any map.
+  virtual int64_t width() const = 0;
+};
+
+/// Rows prepared in one InputFormat. Scratch memory that each producer overwrites.
+class LinearInput {
+ public:
+  virtual ~LinearInput() = default;
+  /// Of the rows that it holds now; null before the first.
+  const InputFormat* format = nullptr;
+};
+
+/// The weights of one or several linear layers, repacked for the device. Outputs of several layers follow one
+/// another.
 class Linear {
  public:
   virtual ~Linear() = default;
@@ -44,12 +55,16 @@ class Linear {
   virtual KernelInfo info() const = 0;
 };
 
-/// The input of a site's linears: float rows, or integer codes with a scale a token, as those linears read
-/// it. Scratch memory that is overwritten by each producer.
-class LinearInput {
- public:
-  virtual ~LinearInput() = default;
+/// A float layer, weight [N, K] in F32, F16 or BF16, bias F32 [N] or empty. The weight may be a view into a
+/// mapped file and must outlive what is loaded from it.
+struct FloatWeight {
+  TensorView weight;
+  std::span<const float> bias = {};
 };
+
+/// Whether the order of a float layer's sums may depend on how many rows run together. kFixed costs speed
+/// where many do; it makes a row's result independent of the batch.
+enum class SumOrder : uint8_t { kFixed, kByBatch };
 
 /// Gain (and bias) of a norm over rows of `width` floats.
 struct NormWeights {
@@ -59,21 +74,24 @@ struct NormWeights {
   std::unique_ptr<Buffer> gain, bias;
 };
 
-/// Keys and values of one sequence.
-struct KvCache {
-  int64_t n_layers = 0, n_kv_heads = 0, head_dim = 0, capacity = 0;
-  KvFormat format = KvFormat::kF16;
-  int64_t length = 0;  ///< positions filled
-  /// Per layer [n_kv_heads][capacity] rows of kv_row_bytes.
-  std::vector<std::unique_ptr<Buffer>> keys, values;
-  /// Per layer [n_kv_heads][capacity] KvScale; empty unless the format is quantized.
-  std::vector<std::unique_ptr<Buffer>> key_scales, value_scales;
+/// From ids to the residual stream: table[id] (+ positions[position + position_offset]), then the norm.
+struct EmbeddingTables {
+  const Linear* tokens = nullptr;
+  const Linear* positions = nullptr;  ///< null without learned positions
+  int64_t position_offset = 0;
+  const NormWeights* norm = nullptr;  ///< of the tokens' rows, before positions are added; may be null
 };
 
 /// Cosines and sines of rotary positions: [max_positions][head_dim / 2] each. Pairs are (i, i + head_dim/2),
 /// as in the Hugging Face checkpoints.
 struct RopeTable {
   std::unique_ptr<Buffer> cos, sin;
+};
+
+/// What happens to heads between their projection and the cache: norms of q and k, then the rotation.
+struct HeadRule {
+  const NormWeights *query_norm = nullptr, *key_norm = nullptr;  ///< over head_dim; null: none
+  const RopeTable* rope = nullptr;                               ///< null: none
 };
 
 /// What a family adds to causal attention.
@@ -83,6 +101,12 @@ struct AttentionRule {
                                         ///< gets slope * (key position - query position)
 };
 
+/// A Batch in device memory.
+class DeviceBatch {
+ public:
+  virtual ~DeviceBatch() = default;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -90,58 +114,60 @@ class Backend {
   virtual std::string name() const = 0;
 
   virtual std::unique_ptr<Buffer> allocate(size_t bytes) = 0;
-  virtual void upload(Buffer& to, std::span<const std::byte> from) = 0;
-  /// Waits for the device, then copies `count` floats.
-  virtual void download(const float* from, std::span<float> to) = 0;
+  virtual void upload(std::span<const std::byte> from, Buffer& to) = 0;
+  virtual RowBuffer make_rows(RowUse use, int64_t count, int64_t width) = 0;
+  /// Waits for the device, then copies all elements of `from` as floats, row after row.
+  virtual void download(const Rows& from, std::span<float> to) = 0;
 
-  /// Repacks; throws Error with the reason when no kernel of this device can run the layer.
-  virtual std::unique_ptr<Linear> load(const QuantizedLinear& linear) = 0;
-  /// A float layer, weight [N, K] in F32, F16 or BF16, bias F32 [N] or empty. `weight` may be a view into a
-  /// mapped file and must outlive the layer.
-  virtual std::unique_ptr<Linear> load(const TensorView& weight, std::span<const float> bias) = 0;
-  /// An empty cache. Throws Error when a quantized format meets an odd head_dim.
-  KvCache make_cache(int64_t n_layers, int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
-                     KvFormat format);
-  /// Room for max_tokens rows of up to max_width columns.
-  virtual std::unique_ptr<LinearInput> make_input(int64_t max_tokens, int64_t max_width) = 0;
+  /// Float rows of `width`.
+  virtual std::unique_ptr<InputFormat> float_input(int64_t width) = 0;
+  /// As `linear` reads its input.
+  virtual std::unique_ptr<InputFormat> input_of(const QuantizedLinear& linear) = 0;
+  /// Repacks layers that can be joined (can_join()) and read `input`. Throws Error with the reason when no
+  /// kernel of this device can run them.
+  virtual std::unique_ptr<Linear> load(std::span<const QuantizedLinear* const> parts,
+                                       const InputFormat& input) = 0;
+  /// Float layers over the same float rows.
+  virtual std::unique_ptr<Linear> load(std::span<const FloatWeight> parts, SumOrder order) = 0;
 
-  /// out[m, :] = table[ids[m], :]; table [vocab, width] in F32, F16 or BF16 as loaded by load().
-  virtual void embed(const Linear& table, std::span<const int32_t> ids, float* out) = 0;
-  /// Norm of x [m, width], prepared for `reader`.
-  virtual void norm(const float* x, int64_t m, const NormWeights& weights, const Linear& reader,
-                    LinearInput& out) = 0;
-  /// The norm of each of `rows` rows of `width` floats, in place: heads of q and k, embeddings.
-  virtual void normalize(float* x, int64_t rows, int64_t width, const NormWeights& weights) = 0;
-  /// x [m, k_in] prepared for `reader`.
-  virtual void prepare(const float* x, int64_t m, const Linear& reader, LinearInput& out) = 0;
-  /// activation(gate) * up, or activation(up) when gate is null, both [m, k_in], prepared for `reader`.
-  virtual void glu(const float* gate, const float* up, int64_t m, GluActivation activation,
-                   const Linear& reader, LinearInput& out) = 0;
-  /// y [m, n] = input * W^T + bias; with `accumulate` it is added to y (the residual stream).
-  virtual void linear(const Linear& weights, const LinearInput& input, int64_t m, float* y,
-                      bool accumulate) = 0;
-  /// Rotates q [m, n_heads * head_dim] and k [m, n_kv_heads * head_dim] of tokens at positions first .. first
-  /// + m - 1.
-  virtual void rope(float* q, float* k, int64_t m, int64_t first, int64_t n_heads, int64_t n_kv_heads,
-                    int64_t head_dim, const RopeTable& table) = 0;
-  /// Stores k, v [m, n_kv_heads * head_dim] of `layer` at positions cache.length .. cache.length + m - 1.
-  virtual void append(KvCache& cache, int64_t layer, const float* k, const float* v, int64_t m) = 0;
-  /// Causal attention of m new tokens (already appended; the first stands at position cache.length) over
-  /// everything before, as `rule` says. q, out [m, n_heads * head_dim].
-  virtual void attention(const float* q, const KvCache& cache, int64_t layer, int64_t m, int64_t n_heads,
-                         const AttentionRule& rule, float* out) = 0;
-  /// y[i] += x[i].
-  virtual void add(const float* x, int64_t count, float* y) = 0;
+  /// Room for max_rows rows of up to max_width columns.
+  virtual std::unique_ptr<LinearInput> make_input(int64_t max_rows, int64_t max_width) = 0;
+  /// Throws Error when memory does not suffice or a quantized format meets an odd head_dim.
+  virtual std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape, int64_t pages) = 0;
+  virtual std::unique_ptr<DeviceBatch> make_batch() = 0;
+  virtual void upload(const Batch& from, DeviceBatch& to) = 0;
+
+  /// h [rows, hidden] of the batch's ids and positions.
+  virtual void embed(const EmbeddingTables& tables, const DeviceBatch& batch, const Rows& h) = 0;
+  /// h += delta.
+  virtual void add(const Rows& delta, const Rows& h) = 0;
+  /// h += delta, where there is one; then the norm of h, prepared as `format`.
+  virtual void add_norm(const Rows& h, const Rows* delta, const NormWeights& weights,
+                        const InputFormat& format, LinearInput& out) = 0;
+  /// The norm of h + delta in the rows that want logits, first .. first + count - 1 of them, prepared as
+  /// `format`. Leaves h as it is.
+  virtual void norm_wanted(const Rows& h, const Rows* delta, const DeviceBatch& batch, int64_t first,
+                           int64_t count, const NormWeights& weights, const InputFormat& format,
+                           LinearInput& out) = 0;
+  /// x, prepared as `format`.
+  virtual void prepare(const Rows& x, const InputFormat& format, LinearInput& out) = 0;
+  /// out [m, n] = input * W^T + bias for the first m = out.count prepared rows; with `accumulate` it is added
+  /// to out.
+  virtual void linear(const Linear& weights, const LinearInput& input, const Rows& out,
+                      bool accumulate = false) = 0;
+  /// Norms and rotates the heads of q [rows, n_heads * head_dim] and k [rows, n_kv_heads * head_dim], then
+  /// stores k and v of `layer` at the positions of the batch.
+  virtual void append(const Rows& q, const Rows& k, const Rows& v, const HeadRule& rule,
+                      const DeviceBatch& batch, int64_t layer, KvPool& pool) = 0;
+  /// Causal attention of q over everything that is stored up to each row's own position, prepared as
+  /// `format`.
+  virtual void attention(const Rows& q, const DeviceBatch& batch, int64_t layer, const KvPool& pool,
+                         const AttentionRule& rule, const InputFormat& format, LinearInput& out) = 0;
+  /// activation(gate) * up, or activation(up) where gate is null, prepared as `format`.
+  virtual void glu(const Rows* gate, const Rows& up, GluActivation activation, const InputFormat& format,
+                   LinearInput& out) = 0;
+  /// ids[i] drawn from row i of `logits` as draws[i] says; kNoToken where that row is not finite.
+  virtual void sample(const Rows& logits, std::span<const Draw> draws, std::span<int32_t> ids) = 0;
 };
-
-/// Scalar code in the order of the definitions; slow, for tests.
-std::unique_ptr<Backend> make_reference_backend();
-
-std::string_view name_of(CpuIsa isa);
-/// The best one that this processor has, unless the environment variable TESSERA_ISA names a lower one.
-/// Throws Error when TESSERA_ISA is unknown or beyond the processor.
-CpuIsa detect_cpu_isa();
-/// Throws Error when this processor lacks `isa`.
-std::unique_ptr<Backend> make_cpu_backend(CpuIsa isa);
 
 }  // namespace tessera

@@ -10,7 +10,9 @@
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
+#include "tessera/kernels/cpu/cpu_backend.h"
 #include "tessera/kernels/cpu/packed_weights.h"
+#include "tessera/kernels/single_linear.h"
 
 namespace tessera {
 namespace {
@@ -131,14 +133,11 @@ class BackendCandidate : public Candidate {
     } else {
       load_integer(format, n, k);
     }
-    input_ = backend_->make_input(1, k);
   }
-  KernelInfo info() const override { return layers_[0]->info(); }
+  KernelInfo info() const override { return layers_[0]->linear().info(); }
   double weight_bytes() const override { return bytes_; }
   void run(const float* x, int64_t m, float* y) override {
-    const Linear& layer = *layers_[next_++ % layers_.size()];
-    backend_->prepare(x, m, layer, *input_);
-    backend_->linear(layer, *input_, m, y, false);
+    layers_[next_++ % layers_.size()]->run(x, m, y);
   }
 
  private:
@@ -148,7 +147,7 @@ class BackendCandidate : public Candidate {
     weights_ = random_weights(dtype, copies, n, k);
     for (int64_t i = 0; i < copies; ++i) {
       const TensorView view{dtype, {n, k}, weights_.data() + i * static_cast<int64_t>(bytes_)};
-      layers_.push_back(backend_->load(view, {}));
+      layers_.push_back(std::make_unique<SingleLinear>(*backend_, FloatWeight{view}));
     }
   }
 
@@ -156,15 +155,14 @@ class BackendCandidate : public Candidate {
     const QuantizedLinear layer = random_layer(entry_of(format).layer, n, k);
     bytes_ = static_cast<double>(layer.bytes());
     for (int64_t i = 0; i < copies_for(bytes_, rotation_bytes_); ++i) {
-      layers_.push_back(backend_->load(layer));
+      layers_.push_back(std::make_unique<SingleLinear>(*backend_, layer));
     }
   }
 
   std::unique_ptr<Backend> backend_;
   size_t rotation_bytes_;
   Tensor weights_;
-  std::vector<std::unique_ptr<Linear>> layers_;
-  std::unique_ptr<LinearInput> input_;
+  std::vector<std::unique_ptr<SingleLinear>> layers_;
   double bytes_ = 0;
   size_t next_ = 0;
 };

@@ -2,6 +2,7 @@
 #include "tessera/model/model.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "tessera/model/rope.h"
 
@@ -9,6 +10,8 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kLogitElements = int64_t{1} << 22;  // 16 MiB of logits at once, whatever the vocabulary
+constexpr int64_t kLeastLogitRows = 32;
+constexpr int64_t kLeastPositions = 1024;  // of the rotary table
 
 GluActivation to_glu(Activation activation) {
   switch (activation) {
@@ -42,34 +45,31 @@ Model::Model(const std::filesystem::path& dir, const ModelConfig& config,
 }
 
 void Model::allocate_scratch() {
-  logit_rows_ = std::clamp<int64_t>(kLogitElements / spec_.vocab_size, kMaxBatch, kChunk);
-  const auto rows = [&](int64_t m, int64_t width) {
-    return backend_.allocate(static_cast<size_t>(m * width) * sizeof(float));
-  };
-  scratch_ = {.hidden = rows(kChunk, spec_.hidden_size),
-              .positions = weights_.position_embedding ? rows(kChunk, spec_.hidden_size) : nullptr,
-              .q = rows(kChunk, spec_.q_size()),
-              .k = rows(kChunk, spec_.kv_size()),
-              .v = rows(kChunk, spec_.kv_size()),
-              .attention = rows(kChunk, spec_.q_size()),
-              .gate = spec_.gated() ? rows(kChunk, spec_.intermediate_size) : nullptr,
-              .up = rows(kChunk, spec_.intermediate_size),
-              .logits = rows(logit_rows_, spec_.vocab_size),
-              .input = backend_.make_input(kChunk, weights_.max_input_width)};
-  host_logits_.resize(static_cast<size_t>(logit_rows_ * spec_.vocab_size));
+  batch_ = backend_.make_batch();
+  input_ = backend_.make_input(kMaxRows, weights_.max_input_width);
+  hidden_ = backend_.make_rows(RowUse::kResidual, kMaxRows, spec_.hidden_size);
+  delta_ = backend_.make_rows(RowUse::kIntermediate, kMaxRows, spec_.hidden_size);
+  const int64_t logit_rows =
+      std::clamp<int64_t>(kLogitElements / spec_.vocab_size, kLeastLogitRows, kMaxRows);
+  logits_ = backend_.make_rows(RowUse::kLogits, logit_rows, spec_.vocab_size);
+  for (size_t site = 0; site < spec_.sites.size(); ++site) {
+    projected_.emplace_back();
+    if (spec_.sites[site].producer != Site::Producer::kNorm) continue;
+    int64_t width = 0;
+    for (LinearId id : spec_.sites[site].readers) {
+      places_[id] = {site, width};
+      width += spec_.linears[id].n;
+    }
+    projected_[site] = backend_.make_rows(RowUse::kIntermediate, kMaxRows, width);
+  }
 }
 
-KvCache Model::make_cache(int64_t capacity, std::optional<KvFormat> format) {
-  if (capacity < 1 || capacity > spec_.max_positions) {
-    throw Error("{}: a context of {} ids is not possible, the model has {} positions", dir().string(),
-                capacity, spec_.max_positions);
-  }
-  if (spec_.positions == Positions::kRope && capacity > rope_positions_) {
-    rope_ = make_rope_table(spec_.rope, spec_.head_dim, capacity, backend_);
-    rope_positions_ = capacity;
-  }
-  return backend_.make_cache(spec_.n_layers, spec_.n_kv_heads, spec_.head_dim, capacity,
-                             format.value_or(kv_format_));
+KvShape Model::kv_shape(std::optional<KvFormat> format) const {
+  return {spec_.n_layers, spec_.n_kv_heads, spec_.head_dim, format.value_or(kv_format_)};
+}
+
+std::unique_ptr<KvPool> Model::make_kv_pool(int64_t pages, std::optional<KvFormat> format) {
+  return backend_.make_kv_pool(kv_shape(format), pages);
 }
 
 void Model::check_ids(std::span<const int32_t> ids) const {
@@ -82,160 +82,125 @@ void Model::check_ids(std::span<const int32_t> ids) const {
   }
 }
 
-void Model::check_room(const KvCache& cache, int64_t m) const {
-  if (cache.length + m > cache.capacity) {
-    throw Error("{}: {} tokens after {} do not fit in a context of {}; shorten the prompt or ask for fewer",
-                dir().string(), m, cache.length, cache.capacity);
+/// Makes sure that the rotary table reaches the last position of the batch.
+void Model::reserve_positions(const Batch& batch) {
+  const int64_t needed = *std::ranges::max_element(batch.positions) + 1;
+  if (needed > spec_.max_positions) {
+    throw Error("{}: a context of {} ids is not possible, the model has {} positions", dir().string(), needed,
+                spec_.max_positions);
   }
+  if (spec_.positions != Positions::kRope || needed <= rope_positions_) return;
+  const auto doubled = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(needed)));
+  rope_positions_ = std::min(spec_.max_positions, std::max(doubled, kLeastPositions));
+  rope_ = make_rope_table(spec_.rope, spec_.head_dim, rope_positions_, backend_);
 }
 
-template <class Body>
-void Model::run_chunks(std::span<const int32_t> ids, KvCache& cache, const Body& body) {
-  check_ids(ids);
-  check_room(cache, static_cast<int64_t>(ids.size()));
-  for (size_t first = 0; first < ids.size(); first += kChunk) {
-    const int64_t m = std::min<int64_t>(kChunk, static_cast<int64_t>(ids.size() - first));
-    const Segment segment{m, &cache};
-    run(ids.subspan(first, static_cast<size_t>(m)), {&segment, 1});
-    body(static_cast<int64_t>(first), m);
-  }
-}
-
-std::span<const float> Model::forward(std::span<const int32_t> ids, KvCache& cache) {
-  int64_t last_row = 0;
-  run_chunks(ids, cache, [&](int64_t, int64_t m) { last_row = m - 1; });
-  return logits(last_row, 1);
-}
-
-void Model::forward(std::span<const int32_t> ids, KvCache& cache, const LogitsVisitor& visit) {
-  run_chunks(ids, cache, [&](int64_t first, int64_t m) {
-    for (int64_t row = 0; row < m; row += logit_rows_) {
-      visit(first + row, logits(row, std::min(logit_rows_, m - row)));
-    }
-  });
-}
-
-std::span<const float> Model::decode(std::span<const int32_t> ids, std::span<KvCache> caches) {
-  check_ids(ids);
-  assert(ids.size() == caches.size() && static_cast<int64_t>(ids.size()) <= kMaxBatch);
-  std::vector<Segment> segments;
-  for (KvCache& cache : caches) {
-    check_room(cache, 1);
-    segments.push_back({1, &cache});
-  }
-  run(ids, segments);
-  return logits(0, static_cast<int64_t>(ids.size()));
-}
-
-void Model::run(std::span<const int32_t> ids, std::span<const Segment> segments) {
-  const auto m = static_cast<int64_t>(ids.size());
-  embed(ids, segments);
-  show_hidden(0, segments);
+void Model::step(const Batch& batch, KvPool& pool) {
+  check_ids(batch.ids);
+  assert(batch.rows() <= kMaxRows);
+  reserve_positions(batch);
+  rows_ = batch.rows();
+  has_delta_ = false;
+  backend_.upload(batch, *batch_);
+  backend_.embed({.tokens = weights_.embedding.get(),
+                  .positions = weights_.position_embedding.get(),
+                  .position_offset = spec_.position_offset,
+                  .norm = weights_.embedding_norm ? &*weights_.embedding_norm : nullptr},
+                 *batch_, hidden_.rows.first(rows_));
+  show_hidden(0);
   for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
-    run_block(layer, m, segments);
-    show_hidden(layer + 1, segments);
+    run_block(layer, pool);
+    show_hidden(layer + 1);
   }
-  for (const Segment& segment : segments) segment.cache->length += segment.m;
 }
 
-void Model::embed(std::span<const int32_t> ids, std::span<const Segment> segments) {
-  float* hidden = scratch_.hidden->floats();
-  const auto m = static_cast<int64_t>(ids.size());
-  backend_.embed(*weights_.embedding, ids, hidden);
-  if (weights_.embedding_norm) backend_.normalize(hidden, m, spec_.hidden_size, *weights_.embedding_norm);
-  if (!weights_.position_embedding) return;
-  std::vector<int32_t> positions;
-  for (const Segment& segment : segments) {
-    for (int64_t i = 0; i < segment.m; ++i) {
-      positions.push_back(static_cast<int32_t>(segment.cache->length + i + spec_.position_offset));
-    }
-  }
-  backend_.embed(*weights_.position_embedding, positions, scratch_.positions->floats());
-  backend_.add(scratch_.positions->floats(), m * spec_.hidden_size, hidden);
-}
-
-void Model::run_block(int64_t layer, int64_t m, std::span<const Segment> segments) {
+void Model::run_block(int64_t layer, KvPool& pool) {
   const BlockWeights& block = weights_.blocks[static_cast<size_t>(layer)];
-  float* hidden = scratch_.hidden->floats();
-  project_attention(block, m);
-  if (spec_.parallel) project_mlp(block, m);
-  attend(layer, segments);
-  backend_.prepare(scratch_.attention->floats(), m, *block.linears[kO], *scratch_.input);
-  backend_.linear(*block.linears[kO], *scratch_.input, m, hidden, true);
-  if (!spec_.parallel) project_mlp(block, m);
-  backend_.glu(spec_.gated() ? scratch_.gate->floats() : nullptr, scratch_.up->floats(), m,
-               to_glu(spec_.activation), *block.linears[kDown], *scratch_.input);
-  backend_.linear(*block.linears[kDown], *scratch_.input, m, hidden, true);
-}
-
-void Model::project(const BlockWeights& block, NormId norm, int64_t m,
-                    std::initializer_list<std::pair<LinearId, float*>> readers) {
-  LinearInput& input = *scratch_.input;
-  for (const auto& [id, y] : readers) {
-    const Linear& linear = *block.linears[id];
-    if (block.own_input[id]) {
-      backend_.norm(scratch_.hidden->floats(), m, block.norms[norm], linear, input);
+  for (size_t i = 0; i < spec_.sites.size(); ++i) {
+    const Site& site = spec_.sites[i];
+    if (site.producer == Site::Producer::kNorm) {
+      project(block, i);
+    } else if (site.linear == kV) {
+      attend(block, layer, pool, block.sites[i].front());
+    } else {
+      finish_mlp(block.sites[i].front());
     }
-    backend_.linear(linear, input, m, y, false);
   }
 }
 
-void Model::project_attention(const BlockWeights& block, int64_t m) {
-  float *q = scratch_.q->floats(), *k = scratch_.k->floats();
-  project(block, kAttentionNorm, m, {{kQ, q}, {kK, k}, {kV, scratch_.v->floats()}});
-  if (!spec_.has(kQueryNorm)) return;
-  backend_.normalize(q, m * spec_.n_heads, spec_.head_dim, block.norms[kQueryNorm]);
-  backend_.normalize(k, m * spec_.n_kv_heads, spec_.head_dim, block.norms[kKeyNorm]);
-}
-
-/// Without a norm of its own the MLP reads what q, k and v have read just before.
-void Model::project_mlp(const BlockWeights& block, int64_t m) {
-  const NormId norm = spec_.has(kMlpNorm) ? kMlpNorm : kAttentionNorm;
-  float* up = scratch_.up->floats();
-  if (spec_.gated()) {
-    project(block, norm, m, {{kGate, scratch_.gate->floats()}, {kUp, up}});
-  } else {
-    project(block, norm, m, {{kUp, up}});
+void Model::project(const BlockWeights& block, size_t site) {
+  const Rows hidden = hidden_.rows.first(rows_), delta = delta_.rows.first(rows_);
+  for (const LinearGroup& group : block.sites[site]) {
+    if (group.input) {
+      backend_.add_norm(hidden, has_delta_ ? &delta : nullptr, block.norms[spec_.sites[site].norm], *group.input,
+                        *input_);
+      has_delta_ = false;
+    }
+    const Rows out = projected_[site].rows.first(rows_);
+    backend_.linear(*group.linear, *input_, out.columns(group.first_output, group.linear->n()));
   }
 }
 
-void Model::attend(int64_t layer, std::span<const Segment> segments) {
+Rows Model::outputs(LinearId id) const {
+  const Place& place = places_[id];
+  return projected_[place.site].rows.first(rows_).columns(place.column, spec_.linears[id].n);
+}
+
+void Model::attend(const BlockWeights& block, int64_t layer, KvPool& pool, const LinearGroup& o) {
+  HeadRule heads;
+  if (spec_.has(kQueryNorm)) {
+    heads.query_norm = &block.norms[kQueryNorm];
+    heads.key_norm = &block.norms[kKeyNorm];
+  }
+  if (spec_.positions == Positions::kRope) heads.rope = &rope_;
   const AttentionRule rule{.window = spec_.sliding_window,
                            .alibi_slopes = weights_.alibi_slopes ? weights_.alibi_slopes->floats() : nullptr};
-  float *q = scratch_.q->floats(), *k = scratch_.k->floats(), *v = scratch_.v->floats(),
-        *attention = scratch_.attention->floats();
-  for (const auto& [rows, cache] : segments) {
-    if (spec_.positions == Positions::kRope) {
-      backend_.rope(q, k, rows, cache->length, spec_.n_heads, spec_.n_kv_heads, spec_.head_dim, rope_);
-    }
-    backend_.append(*cache, layer, k, v, rows);
-    backend_.attention(q, *cache, layer, rows, spec_.n_heads, rule, attention);
-    q += rows * spec_.q_size();
-    k += rows * spec_.kv_size();
-    v += rows * spec_.kv_size();
-    attention += rows * spec_.q_size();
+  const Rows q = outputs(kQ);
+  backend_.append(q, outputs(kK), outputs(kV), heads, *batch_, layer, pool);
+  backend_.attention(q, *batch_, layer, pool, rule, *o.input, *input_);
+  backend_.linear(*o.linear, *input_, delta_.rows.first(rows_));
+  has_delta_ = true;
+}
+
+/// In a parallel block attention has left its part of the block's output already.
+void Model::finish_mlp(const LinearGroup& down) {
+  const std::optional<Rows> gate = spec_.gated() ? std::optional(outputs(kGate)) : std::nullopt;
+  backend_.glu(gate ? &*gate : nullptr, outputs(kUp), to_glu(spec_.activation), *down.input, *input_);
+  backend_.linear(*down.linear, *input_, delta_.rows.first(rows_), /*accumulate=*/spec_.parallel);
+  has_delta_ = true;
+}
+
+Rows Model::device_logits(int64_t first, int64_t count) {
+  const Rows delta = delta_.rows.first(rows_), out = logits_.rows.first(count);
+  backend_.norm_wanted(hidden_.rows.first(rows_), has_delta_ ? &delta : nullptr, *batch_, first, count,
+                       weights_.final_norm, *weights_.lm_head_input, *input_);
+  backend_.linear(weights_.lm_head(), *input_, out);
+  return out;
+}
+
+std::span<const float> Model::logits(int64_t first, int64_t count) {
+  host_.resize(static_cast<size_t>(count * spec_.vocab_size));
+  backend_.download(device_logits(first, count), host_);
+  return host_;
+}
+
+void Model::sample(int64_t first, std::span<const Draw> draws, std::span<int32_t> ids) {
+  const auto total = static_cast<int64_t>(draws.size());
+  for (int64_t i = 0; i < total; i += max_logit_rows()) {
+    const int64_t count = std::min(max_logit_rows(), total - i);
+    const auto begin = static_cast<size_t>(i), size = static_cast<size_t>(count);
+    backend_.sample(device_logits(first + i, count), draws.subspan(begin, size), ids.subspan(begin, size));
   }
 }
 
-std::span<const float> Model::logits(int64_t first, int64_t rows) {
-  float* out = scratch_.logits->floats();
-  backend_.norm(scratch_.hidden->floats() + first * spec_.hidden_size, rows, weights_.final_norm,
-                weights_.lm_head(), *scratch_.input);
-  backend_.linear(weights_.lm_head(), *scratch_.input, rows, out, false);
-  const auto host = std::span(host_logits_).first(static_cast<size_t>(rows * spec_.vocab_size));
-  backend_.download(out, host);
-  return host;
-}
-
-void Model::show_hidden(int64_t layer, std::span<const Segment> segments) {
+void Model::show_hidden(int64_t layer) {
   if (!observer_) return;
-  int64_t row = 0;
-  for (const Segment& segment : segments) {
-    std::vector<float> rows(static_cast<size_t>(segment.m * spec_.hidden_size));
-    backend_.download(scratch_.hidden->floats() + row * spec_.hidden_size, rows);
-    observer_(layer, segment.cache->length, rows);
-    row += segment.m;
-  }
+  const Rows hidden = hidden_.rows.first(rows_);
+  if (has_delta_) backend_.add(delta_.rows.first(rows_), hidden);
+  has_delta_ = false;
+  host_.resize(static_cast<size_t>(rows_ * spec_.hidden_size));
+  backend_.download(hidden, host_);
+  observer_(layer, host_);
 }
 
 }  // namespace tessera

@@ -7,7 +7,7 @@
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/test_paths.h"
-#include "tessera/model/model.h"
+#include "tessera/model/context.h"
 #include "tessera/model/test_backends.h"
 
 namespace tessera {
@@ -55,7 +55,7 @@ class ModelGolden : public testing::TestWithParam<Case> {
   std::span<const float> tensor(const std::string& name) const {
     return tensors_->tensors().at(name).as<float>();
   }
-  KvCache float_cache() { return model_->make_cache(model_->spec().max_positions, KvFormat::kF32); }
+  Context float_context() { return Context(*model_, model_->spec().max_positions, KvFormat::kF32); }
 
   nlohmann::json golden_;
   std::unique_ptr<SafetensorsFile> tensors_;
@@ -65,21 +65,20 @@ class ModelGolden : public testing::TestWithParam<Case> {
 
 TEST_P(ModelGolden, HiddenStatesOfEveryLayer) {
   int64_t seen = 0;
-  model_->observe([&](int64_t layer, int64_t position, std::span<const float> hidden) {
-    EXPECT_EQ(position, 0);
+  model_->observe([&](int64_t layer, std::span<const float> hidden) {
     EXPECT_EQ(layer, seen++);
     if (layer == model_->spec().n_layers) return;  // golden has the final norm's output here; logits judge it
     EXPECT_LT(relative_error(hidden, tensor(fmt::format("prompt0.hidden.{}", layer))), kTolerance) << layer;
   });
-  KvCache cache = float_cache();
-  model_->forward(prompt(0), cache);
+  Context context = float_context();
+  context.forward(prompt(0));
   EXPECT_EQ(seen, model_->spec().n_layers + 1);
 }
 
 TEST_P(ModelGolden, LogitsOfEveryPosition) {
-  KvCache cache = float_cache();
+  Context context = float_context();
   std::vector<float> all;
-  model_->forward(prompt(0), cache, [&](int64_t first, std::span<const float> logits) {
+  context.forward(prompt(0), [&](int64_t first, std::span<const float> logits) {
     EXPECT_EQ(first * model_->spec().vocab_size, static_cast<int64_t>(all.size()));
     all.insert(all.end(), logits.begin(), logits.end());
   });
@@ -88,20 +87,20 @@ TEST_P(ModelGolden, LogitsOfEveryPosition) {
 
 TEST_P(ModelGolden, LogitsBehindEachPrompt) {
   for (int i = 0; i < 3; ++i) {
-    KvCache cache = float_cache();
-    const auto logits = model_->forward(prompt(i), cache);
+    Context context = float_context();
+    const auto logits = context.forward(prompt(i));
     EXPECT_LT(relative_error(logits, tensor(fmt::format("prompt{}.logits", i))), kTolerance) << i;
   }
 }
 
 TEST_P(ModelGolden, GreedyContinuations) {
   for (int i = 0; i < 3; ++i) {
-    KvCache cache = model_->make_cache(model_->spec().max_positions);  // binary16, as in use
+    Context context(*model_, model_->spec().max_positions);  // binary16, as in use
     std::vector<int32_t> ids;
-    int32_t next = argmax(model_->forward(prompt(i), cache));
+    int32_t next = argmax(context.forward(prompt(i)));
     for (int step = 0; step < 32; ++step) {
       ids.push_back(next);
-      next = argmax(model_->forward({&next, 1}, cache));
+      next = argmax(context.forward({&next, 1}));
     }
     EXPECT_EQ(ids, golden_["prompts"][i]["greedy_ids"].get<std::vector<int32_t>>()) << i;
   }

@@ -1,6 +1,6 @@
 // The decoder on tiny random checkpoints: against an independent computation in double, in every way of
 // feeding it, and on bad input.
-#include "tessera/model/model.h"
+#include "tessera/model/context.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -47,9 +47,9 @@ std::vector<int32_t> some_ids(size_t count, int32_t vocab = 50) {
   return ids;
 }
 
-std::vector<float> all_logits(Model& model, std::span<const int32_t> ids, KvCache& cache) {
+std::vector<float> all_logits(std::span<const int32_t> ids, Context& context) {
   std::vector<float> all;
-  model.forward(ids, cache, [&](int64_t, std::span<const float> logits) {
+  context.forward(ids, [&](int64_t, std::span<const float> logits) {
     all.insert(all.end(), logits.begin(), logits.end());
   });
   return all;
@@ -70,9 +70,9 @@ void expect_same(std::span<const float> a, std::span<const float> b, double tole
 }
 
 void expect_double_forward(Model& model, const TestLlama& llama, double tolerance = 1e-4) {
-  KvCache cache = model.make_cache(40, KvFormat::kF32);
+  Context cache(model, 40, KvFormat::kF32);
   const auto ids = some_ids(33);
-  expect_close(all_logits(model, ids, cache), llama.logits(ids), tolerance);
+  expect_close(all_logits(ids, cache), llama.logits(ids), tolerance);
 }
 
 TEST_P(ModelTest, GroupedQueryAttention) {
@@ -206,19 +206,19 @@ TEST_P(ModelTest, QuantizedCachesAreCloseAndTheSameInPieces) {
   const auto model = load(llama);
   EXPECT_EQ(model->kv_format(), KvFormat::kInt8);
   const auto ids = some_ids(30);
-  KvCache exact = model->make_cache(30, KvFormat::kF32);
-  const std::vector<float> expected = all_logits(*model, ids, exact);
+  Context exact(*model, 30, KvFormat::kF32);
+  const std::vector<float> expected = all_logits(ids, exact);
   double error[2] = {};
   for (const KvFormat format : {KvFormat::kInt8, KvFormat::kInt4}) {
     model->set_kv_format(format);
-    KvCache whole = model->make_cache(30), pieces = model->make_cache(30);
-    const std::vector<float> all = all_logits(*model, ids, whole);
+    Context whole(*model, 30), pieces(*model, 30);
+    const std::vector<float> all = all_logits(ids, whole);
     for (size_t i = 0; i < all.size(); ++i) {
       error[format == KvFormat::kInt4] += std::fabs(double{all[i]} - expected[i]);
     }
     const size_t width = all.size() / ids.size();
     for (size_t i = 0; i < ids.size(); ++i) {
-      expect_same(model->forward({&ids[i], 1}, pieces), std::span(all).subspan(i * width, width));
+      expect_same(pieces.forward({&ids[i], 1}), std::span(all).subspan(i * width, width));
     }
   }
   EXPECT_GT(error[0], 0);
@@ -244,56 +244,92 @@ TEST_P(ModelTest, ChunksAndPiecesGiveTheSameLogits) {
       json{{"max_position_embeddings", 700}, {"vocab_size", 20000}});  // logits come in pieces, too
   const auto model = load(llama);
   const auto ids = some_ids(600, 20000);  // more than one chunk
-  KvCache whole = model->make_cache(600);
-  const std::vector<float> all = all_logits(*model, ids, whole);
-  EXPECT_EQ(whole.length, 600);
+  Context whole(*model, 600);
+  const std::vector<float> all = all_logits(ids, whole);
+  EXPECT_EQ(whole.length(), 600);
 
-  KvCache cache = model->make_cache(700);
+  Context cache(*model, 700);
   const auto last_logits = [&](size_t end) { return std::span(all).subspan((end - 1) * 20000, 20000); };
   const std::span<const int32_t> rest = std::span(ids);
-  expect_same(model->forward(rest.first(520), cache), last_logits(520));
-  expect_same(model->forward(rest.subspan(520, 77), cache), last_logits(597));
+  expect_same(cache.forward(rest.first(520)), last_logits(520));
+  expect_same(cache.forward(rest.subspan(520, 77)), last_logits(597));
   for (size_t i = 597; i < 600; ++i)
-    expect_same(model->forward(rest.subspan(i, 1), cache), last_logits(i + 1));
+    expect_same(cache.forward(rest.subspan(i, 1)), last_logits(i + 1));
 
-  cache.length = 10;  // going back
-  expect_same(model->forward(rest.subspan(10, 30), cache), last_logits(40));
+  cache.rewind(10);
+  expect_same(cache.forward(rest.subspan(10, 30)), last_logits(40));
 }
 
-TEST_P(ModelTest, DecodingABatchEqualsDecodingEachSequence) {
+/// Logits behind each of three sequences, of 3, 6 and 9 ids, whose last `together` ids run in one step.
+std::vector<float> batched_logits(Model& model, int64_t together) {
+  const auto ids = some_ids(9);
+  const auto pool = model.make_kv_pool(3);
+  Batch batch;
+  for (int32_t i = 0; i < 3; ++i) {
+    const std::vector<int32_t> pages = {2 - i};
+    const int64_t length = 3 + 3 * i, first = std::max<int64_t>(0, length - together);
+    const std::span<const int32_t> all = std::span(ids).first(static_cast<size_t>(length));
+    if (first > 0) {
+      Batch prompt;
+      prompt.add(all.first(static_cast<size_t>(first)), 0, pages, WantedLogits::none(first));
+      model.step(prompt, *pool);
+    }
+    batch.add(all.subspan(static_cast<size_t>(first)), first, pages, WantedLogits::last(length - first));
+  }
+  model.step(batch, *pool);
+  const auto logits = model.logits(0, 3);
+  return {logits.begin(), logits.end()};
+}
+
+TEST_P(ModelTest, SequencesOfABatchKeepToThemselves) {
+  TestLlama quantized;
+  quantize(quantized, WeightFormat::kInt4, kTokenActivation, kTokenActivation);
+  for (const TestLlama& llama : {TestLlama(), std::move(quantized)}) {
+    const auto model = load(llama);
+    std::vector<float> expected;
+    for (size_t length : {3, 6, 9}) {
+      Context alone(*model, 20);
+      const auto logits = alone.forward(some_ids(length));
+      expected.insert(expected.end(), logits.begin(), logits.end());
+    }
+    // Single tokens, parts of prompts, whole prompts, and all of these in one step.
+    for (int64_t together : {1, 2, 4, 7, 9}) {
+      const auto logits = batched_logits(*model, together);
+      if (llama.quantized.empty()) {
+        expect_same(logits, expected);
+      } else {
+        EXPECT_EQ(logits, expected) << together;
+      }
+    }
+  }
+}
+
+TEST_P(ModelTest, SamplingTakesTheWantedRows) {
   const TestLlama llama;
   const auto model = load(llama);
-  const auto ids = some_ids(12);
-  std::vector<KvCache> caches;
-  std::vector<int32_t> next;
-  std::vector<float> expected;
-  for (size_t i = 0; i < 3; ++i) {  // prompts of 2, 5 and 8 ids
-    const std::span<const int32_t> prompt = std::span(ids).first(2 + 3 * i);
-    next.push_back(ids[11 - i]);
-    KvCache alone = model->make_cache(20);
-    model->forward(prompt, alone);
-    const auto logits = model->forward({&next[i], 1}, alone);
-    expected.insert(expected.end(), logits.begin(), logits.end());
-    caches.push_back(model->make_cache(20));
-    model->forward(prompt, caches[i]);
-  }
-  expect_same(model->decode(next, caches), expected);
-  EXPECT_EQ(caches[2].length, 9);
+  const auto pool = model->make_kv_pool(1);
+  Batch batch;
+  batch.add(some_ids(5), 0, std::vector<int32_t>{0}, {.from = 2});
+  model->step(batch, *pool);
+  std::vector<int32_t> greedy(2), expected(2);
+  model->sample(1, std::vector<Draw>(2), greedy);
+  for (int64_t i = 0; i < 2; ++i) expected[static_cast<size_t>(i)] = sample_token(model->logits(1 + i, 1), {});
+  EXPECT_EQ(greedy, expected);
 }
 
 TEST_P(ModelTest, BadIdsAreRefused) {
   const TestLlama llama;
   const auto model = load(llama);
-  KvCache cache = model->make_cache(4);
-  EXPECT_THROW(model->forward({}, cache), Error);
-  EXPECT_THROW(model->forward(std::vector<int32_t>{50}, cache), Error);
-  EXPECT_THROW(model->forward(std::vector<int32_t>{-1}, cache), Error);
-  EXPECT_THROW(model->forward(some_ids(5), cache), Error);
-  EXPECT_EQ(cache.length, 0);
-  model->forward(some_ids(4), cache);
-  EXPECT_THROW(model->forward(some_ids(1), cache), Error);
-  EXPECT_THROW(model->make_cache(65), Error);
-  EXPECT_THROW(model->make_cache(0), Error);
+  Context cache(*model, 4);
+  EXPECT_THROW(cache.forward({}), Error);
+  EXPECT_THROW(cache.forward(std::vector<int32_t>{50}), Error);
+  EXPECT_THROW(cache.forward(std::vector<int32_t>{-1}), Error);
+  EXPECT_THROW(cache.forward(some_ids(5)), Error);
+  EXPECT_EQ(cache.length(), 0);
+  cache.forward(some_ids(4));
+  EXPECT_THROW(cache.forward(some_ids(1)), Error);
+  EXPECT_THROW(Context(*model, 65), Error);
+  EXPECT_THROW(Context(*model, 0), Error);
 }
 
 TEST_P(ModelTest, BadCheckpointsAreRefusedInOneLine) {

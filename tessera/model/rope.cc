@@ -20,7 +20,7 @@ double scale_llama3(double frequency, const RopeConfig& rope) {
 
 std::unique_ptr<Buffer> upload(std::span<const float> values, Backend& backend) {
   auto buffer = backend.allocate(values.size_bytes());
-  backend.upload(*buffer, std::as_bytes(values));
+  backend.upload(std::as_bytes(values), *buffer);
   return buffer;
 }
 

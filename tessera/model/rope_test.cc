@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "tessera/kernels/ref/reference_backend.h"
+
 namespace tessera {
 namespace {
 

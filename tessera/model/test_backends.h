@@ -6,7 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "tessera/kernels/backend.h"
+#include "tessera/kernels/cpu/cpu_backend.h"
+#include "tessera/kernels/ref/reference_backend.h"
 
 namespace tessera {
 

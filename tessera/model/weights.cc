@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tessera/format/joined_linear.h"
+
 namespace tessera {
 namespace {
 
@@ -16,9 +18,9 @@ class WeightLoader {
   ModelWeights load() {
     check_tensors(spec_, checkpoint_);
     check_overrides();
-    weights_.embedding = backend_.load(checkpoint_.at(spec_.embedding), {});
+    weights_.embedding = load_float({checkpoint_.at(spec_.embedding)});
     if (spec_.positions == Positions::kLearned) {
-      weights_.position_embedding = backend_.load(checkpoint_.at(spec_.position_embedding), {});
+      weights_.position_embedding = load_float({checkpoint_.at(spec_.position_embedding)});
     }
     if (!spec_.embedding_norm.empty()) weights_.embedding_norm = norm(spec_.embedding_norm);
     if (spec_.positions == Positions::kAlibi) weights_.alibi_slopes = to_device(spec_.alibi_slopes);
@@ -47,14 +49,20 @@ class WeightLoader {
   BlockWeights block(int64_t layer) {
     BlockWeights block;
     for (NormId id : spec_.existing_norms()) block.norms[id] = norm(spec_.norm_name(layer, id));
-    for (const Site& site : spec_.sites) load_site(layer, site, block);
+    for (const Site& site : spec_.sites) block.sites.push_back(load_site(layer, site));
     return block;
   }
 
   std::unique_ptr<Buffer> to_device(const std::vector<float>& values) {
     auto buffer = backend_.allocate(values.size() * sizeof(float));
-    backend_.upload(*buffer, std::as_bytes(std::span(values)));
+    backend_.upload(std::as_bytes(std::span(values)), *buffer);
     return buffer;
+  }
+
+  /// What a quantized model computes does not depend on the batch, so the floats in it may not either.
+  std::unique_ptr<Linear> load_float(const FloatWeight& weight) { return load_float(std::span(&weight, 1)); }
+  std::unique_ptr<Linear> load_float(std::span<const FloatWeight> parts) {
+    return backend_.load(parts, quantization_ ? SumOrder::kFixed : SumOrder::kByBatch);
   }
 
   std::vector<float> finite_vector(const std::string& name) {
@@ -81,48 +89,95 @@ class WeightLoader {
 
   void load_lm_head() {
     const TensorView& head = checkpoint_.at(spec_.lm_head);
-    const bool bias = checkpoint_.contains(spec_.lm_head_bias());
     if (!spec_.tied_embeddings) {
-      weights_.untied_lm_head =
-          backend_.load(head, bias ? finite_vector(spec_.lm_head_bias()) : std::vector<float>());
+      std::vector<float> bias;
+      if (checkpoint_.contains(spec_.lm_head_bias())) bias = finite_vector(spec_.lm_head_bias());
+      weights_.untied_lm_head = load_float({head, bias});
     }
-    record(spec_.lm_head.substr(0, spec_.lm_head.rfind(".weight")), weights_.lm_head(), head.bytes());
+    weights_.lm_head_input = backend_.float_input(spec_.hidden_size);
+    record(spec_.lm_head.substr(0, spec_.lm_head.rfind(".weight")), spec_.vocab_size, spec_.hidden_size,
+           head.bytes(), weights_.lm_head());
   }
 
-  void load_site(int64_t layer, const Site& site, BlockWeights& block) {
-    bool first = true;
-    std::optional<QuantizedLinear> before;  // empty: floats
-    for (LinearId id : site.readers) {
-      const std::string name = spec_.linear_name(layer, id);
-      std::optional<QuantizedLinear> linear;
-      if (is_quantized(checkpoint_, name)) {
-        linear = quantized_linear(name, spec_.linears[id]);
-        block.linears[id] = backend_.load(*linear);
-        weights_.max_input_width = std::max(weights_.max_input_width, linear->k);
-        record(name, *block.linears[id], linear->bytes());
-      } else {
-        block.linears[id] = float_linear(layer, id);
-      }
-      const bool shared = before && linear ? same_input(*before, *linear) : !before && !linear;
-      block.own_input[id] = first || !shared;
-      before = std::move(linear);
-      first = false;
-    }
-  }
-
-  std::unique_ptr<Linear> float_linear(int64_t layer, LinearId id) {
-    LinearTensor weight = linear_weight(checkpoint_, spec_, layer, id);
-    size_t bytes = weight.view().bytes();
+  /// A linear as the checkpoint holds it.
+  struct Stored {
+    std::string name;
+    std::optional<QuantizedLinear> quantized;  ///< empty: floats
+    std::optional<LinearTensor> weight;
     std::vector<float> bias;
-    if (spec_.linears[id].bias) {
-      const LinearTensor stored = linear_bias(checkpoint_, spec_, layer, id);
-      bias = finite_vector(stored.view(), spec_.source_name(layer, id) + ".bias");
-      bytes += stored.view().bytes();
+    size_t bytes = 0;
+
+    int64_t n() const { return quantized ? quantized->n : weight->view().shape[0]; }
+    int64_t k_in() const { return quantized ? quantized->k_in() : weight->view().shape[1]; }
+  };
+
+  Stored read(int64_t layer, LinearId id) {
+    Stored stored;
+    stored.name = spec_.linear_name(layer, id);
+    if (is_quantized(checkpoint_, stored.name)) {
+      stored.quantized = quantized_linear(stored.name, spec_.linears[id]);
+      stored.bytes = stored.quantized->bytes();
+      weights_.max_input_width = std::max(weights_.max_input_width, stored.quantized->k);
+      return stored;
     }
-    auto linear = backend_.load(weight.view(), bias);
-    record(spec_.linear_name(layer, id), *linear, bytes);
-    if (weight.is_gathered()) weights_.gathered.push_back(std::move(weight));
-    return linear;
+    stored.weight = linear_weight(checkpoint_, spec_, layer, id);
+    stored.bytes = stored.weight->view().bytes();
+    if (spec_.linears[id].bias) {
+      const LinearTensor bias = linear_bias(checkpoint_, spec_, layer, id);
+      stored.bias = finite_vector(bias.view(), spec_.source_name(layer, id) + ".bias");
+      stored.bytes += bias.view().bytes();
+    }
+    return stored;
+  }
+
+  static bool reads_the_same(const Stored& a, const Stored& b) {
+    return a.quantized && b.quantized ? same_input(*a.quantized, *b.quantized) : !a.quantized && !b.quantized;
+  }
+  static bool run_as_one(const Stored& a, const Stored& b) {
+    return a.quantized && b.quantized ? can_join(*a.quantized, *b.quantized) : !a.quantized && !b.quantized;
+  }
+
+  /// The linears of a site in groups that run as one; a group prepares its input anew only where it must.
+  std::vector<LinearGroup> load_site(int64_t layer, const Site& site) {
+    std::vector<Stored> readers;
+    for (LinearId id : site.readers) readers.push_back(read(layer, id));
+    std::vector<LinearGroup> groups;
+    const InputFormat* input = nullptr;
+    int64_t first_output = 0;
+    for (size_t begin = 0, end = 0; begin < readers.size(); begin = end) {
+      LinearGroup group;
+      group.first_output = first_output;
+      if (begin == 0 || !reads_the_same(readers[begin - 1], readers[begin])) {
+        group.input = input_of(readers[begin]);
+        input = group.input.get();
+      }
+      while (end < readers.size() && run_as_one(readers[begin], readers[end])) {
+        first_output += readers[end++].n();
+      }
+      const auto members = std::span(readers).subspan(begin, end - begin);
+      group.linear = load_group(members, *input);
+      for (Stored& member : members) {
+        record(member.name, member.n(), member.k_in(), member.bytes, *group.linear);
+        if (member.weight && member.weight->is_gathered()) weights_.gathered.push_back(std::move(*member.weight));
+      }
+      groups.push_back(std::move(group));
+    }
+    return groups;
+  }
+
+  std::unique_ptr<InputFormat> input_of(const Stored& reader) {
+    return reader.quantized ? backend_.input_of(*reader.quantized) : backend_.float_input(reader.k_in());
+  }
+
+  std::unique_ptr<Linear> load_group(std::span<const Stored> members, const InputFormat& input) {
+    if (!members[0].quantized) {
+      std::vector<FloatWeight> parts;
+      for (const Stored& member : members) parts.push_back({member.weight->view(), member.bias});
+      return load_float(parts);
+    }
+    std::vector<const QuantizedLinear*> parts;
+    for (const Stored& member : members) parts.push_back(&*member.quantized);
+    return backend_.load(parts, input);
   }
 
   QuantizedLinear quantized_linear(const std::string& name, const LinearSpec& shape) {
@@ -138,9 +193,9 @@ class WeightLoader {
     return linear;
   }
 
-  void record(const std::string& name, const Linear& linear, size_t bytes) {
-    weights_.linears.push_back({name, linear.n(), linear.k_in(), bytes, linear.info()});
-    weights_.max_input_width = std::max(weights_.max_input_width, linear.k_in());
+  void record(const std::string& name, int64_t n, int64_t k, size_t bytes, const Linear& linear) {
+    weights_.linears.push_back({name, n, k, bytes, linear.info()});
+    weights_.max_input_width = std::max(weights_.max_input_width, k);
   }
 
   const ModelSpec& spec_;

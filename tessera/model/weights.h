@@ -21,11 +21,16 @@ struct LinearInfo {
   KernelInfo kernel;
 };
 
+/// Neighbouring linears of a site that run as one.
+struct LinearGroup {
+  std::unique_ptr<InputFormat> input;  ///< null: the rows prepared for the group before it serve
+  std::unique_ptr<Linear> linear;
+  int64_t first_output = 0;  ///< among the outputs of the site, in the order of its readers
+};
+
 struct BlockWeights {
-  std::array<NormWeights, kNormCount> norms;                  ///< empty where the spec has none
-  std::array<std::unique_ptr<Linear>, kLinearCount> linears;  ///< null where the spec has none
-  /// False for a linear that can read the input prepared for the reader before it in its site.
-  std::array<bool, kLinearCount> own_input = {};
+  std::array<NormWeights, kNormCount> norms;    ///< empty where the spec has none
+  std::vector<std::vector<LinearGroup>> sites;  ///< in the order of the spec's
 };
 
 struct ModelWeights {
@@ -39,6 +44,8 @@ struct ModelWeights {
   std::vector<LinearInfo> linears;     ///< in order of execution, lm_head last
   int64_t max_input_width = 0;         ///< widest input of a linear, before or behind its map
   std::vector<LinearTensor> gathered;  ///< float weights that no tensor of the checkpoint holds in one piece
+
+  std::unique_ptr<InputFormat> lm_head_input;
 
   const Linear& lm_head() const { return untied_lm_head ? *untied_lm_head : *embedding; }
 };

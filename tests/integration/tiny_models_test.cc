@@ -8,7 +8,7 @@
 
 #include "tessera/base/error.h"
 #include "tessera/cli/layer_check.h"
-#include "tessera/model/model.h"
+#include "tessera/model/context.h"
 #include "tessera/model/test_backends.h"
 #include "tessera/quant/quantizer.h"
 #include "tessera/quant/streams.h"
@@ -59,9 +59,9 @@ class TinyModel : public testing::TestWithParam<const char*> {
   /// The integer engine's logits of the golden ids.
   std::vector<float> engine_logits(const fs::path& dir, Backend& backend) const {
     const auto model = Model::load(dir, backend);
-    KvCache cache = model->make_cache(std::ssize(ids_), KvFormat::kF32);
+    Context cache(*model, std::ssize(ids_), KvFormat::kF32);
     std::vector<float> all;
-    model->forward(ids_, cache, [&](int64_t, std::span<const float> logits) {
+    cache.forward(ids_, [&](int64_t, std::span<const float> logits) {
       all.insert(all.end(), logits.begin(), logits.end());
     });
     return all;
@@ -84,12 +84,12 @@ TEST_P(TinyModel, EngineEqualsTransformers) {
     EXPECT_LT(error_of(engine_logits(dir_, *backend)), kTolerance) << "whole sequence";
 
     const auto model = Model::load(dir_, *backend);
-    KvCache cache = model->make_cache(std::ssize(ids_), KvFormat::kF32);
+    Context cache(*model, std::ssize(ids_), KvFormat::kF32);
     const std::span<const int32_t> ids(ids_);
     constexpr size_t kPrompt = 25;
-    EXPECT_LT(error_of(model->forward(ids.first(kPrompt), cache), kPrompt - 1), kTolerance) << "prompt";
+    EXPECT_LT(error_of(cache.forward(ids.first(kPrompt)), kPrompt - 1), kTolerance) << "prompt";
     for (size_t t = kPrompt; t < ids.size(); ++t) {
-      EXPECT_LT(error_of(model->forward(ids.subspan(t, 1), cache), static_cast<int64_t>(t)), kTolerance) << t;
+      EXPECT_LT(error_of(cache.forward(ids.subspan(t, 1)), static_cast<int64_t>(t)), kTolerance) << t;
     }
   }
 }

@@ -7,70 +7,29 @@
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
+#include "tessera/kernels/cpu/norm.h"
 
 namespace tessera {
 namespace {
 
-/// Heads of one task of attend_one(); few enough for dot products (kDotRows), and the same for any number of
-/// threads, because the order of sums depends on it.
-constexpr int64_t kHeadsAtOnce = 4;
-
-/// One new token: a task is some of the query heads that share a key head.
-void attend_one(const CpuKernels& kernels, AttentionRows rows, const KvCache& cache, int64_t n_heads,
-                const CacheRows& keys, const CacheRows& values) {
-  const int64_t shared = n_heads / cache.n_kv_heads, height = std::min(shared, kHeadsAtOnce);
-  const int64_t tasks = (shared + height - 1) / height;
-  rows.stride = cache.head_dim;
-  rows.position_step = 0;
-  rows.alibi_step = 1;
-  parallel_for(cache.n_kv_heads * tasks, [&](int64_t i) {
-    const int64_t kv_head = i / tasks, begin = i % tasks * height;
-    AttentionRows part = rows;
-    part.count = std::min(height, shared - begin);
-    part.q += (kv_head * shared + begin) * cache.head_dim;
-    part.out += (kv_head * shared + begin) * cache.head_dim;
-    part.keys = keys.from(kv_head * cache.capacity);
-    part.values = values.from(kv_head * cache.capacity);
-    if (rows.alibi) part.alibi += kv_head * shared + begin;
-    kernels.attend(part);
-  });
-}
-
-/// Many tokens: a task is a block of tokens of one query head. Later blocks see more, so they start first.
-void attend_many(const CpuKernels& kernels, AttentionRows rows, const KvCache& cache, int64_t m,
-                 int64_t n_heads, const CacheRows& keys, const CacheRows& values) {
-  const int64_t shared = n_heads / cache.n_kv_heads, blocks = (m + kAttentionRows - 1) / kAttentionRows;
-  rows.stride = n_heads * cache.head_dim;
-  rows.position_step = 1;
-  rows.alibi_step = 0;
-  parallel_for_dynamic(n_heads * blocks, [&](int64_t i) {
-    const int64_t head = i % n_heads, begin = (blocks - 1 - i / n_heads) * kAttentionRows;
-    AttentionRows part = rows;
-    part.count = std::min(kAttentionRows, m - begin);
-    part.first_position += begin;
-    part.q += (begin * n_heads + head) * cache.head_dim;
-    part.out += (begin * n_heads + head) * cache.head_dim;
-    part.keys = keys.from(head / shared * cache.capacity);
-    part.values = values.from(head / shared * cache.capacity);
-    if (rows.alibi) part.alibi += head;
-    kernels.attend(part);
-  });
-}
-
-void check_width(const KvCache& cache) {
-  if (cache.head_dim <= kMaxHeadDim) return;
-  throw Error("heads of {} dimensions are too wide; the CPU kernels support up to {}", cache.head_dim,
+void check_width(const KvShape& shape) {
+  if (shape.head_dim <= kMaxHeadDim) return;
+  throw Error("heads of {} dimensions are too wide; the CPU kernels support up to {}", shape.head_dim,
               kMaxHeadDim);
 }
 
-/// The scales of a layer; null when the format has none.
-KvScale* scales_of(const std::vector<std::unique_ptr<Buffer>>& scales, int64_t layer) {
-  return scales.empty() ? nullptr : static_cast<KvScale*>(scales[static_cast<size_t>(layer)]->data());
+/// One head of one token: pairs (i, i + head_dim / 2) turn by the angle of its position.
+void rotate(float* head, int64_t half, const float* cosines, const float* sines) {
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = head[i], b = head[i + half];
+    head[i] = a * cosines[i] - b * sines[i];
+    head[i + half] = b * cosines[i] + a * sines[i];
+  }
 }
 
-/// x [head_dim] as quantize_kv() defines it, with the quantizer of the activations.
-KvScale quantize_row(const CpuKernels& kernels, const float* x, int64_t d, KvFormat format, uint8_t* row) {
-  alignas(64) int8_t codes[kMaxHeadDim];
+/// x [head_dim] as quantize_kv() defines it, with the quantizer of the activations: a byte a code.
+KvScale quantize_head(const CpuKernels& kernels, const float* x, int64_t d, KvFormat format, uint8_t* codes) {
+  alignas(64) int8_t signed_codes[kMaxHeadDim];
   int16_t pair_sum[kMaxHeadDim / kKBlock * 2];
   float scale;
   int32_t zero_point, sum;
@@ -78,86 +37,156 @@ KvScale quantize_row(const CpuKernels& kernels, const float* x, int64_t d, KvFor
   how.kind = RowQuantizer::Kind::kAsymmetric;
   how.bits = kv_bits(format);
   kernels.quantize(x, d, round_up(d, kKBlock), how,
-                   {codes, kMaxHeadDim, &scale, &zero_point, &sum, pair_sum});
+                   {signed_codes, kMaxHeadDim, &scale, &zero_point, &sum, pair_sum});
   const int half = 1 << (how.bits - 1);
-  const int64_t bytes = kv_row_bytes(format, d);
-  for (int64_t i = 0; i < bytes; ++i) {
-    row[i] = format == KvFormat::kInt8 ? static_cast<uint8_t>(codes[i] + half)
-                                       : pack_nibbles(codes[i] + half, codes[i + bytes] + half);
-  }
+  for (int64_t i = 0; i < d; ++i) codes[i] = static_cast<uint8_t>(signed_codes[i] + half);
   return {scale, static_cast<float>(zero_point + half)};
 }
 
-/// Stores x [head_dim] as row `to`.
-void store_row(const CpuKernels& kernels, const KvCache& cache, const float* x, Buffer& rows, KvScale* scales,
-               int64_t to) {
-  const int64_t d = cache.head_dim;
-  uint8_t* row = static_cast<uint8_t*>(rows.data()) + to * kv_row_bytes(cache.format, d);
-  if (scales) {
-    scales[to] = quantize_row(kernels, x, d, cache.format, row);
-  } else if (cache.format == KvFormat::kF16) {
-    kernels.to_half(x, d, reinterpret_cast<Half*>(row));
-  } else {
-    std::memcpy(row, x, static_cast<size_t>(d) * sizeof(float));
+/// Codes [head_dim] as the bytes that the cache holds, in place: two to a byte with four bits.
+void pack_codes(KvFormat format, int64_t d, uint8_t* codes) {
+  if (format != KvFormat::kInt4) return;
+  for (int64_t i = 0; i < d / 2; ++i) codes[i] = pack_nibbles(codes[i], codes[i + d / 2]);
+}
+
+/// Stores heads of one layer into their slots of a pool.
+class HeadStore {
+ public:
+  HeadStore(const CpuKernels& kernels, const HostKvPool& pool) : kernels_(kernels), pool_(pool) {}
+
+  void store_key(const float* x, uint8_t* block, int64_t slot) const {
+    const auto [format, d] = std::pair(pool_.shape().format, pool_.shape().head_dim);
+    if (format == KvFormat::kF32) return scatter(x, d, reinterpret_cast<float*>(block) + slot);
+    if (format == KvFormat::kF16) {
+      Half halves[kMaxHeadDim];
+      kernels_.to_half(x, d, halves);
+      return scatter(halves, d, reinterpret_cast<Half*>(block) + slot);
+    }
+    uint8_t codes[kMaxHeadDim];
+    const KvScale how = quantize_head(kernels_, x, d, format, codes);
+    pack_codes(format, d, codes);
+    scatter(codes, kv_row_bytes(format, d), block + slot);
+    auto* scales = reinterpret_cast<float*>(block + pool_.layout().key_scales);
+    scales[slot] = how.scale;
+    scales[kPageTokens + slot] = how.zero;
   }
+
+  void store_value(const float* x, uint8_t* block, int64_t slot) const {
+    const auto [format, d] = std::pair(pool_.shape().format, pool_.shape().head_dim);
+    const int64_t bytes = kv_row_bytes(format, d);
+    uint8_t* row = block + pool_.layout().values + slot * bytes;
+    if (format == KvFormat::kF32) {
+      std::memcpy(row, x, static_cast<size_t>(bytes));
+    } else if (format == KvFormat::kF16) {
+      kernels_.to_half(x, d, reinterpret_cast<Half*>(row));
+    } else {
+      uint8_t codes[kMaxHeadDim];
+      auto* scales = reinterpret_cast<KvScale*>(block + pool_.layout().value_scales);
+      scales[slot] = quantize_head(kernels_, x, d, format, codes);
+      pack_codes(format, d, codes);
+      std::memcpy(row, codes, static_cast<size_t>(bytes));
+    }
+  }
+
+ private:
+  /// Element i of `from` to column i of a page, kPageTokens elements apart.
+  template <class T>
+  static void scatter(const T* from, int64_t count, T* to) {
+    for (int64_t i = 0; i < count; ++i) to[i * kPageTokens] = from[i];
+  }
+
+  const CpuKernels& kernels_;
+  const HostKvPool& pool_;
+};
+
+/// A call of attend(): rows of one sequence that share a key head.
+struct AttentionTask {
+  int64_t sequence;
+  int64_t row, rows;    ///< rows of the batch; one: `heads` of a single token
+  int64_t head, heads;  ///< query heads
+};
+
+/// Tasks of all sequences, the longest first where sequences are cut into blocks of tokens: later blocks see
+/// more.
+std::vector<AttentionTask> attention_tasks(const Batch& batch, int64_t n_heads, int64_t n_kv_heads) {
+  const int64_t shared = n_heads / n_kv_heads, together = std::min(shared, kAttentionRows);
+  std::vector<AttentionTask> tasks;
+  for (int64_t s = 0; s < batch.sequences(); ++s) {
+    const int64_t first = batch.first_row[static_cast<size_t>(s)], m = batch.rows_of(s);
+    if (m == 1) {
+      for (int64_t head = 0; head < n_heads; head += shared) {
+        for (int64_t i = 0; i < shared; i += together) {
+          tasks.push_back({s, first, 1, head + i, std::min(together, shared - i)});
+        }
+      }
+      continue;
+    }
+    for (int64_t begin = (m - 1) / kAttentionRows * kAttentionRows; begin >= 0; begin -= kAttentionRows) {
+      for (int64_t head = 0; head < n_heads; ++head) {
+        tasks.push_back({s, first + begin, std::min(kAttentionRows, m - begin), head, 1});
+      }
+    }
+  }
+  return tasks;
 }
 
 }  // namespace
 
-void rotate_heads(float* rows, int64_t m, int64_t first, int64_t n_heads, int64_t head_dim,
-                  const float* cosines, const float* sines) {
-  const int64_t half = head_dim / 2;
-  parallel_for(m, [&](int64_t t) {
-    const float* c = cosines + (first + t) * half;
-    const float* s = sines + (first + t) * half;
-    for (int64_t h = 0; h < n_heads; ++h) {
-      float* lo = rows + (t * n_heads + h) * head_dim;
-      float* hi = lo + half;
-      for (int64_t i = 0; i < half; ++i) {
-        const float a = lo[i], b = hi[i];
-        lo[i] = a * c[i] - b * s[i];
-        hi[i] = b * c[i] + a * s[i];
-      }
+void append_heads(const CpuKernels& kernels, const Rows& q, const Rows& k, const Rows& v, const HeadRule& rule,
+                  const Batch& batch, int64_t layer, HostKvPool& pool) {
+  check_width(pool.shape());
+  const int64_t d = pool.shape().head_dim, n_heads = q.width / d, n_kv_heads = pool.shape().n_kv_heads;
+  const HeadStore store(kernels, pool);
+  const auto prepare = [&](float* head, const NormWeights* norm, int64_t position) {
+    if (norm) kernels.norm(head, d, row_norm(*norm), head);
+    if (rule.rope) {
+      const int64_t half = d / 2;
+      rotate(head, half, rule.rope->cos->floats() + position * half, rule.rope->sin->floats() + position * half);
     }
-  });
-}
-
-void append_to_cache(const CpuKernels& kernels, KvCache& cache, int64_t layer, const float* k, const float* v,
-                     int64_t m) {
-  assert(cache.length + m <= cache.capacity);
-  if (is_quantized(cache.format)) check_width(cache);
-  const auto l = static_cast<size_t>(layer);
-  parallel_for(m, [&](int64_t t) {
-    for (int64_t head = 0; head < cache.n_kv_heads; ++head) {
-      const int64_t from = (t * cache.n_kv_heads + head) * cache.head_dim;
-      const int64_t to = head * cache.capacity + cache.length + t;
-      store_row(kernels, cache, k + from, *cache.keys[l], scales_of(cache.key_scales, layer), to);
-      store_row(kernels, cache, v + from, *cache.values[l], scales_of(cache.value_scales, layer), to);
-    }
-  });
-}
-
-void attend_all(const CpuKernels& kernels, const float* q, const KvCache& cache, int64_t layer, int64_t m,
-                int64_t n_heads, const AttentionRule& rule, float* out) {
-  check_width(cache);
-  const auto rows_of = [&](const auto& rows, const auto& scales) {
-    return CacheRows{cache.format, static_cast<const uint8_t*>(rows[static_cast<size_t>(layer)]->data()),
-                     kv_row_bytes(cache.format, cache.head_dim), scales_of(scales, layer)};
   };
-  const CacheRows keys = rows_of(cache.keys, cache.key_scales);
-  const CacheRows values = rows_of(cache.values, cache.value_scales);
-  AttentionRows rows;
-  rows.q = q;
-  rows.out = out;
-  rows.first_position = cache.length;
-  rows.window = rule.window;
-  rows.alibi = rule.alibi_slopes;
-  rows.head_dim = cache.head_dim;
-  if (m == 1) {
-    attend_one(kernels, rows, cache, n_heads, keys, values);
-  } else {
-    attend_many(kernels, rows, cache, m, n_heads, keys, values);
-  }
+  parallel_for(batch.rows(), [&](int64_t t) {
+    const auto row = static_cast<size_t>(t);
+    const int64_t position = batch.positions[row], slot = position % kPageTokens;
+    const int32_t page = batch.pages_of(batch.sequence[row])[static_cast<size_t>(position / kPageTokens)];
+    for (int64_t h = 0; h < n_heads; ++h) prepare(q.floats(t) + h * d, rule.query_norm, position);
+    for (int64_t h = 0; h < n_kv_heads; ++h) {
+      uint8_t* block = pool.head(page, layer, h);
+      prepare(k.floats(t) + h * d, rule.key_norm, position);
+      store.store_key(k.floats(t) + h * d, block, slot);
+      store.store_value(v.floats(t) + h * d, block, slot);
+    }
+  });
+}
+
+void attend_batch(const CpuKernels& kernels, const Rows& q, const Batch& batch, int64_t layer,
+                  const HostKvPool& pool, const AttentionRule& rule, const Rows& out) {
+  const KvShape& shape = pool.shape();
+  check_width(shape);
+  const int64_t d = shape.head_dim, n_heads = q.width / d, shared = n_heads / shape.n_kv_heads;
+  const std::vector<AttentionTask> tasks = attention_tasks(batch, n_heads, shape.n_kv_heads);
+  parallel_for_dynamic(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
+    const AttentionTask& task = tasks[static_cast<size_t>(i)];
+    const bool one_token = task.rows == 1;
+    AttentionRows rows;
+    rows.q = {q.floats(task.row) + task.head * d, one_token ? d : q.stride};
+    rows.out = out.floats(task.row) + task.head * d;
+    rows.out_stride = one_token ? d : out.stride;
+    rows.count = one_token ? task.heads : task.rows;
+    rows.first_position = batch.positions[static_cast<size_t>(task.row)];
+    rows.position_step = one_token ? 0 : 1;
+    rows.window = rule.window;
+    rows.alibi = rule.alibi_slopes ? rule.alibi_slopes + task.head : nullptr;
+    rows.alibi_step = one_token ? 1 : 0;
+    rows.cache = {.format = shape.format,
+                  .memory = pool.head(0, layer, task.head / shared),
+                  .page_bytes = shape.page_bytes(),
+                  .pages = batch.pages_of(task.sequence).data(),
+                  .key_scales = pool.layout().key_scales,
+                  .values = pool.layout().values,
+                  .value_scales = pool.layout().value_scales};
+    rows.head_dim = d;
+    kernels.attend(rows);
+  });
 }
 
 }  // namespace tessera

@@ -1,20 +1,18 @@
-// Operations on heads: rotary positions, the cache, attention.
+// Operations on heads, spread over the threads.
 #pragma once
 
 #include "tessera/kernels/backend.h"
 #include "tessera/kernels/cpu/kernel_table.h"
-#include "tessera/kernels/cpu/packed_weights.h"
+#include "tessera/kernels/host_kv_pool.h"
 
 namespace tessera {
 
-/// See Backend::rope.
-void rotate_heads(float* rows, int64_t m, int64_t first, int64_t n_heads, int64_t head_dim,
-                  const float* cosines, const float* sines);
-/// See Backend::append. Throws Error when a quantized head is wider than kMaxHeadDim.
-void append_to_cache(const CpuKernels& kernels, KvCache& cache, int64_t layer, const float* k, const float* v,
-                     int64_t m);
-/// See Backend::attention. Throws Error when the head is wider than kMaxHeadDim.
-void attend_all(const CpuKernels& kernels, const float* q, const KvCache& cache, int64_t layer, int64_t m,
-                int64_t n_heads, const AttentionRule& rule, float* out);
+/// See Backend::append. Throws Error when a head is wider than kMaxHeadDim.
+void append_heads(const CpuKernels& kernels, const Rows& q, const Rows& k, const Rows& v, const HeadRule& rule,
+                  const Batch& batch, int64_t layer, HostKvPool& pool);
+
+/// Attention as in Backend, into out [rows, n_heads * head_dim].
+void attend_batch(const CpuKernels& kernels, const Rows& q, const Batch& batch, int64_t layer,
+                  const HostKvPool& pool, const AttentionRule& rule, const Rows& out);
 
 }  // namespace tessera

@@ -1,4 +1,4 @@
-// Rotary positions, cache and attention of every instruction set against the reference backend.
+// Heads, cache and attention of every instruction set against the reference backend.
 #include "tessera/kernels/cpu/attention.h"
 
 #include <gtest/gtest.h>
@@ -7,17 +7,23 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
-#include "tessera/kernels/cpu/isa.h"
-#include "tessera/kernels/cpu/test_layers.h"
+#include "tessera/format/random_layer.h"
+#include "tessera/kernels/cpu/cpu_backend.h"
+#include "tessera/kernels/ref/reference_backend.h"
+#include "tessera/kernels/single_linear.h"
 
 namespace tessera {
 namespace {
 
 struct Shape3 {
   int64_t n_heads, n_kv_heads, head_dim;
+
+  int64_t q_width() const { return n_heads * head_dim; }
+  int64_t kv_width() const { return n_kv_heads * head_dim; }
 };
 
 /// AttentionRule with slopes of its own for every head.
@@ -26,33 +32,79 @@ struct Rule {
   bool alibi = false;
 };
 
-/// A cache of one layer with NaN wherever nothing was appended.
-KvCache make_cache(Backend& backend, const Shape3& shape, int64_t capacity, KvFormat format) {
-  KvCache cache = backend.make_cache(1, shape.n_kv_heads, shape.head_dim, capacity, format);
-  for (auto* buffers : {&cache.keys, &cache.values, &cache.key_scales, &cache.value_scales}) {
-    for (auto& buffer : *buffers) std::memset(buffer->data(), 0xff, buffer->bytes());  // NaN in every type
+/// Random queries, keys and values of one sequence, and what a backend makes of them step by step.
+class Sequence {
+ public:
+  /// Pages in an order of their own, with NaN wherever nothing was appended.
+  Sequence(Backend& backend, const Shape3& shape, int64_t tokens, KvFormat format, unsigned seed = 1)
+      : backend_(backend),
+        shape_(shape),
+        q_(random_floats(tokens * shape.q_width(), 3 * seed)),
+        k_(random_floats(tokens * shape.kv_width(), 3 * seed + 1)),
+        v_(random_floats(tokens * shape.kv_width(), 3 * seed + 2)),
+        slopes_(random_floats(shape.n_heads, 4, 0.1f)),
+        pages_(static_cast<size_t>(pages_for(tokens))),
+        pool_(backend.make_kv_pool({1, shape.n_kv_heads, shape.head_dim, format}, std::ssize(pages_))) {
+    std::iota(pages_.rbegin(), pages_.rend(), 0);
+    auto& pool = static_cast<HostKvPool&>(*pool_);
+    std::memset(pool.head(0, 0, 0), 0xff, pool.bytes());  // NaN in every type
   }
-  return cache;
-}
+
+  /// Attention of the next m tokens, [m, q_width].
+  std::vector<float> step(int64_t m, const Rule& rule = {}) {
+    Batch batch;
+    batch.add(std::vector<int32_t>(static_cast<size_t>(m)), length_, pages_, WantedLogits::none(m));
+    const auto device_batch = backend_.make_batch();
+    backend_.upload(batch, *device_batch);
+    const auto rows = [&](std::vector<float>& values, int64_t width) {
+      return host_rows(&values[static_cast<size_t>(length_ * width)], m, width);
+    };
+    const Rows q = rows(q_, shape_.q_width());
+    backend_.append(q, rows(k_, shape_.kv_width()), rows(v_, shape_.kv_width()), {}, *device_batch, 0, *pool_);
+    // The identity brings prepared rows back.
+    const int64_t width = shape_.q_width();
+    const auto format = backend_.float_input(width);
+    const auto input = backend_.make_input(m, width);
+    backend_.attention(q, *device_batch, 0, *pool_,
+                       {.window = rule.window, .alibi_slopes = rule.alibi ? slopes_.data() : nullptr}, *format,
+                       *input);
+    length_ += m;
+    return unprepared(*input, m, width);
+  }
+  std::vector<float> steps(std::initializer_list<int64_t> sizes, const Rule& rule = {}) {
+    std::vector<float> all;
+    for (int64_t m : sizes) {
+      const auto out = step(m, rule);
+      all.insert(all.end(), out.begin(), out.end());
+    }
+    return all;
+  }
+
+ private:
+  std::vector<float> unprepared(const LinearInput& input, int64_t m, int64_t width) {
+    Tensor identity(DType::kF32, {width, width});
+    for (int64_t i = 0; i < width; ++i) identity.as<float>()[static_cast<size_t>(i * (width + 1))] = 1;
+    const FloatWeight weight{identity.view()};
+    const auto linear = backend_.load({&weight, 1}, SumOrder::kFixed);
+    std::vector<float> out(static_cast<size_t>(m * width));
+    backend_.linear(*linear, input, host_rows(out.data(), m, width));
+    return out;
+  }
+
+  Backend& backend_;
+  Shape3 shape_;
+  std::vector<float> q_, k_, v_, slopes_;
+  std::vector<int32_t> pages_;
+  std::unique_ptr<KvPool> pool_;
+  int64_t length_ = 0;
+};
 
 /// Attention of m tokens behind `past` others.
 std::vector<float> run(Backend& backend, const Shape3& shape, int64_t past, int64_t m, const Rule& rule,
                        KvFormat format) {
-  KvCache cache = make_cache(backend, shape, past + m + 5, format);
-  const int64_t kv = shape.n_kv_heads * shape.head_dim, width = shape.n_heads * shape.head_dim;
-  const auto k = random_floats((past + m) * kv, 1), v = random_floats((past + m) * kv, 2);
-  const auto q = random_floats(m * width, 3);
-  backend.append(cache, 0, k.data(), v.data(), past);
-  cache.length = past;
-  backend.append(cache, 0, k.data() + past * kv, v.data() + past * kv, m);
-  std::vector<float> out(static_cast<size_t>(m * width) + 1, 55.0f);
-  const auto slopes = random_floats(shape.n_heads, 4, 0.1f);
-  backend.attention(q.data(), cache, 0, m, shape.n_heads,
-                    {.window = rule.window, .alibi_slopes = rule.alibi ? slopes.data() : nullptr},
-                    out.data());
-  EXPECT_EQ(out.back(), 55.0f) << "wrote past the end";
-  out.pop_back();
-  return out;
+  Sequence sequence(backend, shape, past + m, format);
+  if (past > 0) sequence.step(past, rule);
+  return sequence.step(m, rule);
 }
 
 void expect_close(const Shape3& shape, int64_t past, int64_t m, const Rule& rule, KvFormat format) {
@@ -101,37 +153,66 @@ TEST_F(AttentionTest, SlidingWindowForgetsWhatIsFarther) {
   }
 }
 
-TEST_F(AttentionTest, QuantizedCachesHoldTheBytesOfTheDefinition) {
+/// Bytes that are equal, or floats that are both NaN.
+void expect_same_bytes(const HostKvPool& a, const HostKvPool& b) {
+  const auto* x = a.head(0, 0, 0);
+  const auto* y = b.head(0, 0, 0);
+  for (size_t i = 0; i + sizeof(float) <= a.bytes(); i += sizeof(float)) {
+    if (std::memcmp(x + i, y + i, sizeof(float)) == 0) continue;
+    float u, v;
+    std::memcpy(&u, x + i, sizeof u);
+    std::memcpy(&v, y + i, sizeof v);
+    ASSERT_TRUE(std::isnan(u) && std::isnan(v)) << "at byte " << i;
+  }
+}
+
+TEST_F(AttentionTest, CachesHoldTheBytesOfTheDefinition) {
   for (const Shape3& shape : {Shape3{2, 2, 80}, Shape3{3, 3, 6}, Shape3{1, 1, 256}}) {
-    for (KvFormat format : {KvFormat::kInt8, KvFormat::kInt4}) {
-      const int64_t m = 9, width = shape.n_kv_heads * shape.head_dim;
+    for (KvFormat format : {KvFormat::kF32, KvFormat::kF16, KvFormat::kInt8, KvFormat::kInt4}) {
+      const int64_t m = 70, width = shape.kv_width();
       auto k = random_floats(m * width, 7), v = random_floats(m * width, 8, 1e-3f);
       std::fill_n(k.begin() + width, width, 0.0f);
       v[5] = std::numeric_limits<float>::infinity();
+      auto q = k;
+      const auto filled = [&](Backend& backend) {
+        Batch batch;
+        batch.add(std::vector<int32_t>(static_cast<size_t>(m)), 0, std::vector<int32_t>{1, 0},
+                  WantedLogits::none(m));
+        const auto device_batch = backend.make_batch();
+        backend.upload(batch, *device_batch);
+        auto pool = backend.make_kv_pool({1, shape.n_kv_heads, shape.head_dim, format}, 2);
+        backend.append(host_rows(q.data(), m, width), host_rows(k.data(), m, width),
+                       host_rows(v.data(), m, width), {}, *device_batch, 0, *pool);
+        return pool;
+      };
       const auto reference = make_reference_backend();
-      KvCache expected = reference->make_cache(1, shape.n_kv_heads, shape.head_dim, m, format);
-      reference->append(expected, 0, k.data(), v.data(), m);
+      const auto expected = filled(*reference);
       for (CpuIsa isa : available_cpu_isas()) {
+        SCOPED_TRACE(name_of(isa));
         const auto backend = make_cpu_backend(isa);
-        KvCache cache = backend->make_cache(1, shape.n_kv_heads, shape.head_dim, m, format);
-        backend->append(cache, 0, k.data(), v.data(), m);
-        const auto same = [&](const auto& a, const auto& b) {
-          return std::memcmp(a[0]->data(), b[0]->data(), a[0]->bytes()) == 0;
-        };
-        EXPECT_TRUE(same(cache.keys, expected.keys) && same(cache.values, expected.values)) << name_of(isa);
-        EXPECT_TRUE(same(cache.key_scales, expected.key_scales)) << name_of(isa);
-        const auto* scales = static_cast<const KvScale*>(cache.value_scales[0]->data());
-        const auto* wanted = static_cast<const KvScale*>(expected.value_scales[0]->data());
-        for (int64_t i = 0; i < m * shape.n_kv_heads; ++i) {
-          EXPECT_TRUE(scales[i].scale == wanted[i].scale ||
-                      (std::isnan(scales[i].scale) && std::isnan(wanted[i].scale)));
-          EXPECT_EQ(scales[i].zero, wanted[i].zero);
-        }
+        const auto pool = filled(*backend);
+        expect_same_bytes(static_cast<HostKvPool&>(*pool), static_cast<HostKvPool&>(*expected));
       }
     }
   }
   const auto backend = make_reference_backend();
-  EXPECT_THROW(backend->make_cache(1, 1, 7, 4, KvFormat::kInt8), Error);
+  EXPECT_THROW(backend->make_kv_pool({1, 1, 7, KvFormat::kInt8}, 4), Error);
+}
+
+TEST_F(AttentionTest, RowsDoNotDependOnTheStepsThatTheyCameIn) {
+  for (const Shape3& shape : {Shape3{4, 4, 64}, Shape3{12, 2, 16}, Shape3{3, 1, 80}, Shape3{2, 2, 128}}) {
+    for (const Rule& rule : {Rule{}, Rule{.window = 70}, Rule{.alibi = true}}) {
+      for (KvFormat format : {KvFormat::kF32, KvFormat::kF16, KvFormat::kInt8, KvFormat::kInt4}) {
+        for (CpuIsa isa : available_cpu_isas()) {
+          const auto backend = make_cpu_backend(isa);
+          const auto whole = Sequence(*backend, shape, 300, format).steps({300}, rule);
+          EXPECT_EQ(Sequence(*backend, shape, 300, format).steps({1, 2, 62, 64, 1, 1, 129, 37, 1, 1, 1}, rule),
+                    whole)
+              << name_of(isa) << ' ' << name_of(format) << ' ' << shape.head_dim;
+        }
+      }
+    }
+  }
 }
 
 TEST_F(AttentionTest, AlibiPrefersWhatIsNear) {
@@ -146,16 +227,19 @@ TEST_F(AttentionTest, AlibiPrefersWhatIsNear) {
 TEST_F(AttentionTest, ScoresFarFromZeroStayFinite) {
   // All scores near -4000 or 4000: only their differences count.
   for (float sign : {1.0f, -1.0f}) {
-    const Shape3 shape{1, 1, 16};
     for (CpuIsa isa : available_cpu_isas()) {
       const auto backend = make_cpu_backend(isa);
-      KvCache cache = make_cache(*backend, shape, 140, KvFormat::kF32);
-      const std::vector<float> k(140 * 16, sign), q(16, 1000.0f);
-      std::vector<float> v(140 * 16), out(16);
+      std::vector<float> k(140 * 16, sign), q(140 * 16, 1000.0f), v(140 * 16), out(16);
       for (size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>(i / 16);
-      backend->append(cache, 0, k.data(), v.data(), 140);
-      cache.length = 139;
-      backend->attention(q.data(), cache, 0, 1, 1, {}, out.data());
+      const HostKvPool pool({1, 1, 16, KvFormat::kF32}, 3);
+      Batch batch;
+      batch.add(std::vector<int32_t>(140), 0, std::vector<int32_t>{2, 0, 1}, WantedLogits::none(140));
+      append_heads(kernels_for(isa), host_rows(q.data(), 140, 16), host_rows(k.data(), 140, 16),
+                   host_rows(v.data(), 140, 16), {}, batch, 0, const_cast<HostKvPool&>(pool));
+      Batch last;
+      last.add(std::vector<int32_t>(1), 139, std::vector<int32_t>{2, 0, 1}, WantedLogits::all());
+      attend_batch(kernels_for(isa), host_rows(q.data(), 1, 16), last, 0, pool, {},
+                   host_rows(out.data(), 1, 16));
       for (float o : out) EXPECT_NEAR(o, 69.5f, 1e-3f);
     }
   }
@@ -178,56 +262,54 @@ TEST_F(AttentionTest, RefusesHeadsThatAreTooWide) {
   EXPECT_THROW(run(*backend, {1, 1, kMaxHeadDim + 32}, 0, 1, {}, KvFormat::kF32), Error);
 }
 
-TEST_F(AttentionTest, NormsOfHeadsAreThoseOfTheReference) {
-  const int64_t rows = 5 * 4, width = 24;
-  const auto gain = random_floats(width, 7), bias = random_floats(width, 8);
-  const auto weights_of = [&](Backend& backend, bool layer_norm) {
-    const auto upload = [&](const std::vector<float>& values) {
-      auto buffer = backend.allocate(values.size() * sizeof(float));
-      backend.upload(*buffer, std::as_bytes(std::span(values)));
-      return buffer;
-    };
-    NormWeights weights;
-    weights.layer_norm = layer_norm;
-    weights.eps = 1e-6f;
-    weights.gain = upload(gain);
-    if (layer_norm) weights.bias = upload(bias);
-    return weights;
+/// q and k after append() with norms and rotation, for tokens at positions 3 .. 7.
+struct Heads {
+  std::vector<float> q, k;
+};
+
+Heads prepared_heads(Backend& backend, bool layer_norm) {
+  const int64_t m = 5, first = 3, d = 24, n_heads = 4, n_kv_heads = 2;
+  const auto on_device = [&](const std::vector<float>& values) {
+    auto buffer = backend.allocate(values.size() * sizeof(float));
+    backend.upload(std::as_bytes(std::span(values)), *buffer);
+    return buffer;
   };
-  const auto reference = make_reference_backend();
-  for (bool layer_norm : {false, true}) {
-    auto expected = random_floats(rows * width, 9, 3.0f);
-    const auto x = expected;
-    reference->normalize(expected.data(), rows, width, weights_of(*reference, layer_norm));
-    for (CpuIsa isa : available_cpu_isas()) {
-      const auto backend = make_cpu_backend(isa);
-      auto y = x;
-      backend->normalize(y.data(), rows, width, weights_of(*backend, layer_norm));
-      for (size_t i = 0; i < y.size(); ++i) EXPECT_NEAR(y[i], expected[i], 1e-5) << name_of(isa);
-    }
+  NormWeights norms[2];
+  for (unsigned i = 0; i < 2; ++i) {
+    norms[i].layer_norm = layer_norm;
+    norms[i].eps = 1e-6f;
+    norms[i].gain = on_device(random_floats(d, 7 + i));
+    if (layer_norm) norms[i].bias = on_device(random_floats(d, 9 + i));
   }
+  std::vector<float> cosines, sines;
+  for (float angle : random_floats(20 * d / 2, 4)) {
+    cosines.push_back(std::cos(angle));
+    sines.push_back(std::sin(angle));
+  }
+  const RopeTable rope{on_device(cosines), on_device(sines)};
+  Heads heads{random_floats(m * n_heads * d, 5, 3.0f), random_floats(m * n_kv_heads * d, 6, 3.0f)};
+  auto v = heads.k;
+  Batch batch;
+  batch.add(std::vector<int32_t>(static_cast<size_t>(m)), first, std::vector<int32_t>{0}, WantedLogits::none(m));
+  const auto device_batch = backend.make_batch();
+  backend.upload(batch, *device_batch);
+  const auto pool = backend.make_kv_pool({1, n_kv_heads, d, KvFormat::kF16}, 1);
+  backend.append(host_rows(heads.q.data(), m, n_heads * d), host_rows(heads.k.data(), m, n_kv_heads * d),
+                 host_rows(v.data(), m, n_kv_heads * d),
+                 {.query_norm = &norms[0], .key_norm = &norms[1], .rope = &rope}, *device_batch, 0, *pool);
+  return heads;
 }
 
-TEST_F(AttentionTest, RopeTurnsPairsByTheAngleOfTheirPosition) {
-  const int64_t m = 5, first = 3, d = 24;
-  const auto reference = make_reference_backend();
-  const auto angles = random_floats(20 * d / 2, 4);
-  std::vector<float> cosines, sines;
-  for (float a : angles) {
-    cosines.push_back(std::cos(a));
-    sines.push_back(std::sin(a));
-  }
-  for (CpuIsa isa : available_cpu_isas()) {
-    const auto backend = make_cpu_backend(isa);
-    RopeTable table{backend->allocate(cosines.size() * 4), backend->allocate(sines.size() * 4)};
-    backend->upload(*table.cos, std::as_bytes(std::span(cosines)));
-    backend->upload(*table.sin, std::as_bytes(std::span(sines)));
-    auto q = random_floats(m * 4 * d, 5), k = random_floats(m * 2 * d, 6);
-    auto q_expected = q, k_expected = k;
-    reference->rope(q_expected.data(), k_expected.data(), m, first, 4, 2, d, table);
-    backend->rope(q.data(), k.data(), m, first, 4, 2, d, table);
-    for (size_t i = 0; i < q.size(); ++i) EXPECT_NEAR(q[i], q_expected[i], 1e-6);
-    for (size_t i = 0; i < k.size(); ++i) EXPECT_NEAR(k[i], k_expected[i], 1e-6);
+TEST_F(AttentionTest, HeadsAreNormedAndRotatedAsInTheReference) {
+  for (bool layer_norm : {false, true}) {
+    const auto reference = make_reference_backend();
+    const Heads expected = prepared_heads(*reference, layer_norm);
+    for (CpuIsa isa : available_cpu_isas()) {
+      const auto backend = make_cpu_backend(isa);
+      const Heads heads = prepared_heads(*backend, layer_norm);
+      for (size_t i = 0; i < heads.q.size(); ++i) EXPECT_NEAR(heads.q[i], expected.q[i], 1e-5);
+      for (size_t i = 0; i < heads.k.size(); ++i) EXPECT_NEAR(heads.k[i], expected.k[i], 1e-5);
+    }
   }
 }
 

@@ -1,12 +1,15 @@
-// The CPU backend: every operation of Backend, spread over the threads.
+// The CPU backend: every operation of Backend, spread over the threads. All rows are floats.
+#include "tessera/kernels/cpu/cpu_backend.h"
+
 #include <cassert>
 #include <cstring>
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
+#include "tessera/format/joined_linear.h"
 #include "tessera/kernels/cpu/attention.h"
 #include "tessera/kernels/cpu/float_linear.h"
-#include "tessera/kernels/cpu/isa.h"
+#include "tessera/kernels/cpu/norm.h"
 #include "tessera/kernels/cpu/packed_linear.h"
 
 namespace tessera {
@@ -14,15 +17,22 @@ namespace {
 
 class CpuBuffer : public Buffer {
  public:
-  explicit CpuBuffer(size_t bytes) : memory_(bytes + kOverread), bytes_(bytes) {}
+  explicit CpuBuffer(size_t bytes) : memory_(bytes), bytes_(bytes) {}
   void* data() override { return memory_.data(); }
   size_t bytes() const override { return bytes_; }
 
  private:
-  static constexpr size_t kOverread = 4 * kPanel;  ///< attention reads whole panels of the last value row
   AlignedBytes memory_;
   size_t bytes_;
 };
+
+struct CpuBatch : DeviceBatch {
+  Batch batch;
+};
+
+const Batch& host(const DeviceBatch& batch) {
+  return static_cast<const CpuBatch&>(batch).batch;
+}
 
 class CpuBackend : public Backend {
  public:
@@ -34,102 +44,136 @@ class CpuBackend : public Backend {
   }
 
   std::unique_ptr<Buffer> allocate(size_t bytes) override { return std::make_unique<CpuBuffer>(bytes); }
-  void upload(Buffer& to, std::span<const std::byte> from) override {
+  void upload(std::span<const std::byte> from, Buffer& to) override {
     assert(from.size() <= to.bytes());
     std::memcpy(to.data(), from.data(), from.size());
   }
-  void download(const float* from, std::span<float> to) override {
-    std::memcpy(to.data(), from, to.size_bytes());
+  RowBuffer make_rows(RowUse, int64_t count, int64_t width) override {
+    auto memory = allocate(static_cast<size_t>(count * width) * sizeof(float));
+    const Rows rows{memory->data(), DType::kF32, count, width, width};
+    return {std::move(memory), rows};
   }
-
-  std::unique_ptr<Linear> load(const QuantizedLinear& linear) override {
-    return std::make_unique<PackedLinear>(linear, kernels_);
-  }
-  std::unique_ptr<Linear> load(const TensorView& weight, std::span<const float> bias) override {
-    return std::make_unique<FloatLinear>(weight, bias, kernels_);
-  }
-  std::unique_ptr<LinearInput> make_input(int64_t max_tokens, int64_t max_width) override {
-    auto input = std::make_unique<CpuInput>();
-    input->reserve_floats(max_tokens, max_width);
-    return input;
-  }
-
-  void embed(const Linear& table, std::span<const int32_t> ids, float* out) override {
-    const auto& rows = dynamic_cast<const FloatLinear&>(table);
-    for (int32_t id : ids) {
-      rows.copy_row(id, out);
-      out += rows.k_in();
+  void download(const Rows& from, std::span<float> to) override {
+    for (int64_t i = 0; i < from.count; ++i) {
+      std::copy_n(from.floats(i), from.width, &to[static_cast<size_t>(i * from.width)]);
     }
   }
 
-  void norm(const float* x, int64_t m, const NormWeights& weights, const Linear& reader,
-            LinearInput& out) override {
-    const int64_t width = reader.k_in();
+  std::unique_ptr<InputFormat> float_input(int64_t width) override {
+    return std::make_unique<RowPreparation>(width, kernels_);
+  }
+  std::unique_ptr<InputFormat> input_of(const QuantizedLinear& linear) override {
+    return std::make_unique<RowPreparation>(linear, kernels_);
+  }
+  std::unique_ptr<Linear> load(std::span<const QuantizedLinear* const> parts,
+                               const InputFormat& input) override {
+    const auto& preparation = static_cast<const RowPreparation&>(input);
+    if (parts.size() == 1) return std::make_unique<PackedLinear>(*parts[0], preparation, kernels_);
+    return std::make_unique<PackedLinear>(join_outputs(parts), preparation, kernels_);
+  }
+  std::unique_ptr<Linear> load(std::span<const FloatWeight> parts, SumOrder order) override {
+    return std::make_unique<FloatLinear>(parts, order, kernels_);
+  }
+
+  std::unique_ptr<LinearInput> make_input(int64_t max_rows, int64_t max_width) override {
+    auto input = std::make_unique<CpuInput>();
+    input->reserve_floats(max_rows, max_width);
+    return input;
+  }
+  std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape, int64_t pages) override {
+    return std::make_unique<HostKvPool>(shape, pages);
+  }
+  std::unique_ptr<DeviceBatch> make_batch() override { return std::make_unique<CpuBatch>(); }
+  void upload(const Batch& from, DeviceBatch& to) override { static_cast<CpuBatch&>(to).batch = from; }
+
+  void embed(const EmbeddingTables& tables, const DeviceBatch& batch, const Rows& h) override {
+    const Batch& b = host(batch);
+    parallel_for(b.rows(), [&](int64_t t) {
+      const auto row = static_cast<size_t>(t);
+      static_cast<const FloatLinear&>(*tables.tokens).copy_row(b.ids[row], h.floats(t));
+      if (tables.norm) kernels_.norm(h.floats(t), h.width, row_norm(*tables.norm), h.floats(t));
+      if (!tables.positions) return;
+      std::vector<float> place(static_cast<size_t>(h.width));
+      static_cast<const FloatLinear&>(*tables.positions)
+          .copy_row(b.positions[row] + tables.position_offset, place.data());
+      kernels_.add(place.data(), h.width, h.floats(t));
+    });
+  }
+
+  void add(const Rows& delta, const Rows& h) override {
+    parallel_for(h.count, [&](int64_t t) { kernels_.add(delta.floats(t), h.width, h.floats(t)); });
+  }
+
+  void add_norm(const Rows& h, const Rows* delta, const NormWeights& weights, const InputFormat& format,
+                LinearInput& out) override {
     const RowNorm how = row_norm(weights);
-    produce(m, reader, out, [&](int64_t t, float* row) {
-      kernels_.norm(x + t * width, width, how, row);
+    produce(h.count, format, out, [&](int64_t t, float* row) {
+      if (delta) kernels_.add(delta->floats(t), h.width, h.floats(t));
+      kernels_.norm(h.floats(t), h.width, how, row);
       return static_cast<const float*>(row);
     });
   }
 
-  void normalize(float* x, int64_t rows, int64_t width, const NormWeights& weights) override {
+  void norm_wanted(const Rows& h, const Rows* delta, const DeviceBatch& batch, int64_t first, int64_t count,
+                   const NormWeights& weights, const InputFormat& format, LinearInput& out) override {
     const RowNorm how = row_norm(weights);
-    parallel_for(rows, [&](int64_t r) { kernels_.norm(x + r * width, width, how, x + r * width); });
+    produce(count, format, out, [&](int64_t i, float* row) {
+      const int32_t t = host(batch).logit_rows[static_cast<size_t>(first + i)];
+      std::copy_n(h.floats(t), h.width, row);
+      if (delta) kernels_.add(delta->floats(t), h.width, row);
+      kernels_.norm(row, h.width, how, row);
+      return static_cast<const float*>(row);
+    });
   }
 
-  void prepare(const float* x, int64_t m, const Linear& reader, LinearInput& out) override {
-    produce(m, reader, out, [&](int64_t t, float*) { return x + t * reader.k_in(); });
+  void prepare(const Rows& x, const InputFormat& format, LinearInput& out) override {
+    produce(x.count, format, out, [&](int64_t t, float*) -> const float* { return x.floats(t); });
   }
 
-  void glu(const float* gate, const float* up, int64_t m, GluActivation activation, const Linear& reader,
+  void linear(const Linear& weights, const LinearInput& input, const Rows& out, bool accumulate) override {
+    static_cast<const CpuLinear&>(weights).forward(static_cast<const CpuInput&>(input), out, accumulate);
+  }
+
+  void append(const Rows& q, const Rows& k, const Rows& v, const HeadRule& rule, const DeviceBatch& batch,
+              int64_t layer, KvPool& pool) override {
+    append_heads(kernels_, q, k, v, rule, host(batch), layer, static_cast<HostKvPool&>(pool));
+  }
+
+  void attention(const Rows& q, const DeviceBatch& batch, int64_t layer, const KvPool& pool,
+                 const AttentionRule& rule, const InputFormat& format, LinearInput& out) override {
+    float* memory = attention_.reserve(q.count * q.width);
+    const Rows rows{memory, DType::kF32, q.count, q.width, q.width};
+    attend_batch(kernels_, q, host(batch), layer, static_cast<const HostKvPool&>(pool), rule, rows);
+    prepare(rows, format, out);
+  }
+
+  void glu(const Rows* gate, const Rows& up, GluActivation activation, const InputFormat& format,
            LinearInput& out) override {
-    const int64_t width = reader.k_in();
-    produce(m, reader, out, [&](int64_t t, float* row) {
-      kernels_.glu(gate ? gate + t * width : nullptr, up + t * width, width, activation, row);
+    produce(up.count, format, out, [&](int64_t t, float* row) {
+      kernels_.glu(gate ? gate->floats(t) : nullptr, up.floats(t), up.width, activation, row);
       return static_cast<const float*>(row);
     });
   }
 
-  void linear(const Linear& weights, const LinearInput& input, int64_t m, float* y,
-              bool accumulate) override {
-    static_cast<const CpuLinear&>(weights).forward(static_cast<const CpuInput&>(input), m, y, accumulate);
-  }
-
-  void rope(float* q, float* k, int64_t m, int64_t first, int64_t n_heads, int64_t n_kv_heads,
-            int64_t head_dim, const RopeTable& table) override {
-    rotate_heads(q, m, first, n_heads, head_dim, table.cos->floats(), table.sin->floats());
-    rotate_heads(k, m, first, n_kv_heads, head_dim, table.cos->floats(), table.sin->floats());
-  }
-
-  void append(KvCache& cache, int64_t layer, const float* k, const float* v, int64_t m) override {
-    append_to_cache(kernels_, cache, layer, k, v, m);
-  }
-
-  void attention(const float* q, const KvCache& cache, int64_t layer, int64_t m, int64_t n_heads,
-                 const AttentionRule& rule, float* out) override {
-    attend_all(kernels_, q, cache, layer, m, n_heads, rule, out);
-  }
-
-  void add(const float* x, int64_t count, float* y) override {
-    for (int64_t i = 0; i < count; ++i) y[i] += x[i];
+  void sample(const Rows& logits, std::span<const Draw> draws, std::span<int32_t> ids) override {
+    parallel_for(static_cast<int64_t>(draws.size()), [&](int64_t i) {
+      const std::span<const float> row(logits.floats(i), static_cast<size_t>(logits.width));
+      ids[static_cast<size_t>(i)] = sample_token(row, draws[static_cast<size_t>(i)]);
+    });
   }
 
  private:
-  static RowNorm row_norm(const NormWeights& weights) {
-    return {weights.layer_norm, weights.eps, weights.gain->floats(),
-            weights.bias ? weights.bias->floats() : nullptr};
-  }
-
-  /// Fills `out` for `reader`. make_row(t, buffer) gives row t, in the buffer or elsewhere.
+  /// Fills `out` in `format`. make_row(t, buffer) gives row t, in the buffer or elsewhere.
   template <class MakeRow>
-  void produce(int64_t m, const Linear& reader, LinearInput& out, const MakeRow& make_row) {
-    const auto& linear = static_cast<const CpuLinear&>(reader);
+  void produce(int64_t m, const InputFormat& format, LinearInput& out, const MakeRow& make_row) {
+    const auto& preparation = static_cast<const RowPreparation&>(format);
     auto& input = static_cast<CpuInput&>(out);
-    linear.reserve(input, m);
-    parallel_for(m, [&](int64_t t) { linear.prepare_row(make_row(t, linear.row(input, t)), t, input); });
+    preparation.reserve(input, m);
+    parallel_for(m, [&](int64_t t) { preparation.prepare(make_row(t, preparation.row(input, t)), t, input); });
   }
 
   const CpuKernels& kernels_;
+  Scratch<float> attention_;
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A float layer on the CPU: weights stay where they are, in their own type.
+// Float layers on the CPU: weights stay where they are, in their own type.
 #pragma once
 
 #include <span>
@@ -10,25 +10,33 @@ namespace tessera {
 
 class FloatLinear : public CpuLinear {
  public:
-  /// weight [N, K] in F32, F16 or BF16, which must outlive the layer. Throws Error for anything else.
-  FloatLinear(const TensorView& weight, std::span<const float> bias, const CpuKernels& kernels);
+  /// Weights [N, K] in F32, F16 or BF16 with one K, which must outlive the layer. Throws Error for anything
+  /// else.
+  FloatLinear(std::span<const FloatWeight> parts, SumOrder order, const CpuKernels& kernels);
 
   int64_t n() const override { return n_; }
   int64_t k_in() const override { return k_; }
   KernelInfo info() const override;
 
-  void reserve(CpuInput& input, int64_t m) const override { input.reserve_floats(m, k_); }
-  float* row(CpuInput& input, int64_t t) const override { return input.float_row(t); }
-  void prepare_row(const float* x, int64_t t, CpuInput& input) const override;
-  void forward(const CpuInput& input, int64_t m, float* y, bool accumulate) const override;
-  /// Row `index` of the weight as floats [K].
+  void forward(const CpuInput& input, const Rows& out, bool accumulate) const override;
+  /// Row `index` of the first weight as floats [K].
   void copy_row(int64_t index, float* out) const;
 
  private:
+  struct Part {
+    StoredMatrix weight;
+    int64_t first, n;          ///< outputs
+    int64_t first_panel;       ///< panels of outputs begin anew with each part
+    std::vector<float> bias;   ///< [n] or empty
+  };
+  /// Outputs of one panel of a part: y = x W^T + bias for `count` rows.
+  void panel_forward(const Part& part, int64_t panel, const FloatRows& x, int64_t count, const Rows& out,
+                     int64_t token, bool accumulate) const;
+
   const CpuKernels& kernels_;
-  StoredMatrix weight_;
-  int64_t n_, k_;
-  std::vector<float> bias_;  ///< [N] or empty
+  bool fixed_order_;
+  int64_t n_ = 0, k_ = 0, panels_ = 0;
+  std::vector<Part> parts_;
 };
 
 }  // namespace tessera

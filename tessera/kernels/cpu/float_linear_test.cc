@@ -7,8 +7,9 @@
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
-#include "tessera/kernels/cpu/isa.h"
-#include "tessera/kernels/cpu/test_layers.h"
+#include "tessera/format/random_layer.h"
+#include "tessera/kernels/cpu/cpu_backend.h"
+#include "tessera/kernels/single_linear.h"
 
 namespace tessera {
 namespace {
@@ -27,15 +28,14 @@ Tensor stored(const std::vector<float>& values, int64_t n, int64_t k, DType dtyp
 }
 
 std::vector<float> run(CpuIsa isa, const Tensor& weight, const std::vector<float>& bias,
-                       const std::vector<float>& x, int64_t m, bool accumulate = false, int threads = 1) {
+                       const std::vector<float>& x, int64_t m, bool accumulate = false, int threads = 1,
+                       SumOrder order = SumOrder::kByBatch) {
   set_thread_count(threads);
   const auto backend = make_cpu_backend(isa);
-  const auto linear = backend->load(weight.view(), bias);
-  EXPECT_EQ(linear->info().isa, name_of(isa));
-  const auto input = backend->make_input(m, linear->k_in());
-  backend->prepare(x.data(), m, *linear, *input);
-  std::vector<float> y(static_cast<size_t>(m * linear->n()), accumulate ? 1.0f : -5.0f);
-  backend->linear(*linear, *input, m, y.data(), accumulate);
+  SingleLinear layer(*backend, FloatWeight{weight.view(), bias}, order);
+  EXPECT_EQ(layer.linear().info().isa, name_of(isa));
+  std::vector<float> y(static_cast<size_t>(m * layer.linear().n()), accumulate ? 1.0f : -5.0f);
+  layer.run(x.data(), m, y.data(), accumulate);
   return y;
 }
 
@@ -98,16 +98,60 @@ TEST(FloatLinear, AccumulateAddsToTheResidualStream) {
   }
 }
 
+TEST(FloatLinear, InFixedOrderRowsDoNotDependOnTheirNeighbours) {
+  const int64_t n = 45, k = 700, most = 250;
+  const Tensor weight = stored(random_floats(n * k, 5), n, k, DType::kBF16);
+  const auto x = random_floats(most * k, 7);
+  for (CpuIsa isa : available_cpu_isas()) {
+    const auto all = run(isa, weight, {}, x, most, false, 1, SumOrder::kFixed);
+    for (int64_t m : {1, 2, 3, 5, 64}) {
+      const auto some = run(isa, weight, {}, x, m, false, 1, SumOrder::kFixed);
+      EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin())) << name_of(isa) << ' ' << m;
+    }
+  }
+}
+
+TEST(FloatLinear, PartsLieSideBySide) {
+  const int64_t k = 50, m = 7;
+  const Tensor a = stored(random_floats(40 * k, 1), 40, k, DType::kBF16);
+  const Tensor b = stored(random_floats(9 * k, 2), 9, k, DType::kF32);
+  const auto bias = random_floats(9, 3), x = random_floats(m * k, 4);
+  for (CpuIsa isa : available_cpu_isas()) {
+    const auto backend = make_cpu_backend(isa);
+    const FloatWeight parts[] = {{a.view(), {}}, {b.view(), bias}};
+    const auto joined = backend->load(parts, SumOrder::kByBatch);
+    ASSERT_EQ(joined->n(), 49);
+    const auto format = backend->float_input(k);
+    const auto input = backend->make_input(m, k);
+    backend->prepare(host_rows(x.data(), m, k), *format, *input);
+    std::vector<float> y(static_cast<size_t>(m * 60), -5.0f);  // rows 60 apart: a part of a wider matrix
+    backend->linear(*joined, *input, {y.data(), DType::kF32, m, 49, 60});
+    const auto left = run(isa, a, {}, x, m), right = run(isa, b, bias, x, m);
+    for (int64_t t = 0; t < m; ++t) {
+      for (int64_t i = 0; i < 60; ++i) {
+        const float expected = i < 40   ? left[static_cast<size_t>(t * 40 + i)]
+                               : i < 49 ? right[static_cast<size_t>(t * 9 + i - 40)]
+                                        : -5.0f;
+        ASSERT_EQ(y[static_cast<size_t>(t * 60 + i)], expected) << t << ' ' << i;
+      }
+    }
+  }
+}
+
 TEST(FloatLinear, EmbedCopiesRowsExactly) {
   for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     const Tensor table = stored(random_floats(9 * 37, 8), 9, 37, dtype);
     const auto values = to_floats(table.view());
     for (CpuIsa isa : available_cpu_isas()) {
       const auto backend = make_cpu_backend(isa);
-      const auto linear = backend->load(table.view(), {});
+      const SingleLinear tokens(*backend, FloatWeight{table.view()});
       std::vector<float> out(3 * 37);
       const std::vector<int32_t> ids = {8, 0, 5};
-      backend->embed(*linear, ids, out.data());
+      Batch batch;
+      batch.add(ids, 0, std::vector<int32_t>{0}, WantedLogits::all());
+      const auto device_batch = backend->make_batch();
+      backend->upload(batch, *device_batch);
+      backend->embed({.tokens = &tokens.linear()}, *device_batch, host_rows(out.data(), 3, 37));
       for (size_t t = 0; t < 3; ++t) {
         for (size_t i = 0; i < 37; ++i)
           ASSERT_EQ(out[t * 37 + i], values[static_cast<size_t>(ids[t]) * 37 + i]);
@@ -118,7 +162,8 @@ TEST(FloatLinear, EmbedCopiesRowsExactly) {
 
 TEST(FloatLinear, RefusesOtherTypes) {
   const Tensor weight(DType::kI8, {4, 4});
-  EXPECT_THROW(make_cpu_backend(CpuIsa::kGeneric)->load(weight.view(), {}), Error);
+  const auto backend = make_cpu_backend(CpuIsa::kGeneric);
+  EXPECT_THROW(SingleLinear(*backend, FloatWeight{weight.view()}), Error);
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 //
 //   out[m][n] = sum_k x[m][k] * w[n][k]          w in 32- or 16-bit floats, row-major, as in the checkpoint
 //
-// Few tokens (up to kDotRows): dot products along k, 16 sums at a time; each weight is read once, at the
-// speed of memory. More tokens: 32 rows of w are transposed in chunks of k into a float panel [k][32] in the
+// Few tokens (up to kDotRows), or sums in a fixed order: dot products along k, 16 sums at a time; each weight
+// is read once for kDotRows tokens, at the speed of memory. More tokens: 32 rows of w are transposed in chunks of k into a float panel [k][32] in the
 // L1/L2 cache, which serves all tokens through a register tile of kTileRows x 32 (outer products): the
 // transposition costs about 4 / m of the products. Measured: 220 GFLOP/s of 265 at M = 512 (K = N = 4096, one
 // thread, Zen 5), as fast as OpenBLAS with its best kernels, for weights of any type and with nothing to
@@ -29,34 +29,25 @@ struct StridedRows {
 };
 
 /// out [kTokens][2 * kLanes] += x [kTokens, k] * b [k, 2 * kLanes], where b.load(i, half) gives half a row of
-/// b. With few tokens several rows of b go to separate sums, which hides the latency of the multiply-add.
+/// b. Products are added in the order of k, whatever kTokens is: a token's sums do not depend on its
+/// neighbours.
 template <int kTokens, class Rows>
 void float_tile(const FloatRows& x, const Rows& b, int64_t k, float* out, int64_t ldo) {
-  constexpr int kInterleave = kTokens == 1 ? 4 : kTokens == 2 ? 2 : 1;
-  Lanes sum[kInterleave][kTokens][2];
-  for (auto& slot : sum) {
-    for (auto& token : slot) token[0] = token[1] = Lanes::set(0);
-  }
-  const auto step = [&](int64_t i, auto& slot) {
+  Lanes sum[kTokens][2];
+  for (auto& token : sum) token[0] = token[1] = Lanes::set(0);
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < k; ++i) {
     const Lanes b0 = b.load(i, 0), b1 = b.load(i, 1);
     for (int t = 0; t < kTokens; ++t) {
       const Lanes xi = Lanes::set(x.data[t * x.stride + i]);
-      slot[t][0] = fused(xi, b0, slot[t][0]);
-      slot[t][1] = fused(xi, b1, slot[t][1]);
+      sum[t][0] = fused(xi, b0, sum[t][0]);
+      sum[t][1] = fused(xi, b1, sum[t][1]);
     }
-  };
-  int64_t i = 0;
-  for (; i + kInterleave <= k; i += kInterleave) {
-#pragma GCC unroll 4
-    for (int slot = 0; slot < kInterleave; ++slot) step(i + slot, sum[slot]);
   }
-  for (; i < k; ++i) step(i, sum[0]);
   for (int t = 0; t < kTokens; ++t) {
     for (int half = 0; half < 2; ++half) {
       float* to = out + t * ldo + half * kLanes;
-      Lanes total = Lanes::load(to);
-      for (int slot = 0; slot < kInterleave; ++slot) total = total + sum[slot][t][half];
-      total.store(to);
+      (Lanes::load(to) + sum[t][half]).store(to);
     }
   }
 }
@@ -148,17 +139,23 @@ void dot_tokens(const FloatRows& x, const T* w, int64_t ldw, int64_t columns, in
   }
 }
 
+/// Any number of tokens by dot products.
+template <class T>
+void dot_panel(const FloatRows& x, int64_t m, const T* w, int64_t ldw, int64_t columns, int64_t k, float* out,
+               int64_t ldo) {
+  int64_t t = 0;
+  for (; t + 4 <= m; t += 4) dot_tokens<4>(x.from(t), w, ldw, columns, k, out + t * ldo, ldo);
+  if (m - t >= 2) {
+    dot_tokens<2>(x.from(t), w, ldw, columns, k, out + t * ldo, ldo);
+    t += 2;
+  }
+  if (t < m) dot_tokens<1>(x.from(t), w, ldw, columns, k, out + t * ldo, ldo);
+}
+
 template <class T>
 void typed_float_panel(const FloatRows& x, int64_t m, const T* w, int64_t ldw, int64_t columns, int64_t k,
-                       float* out, int64_t ldo) {
-  if (m <= kDotRows) {
-    if (m == 4) return dot_tokens<4>(x, w, ldw, columns, k, out, ldo);
-    if (m >= 2) dot_tokens<2>(x, w, ldw, columns, k, out, ldo);
-    if (m % 2 == 1) {
-      dot_tokens<1>({x.data + (m - 1) * x.stride, x.stride}, w, ldw, columns, k, out + (m - 1) * ldo, ldo);
-    }
-    return;
-  }
+                       bool fixed_order, float* out, int64_t ldo) {
+  if (m <= kDotRows || fixed_order) return dot_panel(x, m, w, ldw, columns, k, out, ldo);
   for (int64_t t = 0; t < m; ++t) {
     Lanes::set(0).store(out + t * ldo);
     Lanes::set(0).store(out + t * ldo + kLanes);
@@ -179,9 +176,11 @@ void with_type(const StoredMatrix& matrix, const Visit& visit) {
   visit(static_cast<const BFloat16*>(matrix.data));
 }
 
-void float_panel(const FloatRows& x, int64_t m, const StoredMatrix& w, int64_t columns, int64_t k, float* out,
-                 int64_t ldo) {
-  with_type(w, [&](auto* data) { typed_float_panel(x, m, data, w.stride, columns, k, out, ldo); });
+void float_panel(const FloatRows& x, int64_t m, const StoredMatrix& w, int64_t columns, int64_t k,
+                 bool fixed_order, float* out, int64_t ldo) {
+  with_type(w, [&](auto* data) {
+    typed_float_panel(x, m, data, w.stride, columns, k, fixed_order, out, ldo);
+  });
 }
 
 void to_float(const StoredMatrix& from, int64_t count, float* to) {

@@ -1,5 +1,5 @@
 // Choice of the instruction set.
-#include "tessera/kernels/cpu/isa.h"
+#include "tessera/kernels/cpu/cpu_backend.h"
 
 #include <gtest/gtest.h>
 

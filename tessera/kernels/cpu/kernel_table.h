@@ -6,8 +6,8 @@
 #include <cstdint>
 
 #include "tessera/base/dtype.h"
-#include "tessera/format/kv_format.h"
 #include "tessera/kernels/cpu/packed_layout.h"
+#include "tessera/kernels/kv_pool.h"
 #include "tessera/kernels/types.h"
 
 namespace tessera {
@@ -83,31 +83,31 @@ struct Epilogue {
   bool accumulate = false;               ///< y += instead of y =
 };
 
-/// Keys or values of one head, one row a position; see format/kv_format.h.
-struct CacheRows {
+/// Keys and values of one head of one sequence; the layout is that of host_kv_pool.h.
+struct CachePages {
   KvFormat format = KvFormat::kF32;
-  const uint8_t* rows = nullptr;
-  int64_t row_bytes = 0;
-  const KvScale* scales = nullptr;  ///< one a row, when the format is quantized
+  const uint8_t* memory = nullptr;  ///< the head's block in page 0 of the pool
+  int64_t page_bytes = 0;           ///< from a block to the one in the next page of the pool
+  const int32_t* pages = nullptr;   ///< pages[i] holds the positions from kPageTokens * i on
+  int64_t key_scales = 0, values = 0, value_scales = 0;  ///< offsets within a block
 
-  /// The rows from `row` on.
-  CacheRows from(int64_t row) const {
-    return {format, rows + row * row_bytes, row_bytes, scales ? scales + row : nullptr};
+  const uint8_t* block(int64_t position) const {
+    return memory + pages[position / kPageTokens] * page_bytes;
   }
 };
 
 /// Query rows that share one head's keys and values.
 struct AttentionRows {
-  const float* q = nullptr;  ///< row r at q + r * stride, head_dim floats
-  float* out = nullptr;      ///< same layout
-  int64_t count = 0;         ///< at most kAttentionRows
-  int64_t stride = 0;
+  FloatRows q;             ///< head_dim floats a row
+  float* out = nullptr;    ///< row r at out + r * out_stride
+  int64_t out_stride = 0;
+  int64_t count = 0;             ///< at most kAttentionRows
   int64_t first_position = 0;    ///< position of row 0
   int64_t position_step = 1;     ///< 1: consecutive tokens of one head; 0: heads of one token
   int64_t window = 0;            ///< 0: sees everything before
   const float* alibi = nullptr;  ///< see AttentionRule; the slope of row r at alibi[r * alibi_step]
   int64_t alibi_step = 0;
-  CacheRows keys, values;
+  CachePages cache;
   int64_t head_dim = 0;
 };
 
@@ -117,6 +117,8 @@ constexpr int64_t kMaxHeadDim = 256;
 
 struct CpuKernels {
   CpuIsa isa;
+  /// y += x.
+  void (*add)(const float* x, int64_t count, float* y);
   /// y may be x.
   void (*norm)(const float* x, int64_t width, const RowNorm& norm, float* y);
   /// activation(gate) * up, or activation(up) when gate is null.
@@ -136,9 +138,9 @@ struct CpuKernels {
   /// The same from the sums of a weight-only layer.
   void (*float_epilogue)(const Epilogue& epilogue, int64_t m, float* sums, float* y, int64_t ldy);
   /// out [m][kPanel], rows ldo apart, = x [m, k] * (rows 0 .. columns - 1 of w)^T; what lies beyond `columns`
-  /// is undefined.
+  /// is undefined. See SumOrder for `fixed_order`.
   void (*float_panel)(const FloatRows& x, int64_t m, const StoredMatrix& w, int64_t columns, int64_t k,
-                      float* out, int64_t ldo);
+                      bool fixed_order, float* out, int64_t ldo);
   void (*attend)(const AttentionRows& rows);
   void (*to_float)(const StoredMatrix& from, int64_t count, float* to);
   void (*to_half)(const float* from, int64_t count, Half* to);

@@ -18,6 +18,7 @@ namespace {
 
 constexpr CpuKernels kernels_of(CpuIsa isa) {
   return {.isa = isa,
+          .add = add,
           .norm = norm,
           .glu = glu,
           .gather = gather,

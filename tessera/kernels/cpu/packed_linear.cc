@@ -5,6 +5,7 @@
 #include <cassert>
 
 #include "tessera/kernels/cpu/blocking.h"
+#include "tessera/kernels/cpu/isa.h"
 
 namespace tessera {
 namespace {
@@ -27,10 +28,10 @@ KernelInfo info_of(const QuantizedLinear& linear, const PackedWeights& packed, C
 
 }  // namespace
 
-PackedLinear::PackedLinear(const QuantizedLinear& linear, const CpuKernels& kernels)
+PackedLinear::PackedLinear(const QuantizedLinear& linear, const RowPreparation& input, const CpuKernels& kernels)
     : kernels_(kernels),
       weights_(pack_weights(linear)),
-      input_(linear, kernels),
+      input_(input),
       info_(info_of(linear, weights_, kernels.isa)) {
   build_epilogue(linear);
 }
@@ -53,8 +54,7 @@ void PackedLinear::build_epilogue(const QuantizedLinear& linear) {
 
 void PackedLinear::check([[maybe_unused]] const CpuInput& input, [[maybe_unused]] int64_t m) const {
   assert(m <= input.m());
-  assert(input.width() == (input_.weight_only() ? weights_.k : weights_.k_padded) &&
-         "prepared for a layer of another site");
+  assert(input.format == &input_ && "prepared for other layers");
 }
 
 Epilogue PackedLinear::epilogue(int64_t panel) const {
@@ -70,29 +70,29 @@ Epilogue PackedLinear::epilogue(int64_t panel) const {
   return e;
 }
 
-void PackedLinear::forward(const CpuInput& input, int64_t m, float* y, bool accumulate) const {
-  check(input, m);
-  for_each_tile(m, weights_.panels(), [&](int64_t token, int64_t count, int64_t panel) {
+void PackedLinear::forward(const CpuInput& input, const Rows& out, bool accumulate) const {
+  check(input, out.count);
+  for_each_tile(out.count, weights_.panels(), [&](int64_t token, int64_t count, int64_t panel) {
     Epilogue e = epilogue(panel);
     e.outlier_input = input.outliers().from(token);
     e.accumulate = accumulate;
-    float* out = y + token * weights_.n + panel * kPanel;
-    if (input_.weight_only()) {
+    float* y = out.floats(token) + panel * kPanel;
+    if (input_.floats()) {
       alignas(64) float sums[kTokenBlock * kPanel];
       kernels_.weight_only_panel(weights_.panel(panel), input.floats().from(token), count, weights_.k, sums);
-      kernels_.float_epilogue(e, count, sums, out, weights_.n);
+      kernels_.float_epilogue(e, count, sums, y, out.stride);
     } else {
       alignas(64) int32_t acc[kTokenBlock * kPanel];
       const CodeRows rows = input.codes().from(token);
       kernels_.integer_panel(weights_.panel(panel), rows, count, acc);
-      kernels_.integer_epilogue(e, rows, count, acc, out, weights_.n);
+      kernels_.integer_epilogue(e, rows, count, acc, y, out.stride);
     }
   });
 }
 
 void PackedLinear::accumulators(const CpuInput& input, int64_t m, std::span<int32_t> out) const {
   check(input, m);
-  assert(!input_.weight_only());
+  assert(!input_.floats());
   for_each_tile(m, weights_.panels(), [&](int64_t token, int64_t count, int64_t panel) {
     alignas(64) int32_t acc[kTokenBlock * kPanel];
     kernels_.integer_panel(weights_.panel(panel), input.codes().from(token), count, acc);

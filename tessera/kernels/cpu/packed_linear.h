@@ -12,16 +12,14 @@ namespace tessera {
 
 class PackedLinear : public CpuLinear {
  public:
-  PackedLinear(const QuantizedLinear& linear, const CpuKernels& kernels);
+  /// Reads rows that `input` prepares, which must outlive the layer.
+  PackedLinear(const QuantizedLinear& linear, const RowPreparation& input, const CpuKernels& kernels);
 
   int64_t n() const override { return weights_.n; }
-  int64_t k_in() const override { return input_.k_in(); }
+  int64_t k_in() const override { return input_.width(); }
   KernelInfo info() const override { return info_; }
 
-  void reserve(CpuInput& input, int64_t m) const override { input_.reserve(input, m); }
-  float* row(CpuInput& input, int64_t t) const override { return input_.row(input, t); }
-  void prepare_row(const float* x, int64_t t, CpuInput& input) const override { input_.prepare(x, t, input); }
-  void forward(const CpuInput& input, int64_t m, float* y, bool accumulate) const override;
+  void forward(const CpuInput& input, const Rows& out, bool accumulate) const override;
   /// acc [m, n], the integer sums before the epilogue. For tests.
   void accumulators(const CpuInput& input, int64_t m, std::span<int32_t> acc) const;
 
@@ -32,7 +30,7 @@ class PackedLinear : public CpuLinear {
 
   const CpuKernels& kernels_;
   PackedWeights weights_;
-  RowPreparation input_;
+  const RowPreparation& input_;
   KernelInfo info_;
   // Padded to whole panels; outlier weights [panel][outlier][kPanel].
   std::vector<float> scale_, bias_;

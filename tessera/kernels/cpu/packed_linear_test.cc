@@ -8,9 +8,10 @@
 #include <cmath>
 
 #include "tessera/base/parallel.h"
+#include "tessera/format/random_layer.h"
 #include "tessera/format/reference.h"
-#include "tessera/kernels/cpu/isa.h"
-#include "tessera/kernels/cpu/test_layers.h"
+#include "tessera/kernels/cpu/cpu_backend.h"
+#include "tessera/kernels/single_linear.h"
 
 namespace tessera {
 namespace {
@@ -24,17 +25,23 @@ Output run(CpuIsa isa, const QuantizedLinear& layer, const std::vector<float>& x
            bool accumulate = false, int threads = 1) {
   set_thread_count(threads);
   const auto backend = make_cpu_backend(isa);
-  const auto linear = backend->load(layer);
-  EXPECT_EQ(linear->info().isa, name_of(isa));
-  const auto input = backend->make_input(m, layer.k_in());
-  backend->prepare(x.data(), m, *linear, *input);
+  SingleLinear single(*backend, layer);
+  EXPECT_EQ(single.linear().info().isa, name_of(isa));
   Output out{std::vector<int32_t>(static_cast<size_t>(m * layer.n)),
              std::vector<float>(static_cast<size_t>(m * layer.n), accumulate ? 0.25f : 7.0f)};
   if (!layer.activation.weight_only()) {
-    static_cast<PackedLinear&>(*linear).accumulators(static_cast<CpuInput&>(*input), m, out.acc);
+    const auto input = single.make_input(m);
+    backend->prepare(host_rows(x.data(), m, layer.k_in()), single.format(), *input);
+    static_cast<const PackedLinear&>(single.linear())
+        .accumulators(static_cast<CpuInput&>(*input), m, out.acc);
   }
-  backend->linear(*linear, *input, m, out.y.data(), accumulate);
+  single.run(x.data(), m, out.y.data(), accumulate);
   return out;
+}
+
+KernelInfo info_of(const QuantizedLinear& layer, CpuIsa isa) {
+  const auto backend = make_cpu_backend(isa);
+  return SingleLinear(*backend, layer).linear().info();
 }
 
 /// Equality in every bit; NaN equals NaN.
@@ -155,7 +162,7 @@ TEST(PackedLinear, GroupsOfOtherSizesAreExpandedToBytesAndMatch) {
                                      .group_zeros = true},
                                     7);
     expect_exact(layer, random_floats(5 * layer.k, 8), 5);
-    const KernelInfo info = make_cpu_backend(CpuIsa::kGeneric)->load(layer)->info();
+    const KernelInfo info = info_of(layer, CpuIsa::kGeneric);
     EXPECT_EQ(info.kernel, fmt::format("w4a8 g{}, expanded to int8", group));
     EXPECT_EQ(info.weight_bits, 8);
   }
@@ -263,7 +270,7 @@ TEST(PackedLinear, RowsWithOneZeroPointStayNibbles) {
   options.group_zeros = true;
   const auto layer = random_layer(options, 36);
   for (int64_t m : {1, 30}) expect_exact(layer, random_floats(m * 192, 37), m);
-  const KernelInfo info = make_cpu_backend(CpuIsa::kGeneric)->load(layer)->info();
+  const KernelInfo info = info_of(layer, CpuIsa::kGeneric);
   EXPECT_EQ(info.kernel, "w4a4 asymmetric per-channel");
   EXPECT_EQ(info.weight_bits, 4);
 }
@@ -368,23 +375,38 @@ TEST(PackedLinear, FusedProducersEqualTheirSteps) {
   for (CpuIsa isa : available_cpu_isas()) {
     const CpuKernels& kernels = kernels_for(isa);
     const auto backend = make_cpu_backend(isa);
-    const auto linear = backend->load(layer);
-    const auto input = backend->make_input(m, width);
+    const SingleLinear single(*backend, layer);
+    const auto input = single.make_input(m);
+    const auto linear = [&] {
+      std::vector<float> y(static_cast<size_t>(m * layer.n));
+      backend->linear(single.linear(), *input, host_rows(y.data(), m, layer.n));
+      return y;
+    };
     NormWeights norm{
         .layer_norm = false, .eps = 1e-5f, .gain = backend->allocate(gain.size() * 4), .bias = {}};
-    backend->upload(*norm.gain, std::as_bytes(std::span(gain)));
-    std::vector<float> normed(x.size()), gated(x.size()), fused(static_cast<size_t>(m * layer.n));
+    backend->upload(std::as_bytes(std::span(gain)), *norm.gain);
+    std::vector<float> normed(x.size()), gated(x.size());
     for (int64_t t = 0; t < m; ++t) {
       kernels.norm(&x[static_cast<size_t>(t * width)], width, {false, 1e-5f, gain.data(), nullptr},
                    &normed[static_cast<size_t>(t * width)]);
     }
     kernels.glu(x.data(), up.data(), m * width, GluActivation::kSilu, gated.data());
-    backend->norm(x.data(), m, norm, *linear, *input);
-    backend->linear(*linear, *input, m, fused.data(), false);
-    expect_same(fused, run(isa, layer, normed, m).y);
-    backend->glu(x.data(), up.data(), m, GluActivation::kSilu, *linear, *input);
-    backend->linear(*linear, *input, m, fused.data(), false);
-    expect_same(fused, run(isa, layer, gated, m).y);
+    const Rows rows = host_rows(x.data(), m, width);
+    backend->add_norm(rows, nullptr, norm, single.format(), *input);
+    expect_same(linear(), run(isa, layer, normed, m).y);
+    backend->glu(&rows, host_rows(up.data(), m, width), GluActivation::kSilu, single.format(), *input);
+    expect_same(linear(), run(isa, layer, gated, m).y);
+    // The residual addition in front of the norm: x = h + up.
+    std::vector<float> h(x.size());
+    for (size_t i = 0; i < h.size(); ++i) h[i] = x[i] - up[i];
+    auto sum = h;
+    for (size_t i = 0; i < h.size(); ++i) sum[i] += up[i];
+    const Rows delta = host_rows(up.data(), m, width);
+    backend->add_norm(host_rows(h.data(), m, width), &delta, norm, single.format(), *input);
+    EXPECT_EQ(h, sum);
+    const auto added = linear();
+    backend->add_norm(host_rows(sum.data(), m, width), nullptr, norm, single.format(), *input);
+    expect_same(added, linear());
   }
 }
 
@@ -439,11 +461,18 @@ TEST(PackedLinear, ResultsDoNotDependOnThreadsOrOnTheBatch) {
   }
 }
 
-TEST(PackedLinear, WeightOnlyResultsDoNotDependOnThreads) {
-  const auto layer = random_layer({.n = 300, .k = 256, .activation = {.bits = 16}, .outliers = 3}, 43);
-  const auto x = random_floats(50 * layer.k_in(), 44);
-  for (CpuIsa isa : available_cpu_isas()) {
-    EXPECT_EQ(run(isa, layer, x, 50).y, run(isa, layer, x, 50, false, 3).y);
+TEST(PackedLinear, FloatSumsDoNotDependOnThreadsOrOnTheBatch) {
+  for (int bits : {4, 16}) {
+    const auto layer = random_layer({.n = 300, .k = 256, .activation = {.bits = bits}, .outliers = 3}, 43);
+    const auto x = random_floats(50 * layer.k_in(), 44);
+    for (CpuIsa isa : available_cpu_isas()) {
+      const auto all = run(isa, layer, x, 50).y;
+      EXPECT_EQ(all, run(isa, layer, x, 50, false, 3).y);
+      for (int64_t m : {1, 2, 3, 7}) {
+        const auto some = run(isa, layer, x, m).y;
+        EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin())) << name_of(isa) << ' ' << m;
+      }
+    }
   }
 }
 
@@ -453,7 +482,7 @@ TEST(PackedLinear, InfoSaysWhatRuns) {
       31);
   for (CpuIsa isa : available_cpu_isas()) {
     const auto backend = make_cpu_backend(isa);
-    const KernelInfo info = backend->load(layer)->info();
+    const KernelInfo info = info_of(layer, isa);
     EXPECT_EQ(info.kernel, "w4a4 g128");
     EXPECT_EQ(info.isa, name_of(isa));
     EXPECT_EQ(info.weight_bits, 4);

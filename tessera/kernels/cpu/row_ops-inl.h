@@ -101,6 +101,12 @@ void glu(const float* gate, const float* up, int64_t width, GluActivation activa
   });
 }
 
+void add(const float* x, int64_t count, float* y) {
+  for_lanes(count, [&](int64_t i, auto... some) {
+    (Lanes::load(y + i, some...) + Lanes::load(x + i, some...)).store(y + i, some...);
+  });
+}
+
 void norm(const float* x, int64_t width, const RowNorm& how, float* y) {
   const auto count = static_cast<float>(width);
   float mean = 0;

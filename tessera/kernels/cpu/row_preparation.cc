@@ -1,4 +1,4 @@
-// Preparing rows of quantized layers.
+// Preparing rows.
 #include "tessera/kernels/cpu/row_preparation.h"
 
 #include <cstring>
@@ -31,11 +31,14 @@ float* thread_scratch(int64_t count) {
 
 }  // namespace
 
+RowPreparation::RowPreparation(int64_t width, const CpuKernels& kernels)
+    : kernels_(kernels), k_in_(width), k_(width), floats_(true) {}
+
 RowPreparation::RowPreparation(const QuantizedLinear& linear, const CpuKernels& kernels)
     : kernels_(kernels),
       k_in_(linear.k_in()),
       k_(linear.k),
-      weight_only_(linear.activation.weight_only()),
+      floats_(linear.activation.weight_only()),
       quantizer_(quantizer_of(linear)) {
   const auto repeat = linear.input_repeat.as<uint8_t>();
   repeat_.assign(repeat.begin(), repeat.end());
@@ -57,7 +60,8 @@ void RowPreparation::split_map(const QuantizedLinear& linear) {
 }
 
 void RowPreparation::reserve(CpuInput& input, int64_t m) const {
-  if (weight_only_) {
+  input.format = this;
+  if (floats_) {
     input.reserve_floats(m, k_);
   } else {
     input.reserve_codes(m, round_up(k_, kKBlock));
@@ -66,7 +70,7 @@ void RowPreparation::reserve(CpuInput& input, int64_t m) const {
 }
 
 float* RowPreparation::row(CpuInput& input, int64_t t) const {
-  const bool in_place = weight_only_ && index_.empty();
+  const bool in_place = floats_ && index_.empty();
   return in_place ? input.float_row(t) : thread_scratch<0>(k_in_);
 }
 
@@ -80,11 +84,11 @@ void RowPreparation::prepare(const float* x, int64_t t, CpuInput& input) const {
   for (size_t f = 0; f < outlier_index_.size(); ++f) outliers[f] = x[outlier_index_[f]];
   const float* row = x;
   if (!index_.empty()) {
-    float* mapped = weight_only_ ? input.float_row(t) : thread_scratch<1>(k_);
+    float* mapped = floats_ ? input.float_row(t) : thread_scratch<1>(k_);
     map(x, mapped);
     row = mapped;
   }
-  if (!weight_only_) {
+  if (!floats_) {
     RowQuantizer how = quantizer_;
     if (!repeat_.empty()) how.repeat = repeat_.data();
     kernels_.quantize(row, k_, round_up(k_, kKBlock), how, input.codes().from(t));

@@ -10,8 +10,10 @@
 #include <numbers>
 #include <numeric>
 
+#include "tessera/format/joined_linear.h"
 #include "tessera/format/reference.h"
-#include "tessera/kernels/backend.h"
+#include "tessera/kernels/host_kv_pool.h"
+#include "tessera/kernels/ref/reference_backend.h"
 
 namespace tessera {
 namespace {
@@ -26,22 +28,40 @@ class HostBuffer : public Buffer {
   std::vector<std::byte> bytes_;
 };
 
-/// Float rows; a quantized layer quantizes them itself, each time it reads them.
+/// A quantized layer quantizes its rows itself, each time it reads them.
+class FloatFormat : public InputFormat {
+ public:
+  explicit FloatFormat(int64_t width) : width_(width) {}
+  int64_t width() const override { return width_; }
+
+ private:
+  int64_t width_;
+};
+
 class FloatInput : public LinearInput {
  public:
-  FloatInput(int64_t max_tokens, int64_t max_width) : values_(static_cast<size_t>(max_tokens * max_width)) {}
-  /// The first m rows of `width` columns.
-  std::span<float> rows(int64_t m, int64_t width) {
-    assert(static_cast<size_t>(m * width) <= values_.size());
-    return std::span(values_).first(static_cast<size_t>(m * width));
+  FloatInput(int64_t max_rows, int64_t max_width) : values_(static_cast<size_t>(max_rows * max_width)) {}
+  /// Room for m rows in `how`.
+  std::span<float> reserve(int64_t m, const InputFormat& how) {
+    format = &how;
+    assert(static_cast<size_t>(m * how.width()) <= values_.size());
+    return std::span(values_).first(static_cast<size_t>(m * how.width()));
   }
-  std::span<const float> rows(int64_t m, int64_t width) const {
-    return std::span(values_).first(static_cast<size_t>(m * width));
+  std::span<const float> rows(int64_t m) const {
+    return std::span(values_).first(static_cast<size_t>(m * format->width()));
   }
 
  private:
   std::vector<float> values_;
 };
+
+struct ReferenceBatch : DeviceBatch {
+  Batch batch;
+};
+
+const Batch& host(const DeviceBatch& batch) {
+  return static_cast<const ReferenceBatch&>(batch).batch;
+}
 
 class ReferenceLinear : public Linear {
  public:
@@ -51,24 +71,31 @@ class ReferenceLinear : public Linear {
 
 class FloatLinear : public ReferenceLinear {
  public:
-  FloatLinear(const TensorView& weight, std::span<const float> bias)
-      : weight_(weight), values_(to_floats(weight)), bias_(bias.begin(), bias.end()) {}
+  explicit FloatLinear(std::span<const FloatWeight> parts) : dtype_(parts[0].weight.dtype) {
+    for (const auto& [weight, bias] : parts) {
+      k_ = weight.shape[1];
+      const std::vector<float> values = to_floats(weight);
+      values_.insert(values_.end(), values.begin(), values.end());
+      bias_.insert(bias_.end(), bias.begin(), bias.end());
+      bias_.resize(static_cast<size_t>(n()));
+    }
+  }
 
-  int64_t n() const override { return weight_.shape[0]; }
-  int64_t k_in() const override { return weight_.shape[1]; }
+  int64_t n() const override { return static_cast<int64_t>(values_.size()) / k_; }
+  int64_t k_in() const override { return k_; }
   KernelInfo info() const override {
-    return {fmt::format("f32 x {}", tessera::name_of(weight_.dtype)), "scalar",
-            static_cast<int>(8 * size_of(weight_.dtype)), 32};
+    return {fmt::format("f32 x {}", tessera::name_of(dtype_)), "scalar", static_cast<int>(8 * size_of(dtype_)),
+            32};
   }
   std::span<const float> row(int64_t i) const {
-    return std::span(values_).subspan(static_cast<size_t>(i * k_in()), static_cast<size_t>(k_in()));
+    return std::span(values_).subspan(static_cast<size_t>(i * k_), static_cast<size_t>(k_));
   }
 
   void forward(std::span<const float> x, int64_t m, std::span<float> y) const override {
-    const size_t outputs = static_cast<size_t>(n()), inputs = static_cast<size_t>(k_in());
+    const size_t outputs = static_cast<size_t>(n()), inputs = static_cast<size_t>(k_);
     for (size_t t = 0; t < static_cast<size_t>(m); ++t) {
       for (size_t j = 0; j < outputs; ++j) {
-        double sum = bias_.empty() ? 0.0 : double{bias_[j]};
+        double sum = bias_[j];
         const std::span<const float> w = row(static_cast<int64_t>(j));
         for (size_t k = 0; k < inputs; ++k) sum += double{x[t * inputs + k]} * double{w[k]};
         y[t * outputs + j] = static_cast<float>(sum);
@@ -77,13 +104,14 @@ class FloatLinear : public ReferenceLinear {
   }
 
  private:
-  TensorView weight_;
+  DType dtype_;
+  int64_t k_ = 0;
   std::vector<float> values_, bias_;
 };
 
 class IntegerLinear : public ReferenceLinear {
  public:
-  explicit IntegerLinear(const QuantizedLinear& linear) : linear_(linear.clone()) {}
+  explicit IntegerLinear(QuantizedLinear linear) : linear_(std::move(linear)) {}
 
   int64_t n() const override { return linear_.n; }
   int64_t k_in() const override { return linear_.k_in(); }
@@ -138,65 +166,88 @@ void rotate(float* head, int64_t half, const float* cosines, const float* sines)
   }
 }
 
-/// Keys or values of one layer as rows of head_dim floats: head * capacity + position.
-class CacheRows {
+/// One head of one position in a page, as host_kv_pool.h lays it out.
+class Slot {
  public:
-  CacheRows(const KvCache& cache, const std::vector<std::unique_ptr<Buffer>>& rows,
-            const std::vector<std::unique_ptr<Buffer>>& scales, int64_t layer)
-      : format_(cache.format),
-        d_(static_cast<size_t>(cache.head_dim)),
-        rows_(rows[static_cast<size_t>(layer)]->data()),
-        scales_(scales.empty() ? nullptr
-                               : static_cast<KvScale*>(scales[static_cast<size_t>(layer)]->data())) {}
+  Slot(const HostKvPool& pool, std::span<const int32_t> pages, int64_t layer, int64_t kv_head, int64_t position)
+      : format_(pool.shape().format),
+        d_(pool.shape().head_dim),
+        layout_(pool.layout()),
+        block_(pool.head(pages[static_cast<size_t>(position / kPageTokens)], layer, kv_head)),
+        slot_(position % kPageTokens) {}
 
-  void store(int64_t row, std::span<const float> x) const {
-    const auto first = static_cast<size_t>(row) * d_;
-    for (size_t i = 0; i < d_ && !scales_; ++i) {
-      if (format_ == KvFormat::kF16) {
-        static_cast<Half*>(rows_)[first + i] = to_half(x[i]);
-      } else {
-        static_cast<float*>(rows_)[first + i] = x[i];
-      }
+  void store(std::span<const float> key, std::span<const float> value) const {
+    std::vector<uint8_t> row(static_cast<size_t>(kv_row_bytes(format_, d_)));
+    const KvScale key_scale = encode(key, row);
+    const size_t element = is_quantized(format_) ? 1 : row.size() / key.size();
+    for (size_t i = 0; i < row.size(); i += element) {
+      std::copy_n(&row[i], element, block_ + (i / element * kPageTokens + static_cast<size_t>(slot_)) * element);
     }
-    if (scales_) scales_[row] = quantize_kv(x, format_, bytes(row));
+    const KvScale value_scale = encode(value, row);
+    std::copy(row.begin(), row.end(), value_row());
+    if (!is_quantized(format_)) return;
+    key_scales()[slot_] = key_scale.scale;
+    key_scales()[kPageTokens + slot_] = key_scale.zero;
+    value_scales()[slot_] = value_scale;
   }
-  std::vector<float> load(int64_t row) const {
-    const auto first = static_cast<size_t>(row) * d_;
-    std::vector<float> x(d_);
-    for (size_t i = 0; i < d_ && !scales_; ++i) {
-      x[i] = format_ == KvFormat::kF16 ? to_float(static_cast<const Half*>(rows_)[first + i])
-                                       : static_cast<const float*>(rows_)[first + i];
+
+  std::vector<float> key() const {
+    std::vector<uint8_t> row(static_cast<size_t>(kv_row_bytes(format_, d_)));
+    const size_t element = is_quantized(format_) ? 1 : row.size() / static_cast<size_t>(d_);
+    for (size_t i = 0; i < row.size(); i += element) {
+      std::copy_n(block_ + (i / element * kPageTokens + static_cast<size_t>(slot_)) * element, element, &row[i]);
     }
-    if (scales_) dequantize_kv(bytes(row), format_, scales_[row], x);
-    return x;
+    KvScale scale;
+    if (is_quantized(format_)) scale = {key_scales()[slot_], key_scales()[kPageTokens + slot_]};
+    return decode(row, scale);
+  }
+  std::vector<float> value() const {
+    const auto bytes = static_cast<size_t>(kv_row_bytes(format_, d_));
+    return decode({value_row(), bytes}, is_quantized(format_) ? value_scales()[slot_] : KvScale{});
   }
 
  private:
-  std::span<uint8_t> bytes(int64_t row) const {
-    const auto size = static_cast<size_t>(kv_row_bytes(format_, static_cast<int64_t>(d_)));
-    return {static_cast<uint8_t*>(rows_) + static_cast<size_t>(row) * size, size};
+  float* key_scales() const { return reinterpret_cast<float*>(block_ + layout_.key_scales); }
+  KvScale* value_scales() const { return reinterpret_cast<KvScale*>(block_ + layout_.value_scales); }
+  uint8_t* value_row() const { return block_ + layout_.values + slot_ * kv_row_bytes(format_, d_); }
+
+  KvScale encode(std::span<const float> x, std::span<uint8_t> row) const {
+    if (is_quantized(format_)) return quantize_kv(x, format_, row);
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (format_ == KvFormat::kF16) {
+        reinterpret_cast<Half*>(row.data())[i] = to_half(x[i]);
+      } else {
+        reinterpret_cast<float*>(row.data())[i] = x[i];
+      }
+    }
+    return {};
+  }
+  std::vector<float> decode(std::span<const uint8_t> row, KvScale scale) const {
+    std::vector<float> x(static_cast<size_t>(d_));
+    if (is_quantized(format_)) {
+      dequantize_kv(row, format_, scale, x);
+      return x;
+    }
+    for (size_t i = 0; i < x.size(); ++i) {
+      x[i] = format_ == KvFormat::kF16 ? to_float(reinterpret_cast<const Half*>(row.data())[i])
+                                       : reinterpret_cast<const float*>(row.data())[i];
+    }
+    return x;
   }
 
   KvFormat format_;
-  size_t d_;
-  void* rows_;
-  KvScale* scales_;
+  int64_t d_;
+  const HeadPageLayout& layout_;
+  uint8_t* block_;
+  int64_t slot_;
 };
 
-CacheRows keys_of(const KvCache& cache, int64_t layer) {
-  return {cache, cache.keys, cache.key_scales, layer};
-}
-CacheRows values_of(const KvCache& cache, int64_t layer) {
-  return {cache, cache.values, cache.value_scales, layer};
-}
-
 /// One query head [head_dim] of the token at end - 1 over the positions [begin, end) of `kv_head`.
-void attend(std::span<const float> q, const KvCache& cache, int64_t layer, int64_t kv_head, int64_t begin,
-            int64_t end, float alibi_slope, std::span<float> out) {
-  const CacheRows keys = keys_of(cache, layer), values = values_of(cache, layer);
+void attend(std::span<const float> q, const HostKvPool& pool, std::span<const int32_t> pages, int64_t layer,
+            int64_t kv_head, int64_t begin, int64_t end, float alibi_slope, std::span<float> out) {
   std::vector<double> weights, sums(q.size());
   for (int64_t p = begin; p < end; ++p) {
-    const std::vector<float> key = keys.load(kv_head * cache.capacity + p);
+    const std::vector<float> key = Slot(pool, pages, layer, kv_head, p).key();
     const double score = std::inner_product(q.begin(), q.end(), key.begin(), 0.0, std::plus<>(),
                                             [](double a, double b) { return a * b; });
     weights.push_back(score / std::sqrt(static_cast<double>(q.size())) +
@@ -206,11 +257,20 @@ void attend(std::span<const float> q, const KvCache& cache, int64_t layer, int64
   double total = 0;
   for (double& w : weights) total += w = std::exp(w - highest);
   for (int64_t p = begin; p < end; ++p) {
-    const std::vector<float> value = values.load(kv_head * cache.capacity + p);
+    const std::vector<float> value = Slot(pool, pages, layer, kv_head, p).value();
     const double weight = weights[static_cast<size_t>(p - begin)] / total;
     for (size_t i = 0; i < sums.size(); ++i) sums[i] += weight * value[i];
   }
   std::transform(sums.begin(), sums.end(), out.begin(), [](double sum) { return static_cast<float>(sum); });
+}
+
+/// Row t of `rows`.
+std::span<float> row_of(const Rows& rows, int64_t t) {
+  return {rows.floats(t), static_cast<size_t>(rows.width)};
+}
+
+void add_row(std::span<const float> x, std::span<float> y) {
+  for (size_t i = 0; i < y.size(); ++i) y[i] += x[i];
 }
 
 class ReferenceBackend : public Backend {
@@ -218,112 +278,161 @@ class ReferenceBackend : public Backend {
   std::string name() const override { return "reference scalar"; }
 
   std::unique_ptr<Buffer> allocate(size_t bytes) override { return std::make_unique<HostBuffer>(bytes); }
-  void upload(Buffer& to, std::span<const std::byte> from) override {
+  void upload(std::span<const std::byte> from, Buffer& to) override {
     assert(from.size() <= to.bytes());
     std::memcpy(to.data(), from.data(), from.size());
   }
-  void download(const float* from, std::span<float> to) override { std::copy_n(from, to.size(), to.data()); }
-
-  std::unique_ptr<Linear> load(const QuantizedLinear& linear) override {
-    return std::make_unique<IntegerLinear>(linear);
+  RowBuffer make_rows(RowUse, int64_t count, int64_t width) override {
+    auto memory = allocate(static_cast<size_t>(count * width) * sizeof(float));
+    const Rows rows{memory->data(), DType::kF32, count, width, width};
+    return {std::move(memory), rows};
   }
-  std::unique_ptr<Linear> load(const TensorView& weight, std::span<const float> bias) override {
-    return std::make_unique<FloatLinear>(weight, bias);
-  }
-  std::unique_ptr<LinearInput> make_input(int64_t max_tokens, int64_t max_width) override {
-    return std::make_unique<FloatInput>(max_tokens, max_width);
-  }
-
-  void embed(const Linear& table, std::span<const int32_t> ids, float* out) override {
-    for (int32_t id : ids) {
-      const auto row = static_cast<const FloatLinear&>(table).row(id);
-      out = std::copy(row.begin(), row.end(), out);
+  void download(const Rows& from, std::span<float> to) override {
+    for (int64_t t = 0; t < from.count; ++t) {
+      std::ranges::copy(row_of(from, t), &to[static_cast<size_t>(t * from.width)]);
     }
   }
 
-  void norm(const float* x, int64_t m, const NormWeights& weights, const Linear& reader,
-            LinearInput& out) override {
-    const auto width = static_cast<size_t>(reader.k_in());
-    const std::span<float> rows = static_cast<FloatInput&>(out).rows(m, reader.k_in());
-    for (size_t t = 0; t < static_cast<size_t>(m); ++t) {
-      normalize_row({x + t * width, width}, weights, rows.subspan(t * width, width));
+  std::unique_ptr<InputFormat> float_input(int64_t width) override {
+    return std::make_unique<FloatFormat>(width);
+  }
+  std::unique_ptr<InputFormat> input_of(const QuantizedLinear& linear) override {
+    return std::make_unique<FloatFormat>(linear.k_in());
+  }
+  std::unique_ptr<Linear> load(std::span<const QuantizedLinear* const> parts, const InputFormat&) override {
+    return std::make_unique<IntegerLinear>(join_outputs(parts));
+  }
+  std::unique_ptr<Linear> load(std::span<const FloatWeight> parts, SumOrder) override {
+    return std::make_unique<FloatLinear>(parts);
+  }
+  std::unique_ptr<LinearInput> make_input(int64_t max_rows, int64_t max_width) override {
+    return std::make_unique<FloatInput>(max_rows, max_width);
+  }
+  std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape, int64_t pages) override {
+    return std::make_unique<HostKvPool>(shape, pages);
+  }
+  std::unique_ptr<DeviceBatch> make_batch() override { return std::make_unique<ReferenceBatch>(); }
+  void upload(const Batch& from, DeviceBatch& to) override { static_cast<ReferenceBatch&>(to).batch = from; }
+
+  void embed(const EmbeddingTables& tables, const DeviceBatch& batch, const Rows& h) override {
+    for (int64_t t = 0; t < host(batch).rows(); ++t) {
+      const std::span<float> row = row_of(h, t);
+      const auto i = static_cast<size_t>(t);
+      std::ranges::copy(static_cast<const FloatLinear&>(*tables.tokens).row(host(batch).ids[i]), row.begin());
+      if (tables.norm) normalize_row(row, *tables.norm, row);
+      if (!tables.positions) continue;
+      const int64_t place = host(batch).positions[i] + tables.position_offset;
+      add_row(static_cast<const FloatLinear&>(*tables.positions).row(place), row);
     }
   }
 
-  void normalize(float* x, int64_t rows, int64_t width, const NormWeights& weights) override {
-    for (int64_t r = 0; r < rows; ++r) {
-      const std::span<float> row(x + r * width, static_cast<size_t>(width));
+  void add(const Rows& delta, const Rows& h) override {
+    for (int64_t t = 0; t < h.count; ++t) add_row(row_of(delta, t), row_of(h, t));
+  }
+
+  void add_norm(const Rows& h, const Rows* delta, const NormWeights& weights, const InputFormat& format,
+                LinearInput& out) override {
+    if (delta) add(*delta, h);
+    produce(h.count, format, out,
+            [&](int64_t t, std::span<float> row) { normalize_row(row_of(h, t), weights, row); });
+  }
+
+  void norm_wanted(const Rows& h, const Rows* delta, const DeviceBatch& batch, int64_t first, int64_t count,
+                   const NormWeights& weights, const InputFormat& format, LinearInput& out) override {
+    produce(count, format, out, [&](int64_t i, std::span<float> row) {
+      const int32_t t = host(batch).logit_rows[static_cast<size_t>(first + i)];
+      std::ranges::copy(row_of(h, t), row.begin());
+      if (delta) add_row(row_of(*delta, t), row);
       normalize_row(row, weights, row);
-    }
+    });
   }
 
-  void prepare(const float* x, int64_t m, const Linear& reader, LinearInput& out) override {
-    const std::span<float> rows = static_cast<FloatInput&>(out).rows(m, reader.k_in());
-    std::copy_n(x, rows.size(), rows.data());
+  void prepare(const Rows& x, const InputFormat& format, LinearInput& out) override {
+    produce(x.count, format, out, [&](int64_t t, std::span<float> row) { std::ranges::copy(row_of(x, t), row.begin()); });
   }
 
-  void glu(const float* gate, const float* up, int64_t m, GluActivation activation, const Linear& reader,
-           LinearInput& out) override {
-    const std::span<float> rows = static_cast<FloatInput&>(out).rows(m, reader.k_in());
-    for (size_t i = 0; i < rows.size(); ++i) {
-      rows[i] = gate ? activate(gate[i], activation) * up[i] : activate(up[i], activation);
-    }
-  }
-
-  void linear(const Linear& weights, const LinearInput& input, int64_t m, float* y,
-              bool accumulate) override {
-    const std::span<const float> x = static_cast<const FloatInput&>(input).rows(m, weights.k_in());
-    std::vector<float> product(static_cast<size_t>(m * weights.n()));
-    static_cast<const ReferenceLinear&>(weights).forward(x, m, product);
-    if (accumulate) {
-      add(product.data(), static_cast<int64_t>(product.size()), y);
-    } else {
-      std::copy(product.begin(), product.end(), y);
-    }
-  }
-
-  void rope(float* q, float* k, int64_t m, int64_t first, int64_t n_heads, int64_t n_kv_heads,
-            int64_t head_dim, const RopeTable& table) override {
-    const int64_t half = head_dim / 2;
-    for (int64_t t = 0; t < m; ++t) {
-      const float* cosines = table.cos->floats() + (first + t) * half;
-      const float* sines = table.sin->floats() + (first + t) * half;
-      for (int64_t h = 0; h < n_heads; ++h) rotate(q + (t * n_heads + h) * head_dim, half, cosines, sines);
-      for (int64_t h = 0; h < n_kv_heads; ++h) {
-        rotate(k + (t * n_kv_heads + h) * head_dim, half, cosines, sines);
+  void linear(const Linear& weights, const LinearInput& input, const Rows& out, bool accumulate) override {
+    const std::span<const float> x = static_cast<const FloatInput&>(input).rows(out.count);
+    const auto n = static_cast<size_t>(weights.n());
+    std::vector<float> product(static_cast<size_t>(out.count) * n);
+    static_cast<const ReferenceLinear&>(weights).forward(x, out.count, product);
+    for (int64_t t = 0; t < out.count; ++t) {
+      const auto row = std::span(product).subspan(static_cast<size_t>(t) * n, n);
+      if (accumulate) {
+        add_row(row, row_of(out, t));
+      } else {
+        std::ranges::copy(row, out.floats(t));
       }
     }
   }
 
-  void append(KvCache& cache, int64_t layer, const float* k, const float* v, int64_t m) override {
-    const CacheRows keys = keys_of(cache, layer), values = values_of(cache, layer);
-    const auto d = static_cast<size_t>(cache.head_dim);
-    for (int64_t t = 0; t < m; ++t) {
-      for (int64_t h = 0; h < cache.n_kv_heads; ++h) {
-        const size_t from = static_cast<size_t>(t * cache.n_kv_heads + h) * d;
-        const int64_t to = h * cache.capacity + cache.length + t;
-        keys.store(to, {k + from, d});
-        values.store(to, {v + from, d});
+  void append(const Rows& q, const Rows& k, const Rows& v, const HeadRule& rule, const DeviceBatch& batch,
+              int64_t layer, KvPool& kv_pool) override {
+    auto& pool = static_cast<HostKvPool&>(kv_pool);
+    const auto d = static_cast<size_t>(pool.shape().head_dim);
+    const Batch& b = host(batch);
+    for (int64_t t = 0; t < b.rows(); ++t) {
+      const int64_t position = b.positions[static_cast<size_t>(t)];
+      const auto prepare = [&](std::span<float> heads, const NormWeights* norm) {
+        for (size_t first = 0; first < heads.size(); first += d) {
+          const auto head = heads.subspan(first, d);
+          if (norm) normalize_row(head, *norm, head);
+          if (!rule.rope) continue;
+          const int64_t half = pool.shape().head_dim / 2;
+          rotate(head.data(), half, rule.rope->cos->floats() + position * half,
+                 rule.rope->sin->floats() + position * half);
+        }
+      };
+      prepare(row_of(q, t), rule.query_norm);
+      prepare(row_of(k, t), rule.key_norm);
+      for (int64_t h = 0; h < pool.shape().n_kv_heads; ++h) {
+        const Slot slot(pool, b.pages_of(b.sequence[static_cast<size_t>(t)]), layer, h, position);
+        const auto first = static_cast<size_t>(h) * d;
+        slot.store(row_of(k, t).subspan(first, d), row_of(v, t).subspan(first, d));
       }
     }
   }
 
-  void attention(const float* q, const KvCache& cache, int64_t layer, int64_t m, int64_t n_heads,
-                 const AttentionRule& rule, float* out) override {
-    const auto d = static_cast<size_t>(cache.head_dim);
-    for (int64_t t = 0; t < m; ++t) {
-      const int64_t end = cache.length + t + 1;
+  void attention(const Rows& q, const DeviceBatch& batch, int64_t layer, const KvPool& kv_pool,
+                 const AttentionRule& rule, const InputFormat& format, LinearInput& out) override {
+    const auto& pool = static_cast<const HostKvPool&>(kv_pool);
+    const int64_t d = pool.shape().head_dim, n_heads = q.width / d, shared = n_heads / pool.shape().n_kv_heads;
+    const Batch& b = host(batch);
+    produce(q.count, format, out, [&](int64_t t, std::span<float> row) {
+      const int64_t end = b.positions[static_cast<size_t>(t)] + 1;
       const int64_t begin = rule.window > 0 ? std::max<int64_t>(0, end - rule.window) : 0;
       for (int64_t h = 0; h < n_heads; ++h) {
-        const size_t row = static_cast<size_t>(t * n_heads + h) * d;
-        attend({q + row, d}, cache, layer, h / (n_heads / cache.n_kv_heads), begin, end,
-               rule.alibi_slopes ? rule.alibi_slopes[h] : 0.0f, {out + row, d});
+        const auto first = static_cast<size_t>(h * d), count = static_cast<size_t>(d);
+        attend(row_of(q, t).subspan(first, count), pool, b.pages_of(b.sequence[static_cast<size_t>(t)]), layer,
+               h / shared, begin, end, rule.alibi_slopes ? rule.alibi_slopes[h] : 0.0f,
+               row.subspan(first, count));
       }
+    });
+  }
+
+  void glu(const Rows* gate, const Rows& up, GluActivation activation, const InputFormat& format,
+           LinearInput& out) override {
+    produce(up.count, format, out, [&](int64_t t, std::span<float> row) {
+      for (size_t i = 0; i < row.size(); ++i) {
+        const float u = up.floats(t)[i];
+        row[i] = gate ? activate(gate->floats(t)[i], activation) * u : activate(u, activation);
+      }
+    });
+  }
+
+  void sample(const Rows& logits, std::span<const Draw> draws, std::span<int32_t> ids) override {
+    for (size_t i = 0; i < draws.size(); ++i) {
+      ids[i] = sample_token(row_of(logits, static_cast<int64_t>(i)), draws[i]);
     }
   }
 
-  void add(const float* x, int64_t count, float* y) override {
-    for (int64_t i = 0; i < count; ++i) y[i] += x[i];
+ private:
+  /// Fills `out` with m rows, make_row(t, row).
+  template <class MakeRow>
+  static void produce(int64_t m, const InputFormat& format, LinearInput& out, const MakeRow& make_row) {
+    const auto width = static_cast<size_t>(format.width());
+    const std::span<float> rows = static_cast<FloatInput&>(out).reserve(m, format);
+    for (int64_t t = 0; t < m; ++t) make_row(t, rows.subspan(static_cast<size_t>(t) * width, width));
   }
 };
 

@@ -1,5 +1,5 @@
 // Random integer layers.
-#include "tessera/kernels/cpu/test_layers.h"
+#include "tessera/format/random_layer.h"
 
 #include <algorithm>
 #include <random>

@@ -1,5 +1,5 @@
 // Sampling: which tokens may be drawn, how often, and that nothing but the seed decides.
-#include "tessera/engine/sampler.h"
+#include "tessera/kernels/sampling.h"
 
 #include <gtest/gtest.h>
 
@@ -13,19 +13,17 @@ namespace tessera {
 namespace {
 
 std::map<int32_t, int> draw(const SamplingOptions& options, std::span<const float> logits, int count) {
-  Sampler sampler(options);
   std::map<int32_t, int> seen;
-  for (int i = 0; i < count; ++i) ++seen[sampler.sample(logits)];
+  for (uint64_t i = 0; i < static_cast<uint64_t>(count); ++i) ++seen[sample_token(logits, {options, i})];
   return seen;
 }
 
-TEST(Sampler, GreedyTakesTheLowestIdOfEquals) {
-  Sampler sampler({});
-  EXPECT_EQ(sampler.sample(std::vector<float>{0, 3, 1, 3}), 1);
-  EXPECT_EQ(sampler.sample(std::vector<float>{-2, -3, -2}), 0);
+TEST(Sampling, GreedyTakesTheLowestIdOfEquals) {
+  EXPECT_EQ(sample_token(std::vector<float>{0, 3, 1, 3}, {}), 1);
+  EXPECT_EQ(sample_token(std::vector<float>{-2, -3, -2}, {}), 0);
 }
 
-TEST(Sampler, FrequenciesFollowTheSoftmaxAtTheTemperature) {
+TEST(Sampling, FrequenciesFollowTheSoftmaxAtTheTemperature) {
   const std::vector<float> logits = {0, 1, 2, -1};
   for (float temperature : {0.5f, 1.0f, 2.0f}) {
     const auto seen = draw({.temperature = temperature, .seed = 7}, logits, 20000);
@@ -40,7 +38,7 @@ TEST(Sampler, FrequenciesFollowTheSoftmaxAtTheTemperature) {
   }
 }
 
-TEST(Sampler, TopKKeepsTheLikeliestAndTheLowestIdsOfEquals) {
+TEST(Sampling, TopKKeepsTheLikeliestAndTheLowestIdsOfEquals) {
   const std::vector<float> logits = {1, 2, 1, 1, 0};
   const auto seen = draw({.temperature = 1, .top_k = 3}, logits, 2000);
   EXPECT_EQ(seen.size(), 3u);
@@ -49,7 +47,7 @@ TEST(Sampler, TopKKeepsTheLikeliestAndTheLowestIdsOfEquals) {
   EXPECT_EQ(draw({.temperature = 1, .top_k = 99}, logits, 5000).size(), 5u);
 }
 
-TEST(Sampler, TopPKeepsTheFewestThatHoldTheShare) {
+TEST(Sampling, TopPKeepsTheFewestThatHoldTheShare) {
   const std::vector<float> logits = {std::log(0.15f), std::log(0.5f), std::log(0.05f), std::log(0.3f)};
   EXPECT_EQ(draw({.temperature = 1, .top_p = 0.45f}, logits, 500).size(), 1u);
   const auto two = draw({.temperature = 1, .top_p = 0.75f}, logits, 500);
@@ -59,34 +57,34 @@ TEST(Sampler, TopPKeepsTheFewestThatHoldTheShare) {
   EXPECT_EQ(draw({.temperature = 1, .top_p = 1.0f}, logits, 5000).size(), 4u);
 }
 
-TEST(Sampler, TheSeedDecides) {
+TEST(Sampling, SeedAndIndexDecide) {
   std::vector<float> logits(100);
   for (size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(i % 7);
   const auto sequence = [&](uint64_t seed) {
-    Sampler sampler({.temperature = 1, .top_p = 0.9f, .seed = seed});
     std::vector<int32_t> ids;
-    for (int i = 0; i < 20; ++i) ids.push_back(sampler.sample(logits));
+    for (uint64_t i = 0; i < 20; ++i) {
+      ids.push_back(sample_token(logits, {{.temperature = 1, .top_p = 0.9f, .seed = seed}, i}));
+    }
     return ids;
   };
   EXPECT_EQ(sequence(3), sequence(3));
   EXPECT_NE(sequence(3), sequence(4));
 }
 
-TEST(Sampler, ExtremeLogitsAreDrawnSafely) {
+TEST(Sampling, ExtremeLogitsAreDrawnSafely) {
   const float inf = std::numeric_limits<float>::infinity();
   EXPECT_EQ(draw({.temperature = 1}, std::vector<float>{-inf, 1e30f, -1e30f}, 20).size(), 1u);
-  Sampler sampler({});
-  EXPECT_THROW(sampler.sample(std::vector<float>{0, std::nanf(""), 1}), Error);
-  EXPECT_THROW(sampler.sample(std::vector<float>{0, inf}), Error);
-  EXPECT_THROW(sampler.sample(std::vector<float>{-inf, -inf}), Error);
+  EXPECT_EQ(sample_token(std::vector<float>{0, std::nanf(""), 1}, {}), kNoToken);
+  EXPECT_EQ(sample_token(std::vector<float>{0, inf}, {}), kNoToken);
+  EXPECT_EQ(sample_token(std::vector<float>{-inf, -inf}, {}), kNoToken);
 }
 
-TEST(Sampler, OptionsOutOfRangeAreRefused) {
-  EXPECT_THROW(Sampler({.temperature = -1}), Error);
-  EXPECT_THROW(Sampler({.temperature = std::nanf("")}), Error);
-  EXPECT_THROW(Sampler({.top_k = -1}), Error);
-  EXPECT_THROW(Sampler({.top_p = 0}), Error);
-  EXPECT_THROW(Sampler({.top_p = 1.5f}), Error);
+TEST(Sampling, OptionsOutOfRangeAreRefused) {
+  EXPECT_THROW(check_sampling({.temperature = -1}), Error);
+  EXPECT_THROW(check_sampling({.temperature = std::nanf("")}), Error);
+  EXPECT_THROW(check_sampling({.top_k = -1}), Error);
+  EXPECT_THROW(check_sampling({.top_p = 0}), Error);
+  EXPECT_THROW(check_sampling({.top_p = 1.5f}), Error);
 }
 
 }  // namespace

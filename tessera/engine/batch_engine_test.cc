@@ -1,0 +1,120 @@
+// Many requests at once: texts and logits are those of each request by itself, whatever else runs.
+#include "tessera/engine/batch_engine.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tessera/base/error.h"
+#include "tessera/base/test_paths.h"
+#include "tessera/kernels/backends.h"
+#include "tessera/model/context.h"
+
+namespace tessera {
+namespace {
+
+class BatchEngineTest : public testing::Test {
+ protected:
+  std::unique_ptr<Backend> backend_ = make_backend("cpu");
+  std::unique_ptr<Model> model_ =
+      Model::load(std::filesystem::path(TESSERA_SOURCE_DIR) / "models/demo-llama", *backend_);
+
+  std::vector<int32_t> prompt(unsigned seed, size_t length) const {
+    std::mt19937 random(seed);
+    std::vector<int32_t> ids(length);
+    for (int32_t& id : ids) id = static_cast<int32_t>(random() % static_cast<unsigned>(model_->spec().vocab_size));
+    return ids;
+  }
+};
+
+TEST_F(BatchEngineTest, GreedyTextIsThatOfTheModelStepByStep) {
+  const auto ids = prompt(1, 20);
+  Context context(*model_, 40);
+  std::vector<int32_t> expected, drawn;
+  for (auto next = ids; expected.size() < 10; next = {expected.back()}) {
+    expected.push_back(sample_token(context.forward(next), {}));
+  }
+  BatchEngine engine(*model_, {.pages = pages_for_sequences(1, 40)});
+  std::optional<FinishReason> reason;
+  engine.submit({.prompt = ids,
+                 .max_tokens = 10,
+                 .on_token = [&](int32_t id) { drawn.push_back(id); },
+                 .on_finish = [&](FinishReason r) { reason = r; }});
+  while (engine.step()) {
+  }
+  EXPECT_EQ(drawn, expected);
+  EXPECT_EQ(reason, FinishReason::kMaxTokens);
+  EXPECT_FALSE(engine.step());
+}
+
+TEST_F(BatchEngineTest, ScoresEveryPositionThatIsAskedFor) {
+  const auto ids = prompt(2, 100);
+  std::vector<float> expected, scored;
+  Context(*model_, 100).forward(ids, [&](int64_t, std::span<const float> logits) {
+    expected.insert(expected.end(), logits.begin(), logits.end());
+  });
+  const int64_t vocab = model_->spec().vocab_size, from = 30;
+  expected.erase(expected.begin(), expected.begin() + from * vocab);
+  BatchEngine engine(*model_, {.step_tokens = 17, .pages = pages_for_sequences(2, 110)});
+  int64_t next = from;
+  std::vector<int32_t> drawn;
+  engine.submit({.prompt = prompt(3, 9), .max_tokens = 30});  // goes on beside it
+  engine.submit({.prompt = ids,
+                 .max_tokens = 3,
+                 .score_from = from,
+                 .on_token = [&](int32_t id) { drawn.push_back(id); },
+                 .on_logits =
+                     [&](int64_t first, std::span<const float> logits) {
+                       EXPECT_EQ(first, next);
+                       next += std::ssize(logits) / vocab;
+                       scored.insert(scored.end(), logits.begin(), logits.end());
+                     }});
+  while (engine.step()) {
+  }
+  ASSERT_EQ(scored.size(), expected.size());
+  for (size_t i = 0; i < scored.size(); ++i) ASSERT_NEAR(scored[i], expected[i], 1e-4);
+  EXPECT_EQ(drawn.size(), 3u);
+}
+
+TEST_F(BatchEngineTest, CancelledRequestsLeaveAtOnce) {
+  BatchEngine engine(*model_, {.pages = pages_for_sequences(2, 60), .prefix_cache = false});
+  const int64_t free = engine.scheduler().free_pages();
+  int drawn = 0, other = 0;
+  SequenceId id = 0;
+  const auto on_token = [&](int32_t) {
+    if (++drawn == 3) engine.cancel(id);  // from within a step
+  };
+  id = engine.submit({.prompt = prompt(4, 10), .max_tokens = 40, .on_token = on_token});
+  engine.submit({.prompt = prompt(5, 10), .max_tokens = 40, .on_token = [&](int32_t) { ++other; }});
+  const SequenceId waiting = engine.submit({.prompt = prompt(6, 10)  , .max_tokens = 40});
+  engine.cancel(waiting);
+  engine.cancel(waiting);
+  while (engine.step()) {
+  }
+  EXPECT_EQ(drawn, 3);
+  EXPECT_EQ(other, 40);
+  EXPECT_EQ(engine.scheduler().free_pages(), free);
+}
+
+TEST_F(BatchEngineTest, BadRequestsAreRefusedInOneLine) {
+  BatchEngine engine(*model_, {.pages = 4});
+  const auto refusal = [&](Request request) -> std::string {
+    try {
+      engine.submit(std::move(request));
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(refusal({}).find("the prompt is empty"), std::string::npos);
+  EXPECT_NE(refusal({.prompt = {-1}}).find("token id -1 is outside the vocabulary"), std::string::npos);
+  EXPECT_NE(refusal({.prompt = prompt(1, 600)}).find("600 tokens does not fit in the model's context of 512"),
+            std::string::npos);
+  EXPECT_NE(refusal({.prompt = prompt(1, 200), .max_tokens = 50}).find("page"), std::string::npos);
+  EXPECT_NE(refusal({.prompt = {1}, .sampling = {.temperature = -1}}).find("temperature"), std::string::npos);
+  EXPECT_THROW(BatchEngine(*model_, {.step_tokens = Model::kMaxRows + 1, .pages = 4}), Error);
+  EXPECT_FALSE(engine.step()) << "nothing was taken in";
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,49 @@
+// Joining layers: everything that has a row an output is concatenated.
+#include "tessera/format/joined_linear.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace tessera {
+namespace {
+
+using Field = Tensor QuantizedLinear::*;
+
+constexpr Field kOutputFields[] = {&QuantizedLinear::qweight,    &QuantizedLinear::scale,
+                                   &QuantizedLinear::group_scale, &QuantizedLinear::group_zero,
+                                   &QuantizedLinear::row_sum,     &QuantizedLinear::bias,
+                                   &QuantizedLinear::outlier_weight};
+
+Tensor concatenated(std::span<const QuantizedLinear* const> parts, Field field) {
+  const Tensor& first = parts[0]->*field;
+  if (first.empty()) return {};
+  Shape shape = first.shape();
+  shape[0] = 0;
+  for (const QuantizedLinear* part : parts) shape[0] += (part->*field).shape()[0];
+  Tensor out(first.dtype(), shape);
+  std::byte* to = out.data();
+  for (const QuantizedLinear* part : parts) {
+    const Tensor& from = part->*field;
+    to = std::copy_n(from.data(), from.bytes(), to);
+  }
+  return out;
+}
+
+}  // namespace
+
+bool can_join(const QuantizedLinear& a, const QuantizedLinear& b) {
+  const auto both = [&](Field field) { return (a.*field).empty() == (b.*field).empty(); };
+  return a.weight_format == b.weight_format && a.group_size == b.group_size &&
+         std::ranges::all_of(kOutputFields, both) && same_input(a, b);
+}
+
+QuantizedLinear join_outputs(std::span<const QuantizedLinear* const> parts) {
+  assert(!parts.empty());
+  QuantizedLinear joined = parts[0]->clone();
+  for (Field field : kOutputFields) joined.*field = concatenated(parts, field);
+  joined.n = 0;
+  for (const QuantizedLinear* part : parts) joined.n += part->n;
+  return joined;
+}
+
+}  // namespace tessera

@@ -1,0 +1,17 @@
+// Several quantized layers with one input as a single layer.
+#pragma once
+
+#include <span>
+
+#include "tessera/format/quantized_linear.h"
+
+namespace tessera {
+
+/// True when the outputs of both can be those of one layer: the same input, weight format and optional
+/// tensors.
+bool can_join(const QuantizedLinear& a, const QuantizedLinear& b);
+
+/// One layer whose outputs are those of `parts`, one after another. Every pair of parts can_join().
+QuantizedLinear join_outputs(std::span<const QuantizedLinear* const> parts);
+
+}  // namespace tessera

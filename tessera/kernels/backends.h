@@ -1,0 +1,16 @@
+// The devices by name.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "tessera/kernels/backend.h"
+
+namespace tessera {
+
+/// "cpu": the best instruction set of this processor, or the lower one that the environment variable
+/// TESSERA_ISA names. "reference": scalar code in the order of the definitions, slow, for tests. Throws Error
+/// for other names, listing these.
+std::unique_ptr<Backend> make_backend(std::string_view device);
+
+}  // namespace tessera
