@@ -56,8 +56,6 @@ void Scheduler::add(Sequence sequence) {
                 sequence.id, sequence.max_length, usable * kPageTokens);
   }
   sequence.prompt_tokens = length;
-  sequence.computed = 0;
-  sequence.pages.clear();
   std::unique_ptr<State>& place = states_[sequence.id];
   if (place) throw Error("sequence {} is here already; give each its own id", sequence.id);
   place = std::make_unique<State>(State{std::move(sequence), arrivals_++});
@@ -147,8 +145,7 @@ std::vector<Chunk> Scheduler::plan_prompts(int64_t budget, bool admits) {
 }
 
 const Sequence* Scheduler::admit() {
-  const int64_t limit = std::min(options_.max_sequences, options_.step_tokens);
-  if (round_.empty() || std::ssize(running_) >= limit) return nullptr;
+  if (round_.empty() || std::ssize(running_) >= options_.max_sequences) return nullptr;
   State& state = *next_owner().queue.front();
   Sequence& s = state.sequence;
   const int64_t length = length_of(s);
@@ -196,12 +193,9 @@ void Scheduler::wait(State& state, bool first) {
 
 void Scheduler::leave_queue(State& state) {
   const int32_t name = state.sequence.owner;
-  Owner& owner = owners_[name];
-  std::erase(owner.queue, &state);
-  if (!owner.queue.empty()) return;
-  std::erase(round_, name);
-  // Credit is for those who wait, debts stay.
-  owner.credit = std::min<int64_t>(owner.credit, 0);
+  std::deque<State*>& queue = owners_[name].queue;
+  std::erase(queue, &state);
+  if (queue.empty()) std::erase(round_, name);
 }
 
 void Scheduler::free_pages_of(State& state) {

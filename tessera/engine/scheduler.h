@@ -16,7 +16,7 @@ namespace tessera {
 
 struct SchedulerOptions {
   int64_t step_tokens = 256;    ///< positions that run in one step at most, >= 1
-  int64_t max_sequences = 256;  ///< running at once, >= 1; never more than step_tokens
+  int64_t max_sequences = 256;  ///< running at once, >= 1
   int64_t pages = 0;            ///< of the pool, page 0 too; >= 2
   bool prefix_cache = true;
 };
@@ -88,7 +88,7 @@ class Scheduler {
   };
   struct Owner {
     std::deque<State*> queue = {};  ///< oldest first
-    int64_t credit = 0;  ///< tokens that may run before it is the next owner's turn; below 0 when it owes
+    int64_t credit = 0;             ///< tokens that it may still run in its turn; below 0 when it ran more
   };
 
   State& state(SequenceId sequence) const;

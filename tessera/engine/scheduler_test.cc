@@ -129,10 +129,11 @@ TEST(Scheduler, AdmissionFindsRoomForPromptAnswerAndASpareHundredth) {
 }
 
 TEST(Scheduler, AloneASequenceMayFillThePool) {
-  Scheduler scheduler({.pages = 3});
-  scheduler.add(sequence(1, 127, 128));
-  EXPECT_EQ(step(scheduler).chunks, (Chunks{{1, 0, 127}}));
-  EXPECT_EQ(step(scheduler).chunks, (Chunks{{1, 127, 1}}));
+  Scheduler scheduler({.step_tokens = 20000, .pages = 201});
+  const int64_t all = 200 * 64;
+  scheduler.add(sequence(1, all - 1, all));
+  EXPECT_EQ(step(scheduler).chunks, (Chunks{{1, 0, all - 1}}));
+  EXPECT_EQ(step(scheduler).chunks, (Chunks{{1, all - 1, 1}}));
 }
 
 TEST(Scheduler, WhoIsFirstInTurnIsNotPassedForLackOfPages) {
@@ -146,6 +147,16 @@ TEST(Scheduler, WhoIsFirstInTurnIsNotPassedForLackOfPages) {
   EXPECT_EQ(step(scheduler).chunks, (Chunks{{2, 0, 512}, {3, 0, 10}}));
 }
 
+TEST(Scheduler, TokensThatNobodyWaitedForAreNotCharged) {
+  Scheduler scheduler({.step_tokens = 64, .max_sequences = 2, .pages = 100});
+  scheduler.add(sequence(1, 640, 1000, /*owner=*/1));
+  for (int i = 0; i < 10; ++i) step(scheduler);
+  // The first owner has had 640 tokens and is still the first in turn.
+  scheduler.add(sequence(2, 60, 1000, /*owner=*/1));
+  scheduler.add(sequence(3, 60, 1000, /*owner=*/2));
+  EXPECT_EQ(step(scheduler).chunks, (Chunks{{1, 640, 1}, {2, 0, 60}}));
+}
+
 TEST(Scheduler, CachedPrefixesAreNotComputedAgain) {
   Scheduler scheduler({.step_tokens = 1000, .pages = 20});
   scheduler.add(sequence(1, 128, 1000));
@@ -157,6 +168,7 @@ TEST(Scheduler, CachedPrefixesAreNotComputedAgain) {
   EXPECT_EQ(scheduler.sequence(1).pages[0], scheduler.sequence(2).pages[0]);
   EXPECT_EQ(scheduler.sequence(1).pages[1], scheduler.sequence(2).pages[1]);
   EXPECT_NE(scheduler.sequence(1).pages[2], scheduler.sequence(2).pages[2]);
+  EXPECT_EQ(scheduler.sequence(2).prompt_tokens, 200);
   EXPECT_EQ(scheduler.counters().prefix_hit_tokens, 128);
   scheduler.finish(1);
   scheduler.finish(2);
