@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <utility>
 
 namespace tessera {
 
@@ -14,7 +13,6 @@ class FileLock {
   /// or the reason why the file cannot be locked.
   explicit FileLock(std::filesystem::path file);
   ~FileLock();
-  FileLock(FileLock&& other) noexcept : path_(std::move(other.path_)), file_(std::exchange(other.file_, -1)) {}
   FileLock(const FileLock&) = delete;
   FileLock& operator=(const FileLock&) = delete;
 

@@ -121,7 +121,8 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
 FileDigest write_safetensors(const fs::path& path, const std::vector<NamedTensor>& tensors) {
   std::vector<const NamedTensor*> order;
   for (const NamedTensor& t : tensors) order.push_back(&t);
-  std::ranges::stable_sort(order, std::greater(), [](const NamedTensor* t) { return size_of(t->tensor.dtype); });
+  std::ranges::stable_sort(order, std::greater(),
+                           [](const NamedTensor* t) { return size_of(t->tensor.dtype); });
   nlohmann::ordered_json header;
   header["__metadata__"] = {{"format", "pt"}};
   uint64_t offset = 0;
