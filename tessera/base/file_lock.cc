@@ -44,8 +44,8 @@ bool FileLock::lock_current_file() {
                 path_.parent_path().string(),
                 digits > 0 ? std::string_view(owner.data(), static_cast<size_t>(digits)) : "of unknown id");
   }
-  struct stat locked {
-  }, current{};
+  using Stat = struct stat;
+  Stat locked{}, current{};
   if (::fstat(file_, &locked) == 0 && ::stat(path_.c_str(), &current) == 0 &&
       locked.st_dev == current.st_dev && locked.st_ino == current.st_ino) {
     return true;

@@ -31,7 +31,8 @@ bool holds_model(const fs::path& folder, const fs::path& model_dir) {
 }
 
 bool is_mount_point(const fs::path& folder) {
-  struct stat self {}, parent {};
+  using Stat = struct stat;
+  Stat self{}, parent{};
   return ::stat(folder.c_str(), &self) == 0 && ::stat((folder / "..").c_str(), &parent) == 0 &&
          self.st_dev != parent.st_dev;
 }

@@ -12,7 +12,8 @@ namespace tessera {
 constexpr const char* kLockName = "tessera.lock";  ///< marks OUT.partial as ours
 constexpr const char* kJournalName = "journal.json";
 constexpr const char* kCalibrationName = "calibration.safetensors";  ///< sampled token ids
-constexpr const char* kReplacedName = "replaced";  ///< the checkpoint that the run replaces, in its last moments
+constexpr const char* kReplacedName =
+    "replaced";  ///< the checkpoint that the run replaces, in its last moments
 /// "streams-00003.safetensors"
 std::string streams_name(int64_t finished_blocks);
 

@@ -1,5 +1,5 @@
-// A run that dies at any of its file operations is resumed, by the same command with --resume, to the same bytes.
-// Every run is a child of a process that starts no threads, since those do not survive a fork.
+// A run that dies at any of its file operations is resumed, by the same command with --resume, to the same
+// bytes. Every run is a child of a process that starts no threads, since those do not survive a fork.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -27,18 +27,17 @@ class CrashTest : public testing::Test {
     fs::remove_all(dir_);
     TestLlama().write(dir_ / "model");
     write_file(dir_ / "model" / "tokenizer.json", "{}");
-    void* shared =
-        mmap(nullptr, sizeof(int64_t) * kOperationKinds, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* shared = mmap(nullptr, sizeof(int64_t) * kOperationKinds, PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ASSERT_NE(shared, MAP_FAILED);
     counts_ = static_cast<int64_t*>(shared);
     options_.model_dir = dir_ / "model";
     options_.output_dir = dir_ / "out";
     options_.recipe = find_method("rtn").with_setting("rtn.clip=weighted");
-    options_.calibration.sampler = {3, 8, [](Reporter&) {
-                                      return TokenWindows{{1, 2, 3, 4, 5, 6, 7, 8},
-                                                          {8, 7, 6, 5, 4, 3, 2, 1},
-                                                          {9, 8, 9, 8, 9, 8, 9, 8}};
-                                    }};
+    options_.calibration.sampler = {
+        3, 8, [](Reporter&) {
+          return TokenWindows{{1, 2, 3, 4, 5, 6, 7, 8}, {8, 7, 6, 5, 4, 3, 2, 1}, {9, 8, 9, 8, 9, 8, 9, 8}};
+        }};
   }
   void TearDown() override {
     munmap(counts_, sizeof(int64_t) * kOperationKinds);

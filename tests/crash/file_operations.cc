@@ -102,8 +102,9 @@ int rmdir(const char* path) noexcept {
 
 int remove(const char* path) noexcept {
   const int result = unlink(path);
-  return result != 0 && errno == EISDIR ? static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR))
-                                        : result;
+  return result != 0 && errno == EISDIR
+             ? static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR))
+             : result;
 }
 
 int mkdir(const char* path, unsigned mode) noexcept {
