@@ -1,9 +1,11 @@
-// AtomicFile: write, fsync, rename.
+// AtomicFile: write, fsync, rename, fsync of the folder.
 #include "tessera/base/atomic_output.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -14,36 +16,47 @@
 namespace tessera {
 
 AtomicFile::AtomicFile(std::filesystem::path path)
-    : path_(std::move(path)), temporary_(path_.string() + ".partial") {
-  file_ = std::fopen(temporary_.c_str(), "wb");
-  if (!file_) throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
+    : path_(std::move(path)),
+      temporary_(path_.string() + ".partial"),
+      file_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+  if (file_ < 0) fail();
 }
 
 AtomicFile::~AtomicFile() {
-  if (!file_) return;
-  std::fclose(file_);
-  std::error_code ignored;
-  std::filesystem::remove(temporary_, ignored);
+  if (file_ < 0) return;
+  ::close(file_);
+  ::unlink(temporary_.c_str());
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
-  if (std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size()) fail("cannot write");
-}
-
-void AtomicFile::commit() {
-  if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0) fail("cannot write");
-  std::FILE* file = std::exchange(file_, nullptr);
-  if (std::fclose(file) != 0) {
-    const int error = errno;
-    std::error_code ignored;
-    std::filesystem::remove(temporary_, ignored);
-    throw Error("{}: cannot write: {}", path_.string(), std::strerror(error));
+  hash_.update(bytes);
+  bytes_ += bytes.size();
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(file_, bytes.data(), bytes.size());
+    if (written > 0) bytes = bytes.subspan(static_cast<size_t>(written));
+    if (written < 0 && errno != EINTR) fail();
   }
-  std::filesystem::rename(temporary_, path_);
 }
 
-void AtomicFile::fail(std::string_view what) {
-  throw Error("{}: {}: {}", path_.string(), what, std::strerror(errno));
+FileDigest AtomicFile::commit() {
+  if (::fsync(file_) != 0) fail();
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail();
+  ::close(std::exchange(file_, -1));
+  sync_folder(path_.parent_path());
+  return {bytes_, hash_.hex()};
+}
+
+void AtomicFile::fail() {
+  throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
+}
+
+void sync_folder(const std::filesystem::path& dir) {
+  const int folder = ::open(dir.empty() ? "." : dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  // EINVAL: a file system that cannot; there is nothing more to do then.
+  const bool synced = folder >= 0 && (::fsync(folder) == 0 || errno == EINVAL);
+  const int error = errno;
+  if (folder >= 0) ::close(folder);
+  if (!synced) throw Error("{}: cannot write: {}", dir.string(), std::strerror(error));
 }
 
 void write_file(const std::filesystem::path& path, std::string_view text) {

@@ -1,5 +1,7 @@
 // Tests of base/.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -10,6 +12,7 @@
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
+#include "tessera/base/file_lock.h"
 #include "tessera/base/hash.h"
 #include "tessera/base/mapped_file.h"
 #include "tessera/base/parallel.h"
@@ -81,6 +84,43 @@ TEST(AtomicFile, AppearsWholeOrNotAtAll) {
   EXPECT_EQ(MappedFile(dir / "a").bytes().size(), 5u);
   EXPECT_THROW(write_file(dir / "missing" / "a", "x"), Error);
   fs::remove_all(dir);
+}
+
+TEST(AtomicFile, TellsWhatItWrote) {
+  const fs::path file = fs::temp_directory_path() / "tessera_digest_test";
+  const std::string text(3 << 20, 'x');
+  AtomicFile output(file);
+  output.write(text);
+  output.write("y");
+  const FileDigest digest = output.commit();
+  EXPECT_EQ(digest, (FileDigest{text.size() + 1, sha256_hex(text + "y")}));
+  EXPECT_EQ(digest_file(file), digest);
+  fs::remove(file);
+  EXPECT_THROW(digest_file(file), Error);
+}
+
+TEST(FileLock, KeepsOthersOutUntilItsOwnerIsGone) {
+  const fs::path file = fs::temp_directory_path() / "tessera_lock_test";
+  {
+    const FileLock lock(file);
+    try {
+      const FileLock second(file);
+      FAIL() << "two owners";
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find(fmt::format("process {} is working here", getpid())),
+                std::string::npos)
+          << e.what();
+    }
+  }
+  const pid_t child = fork();
+  if (child == 0) {
+    new FileLock(file);  // neither released nor closed: the process just ends
+    _exit(0);
+  }
+  waitpid(child, nullptr, 0);
+  const FileLock lock(file);
+  EXPECT_EQ(read_file(file), std::to_string(getpid()));
+  fs::remove(file);
 }
 
 TEST(AtomicFile, FullDiskIsAnError) {

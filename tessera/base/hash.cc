@@ -4,6 +4,8 @@
 #include <openssl/evp.h>
 
 #include <array>
+#include <fstream>
+#include <vector>
 
 #include "tessera/base/error.h"
 
@@ -41,6 +43,22 @@ std::string sha256_hex(std::span<const std::byte> bytes) {
 
 std::string sha256_hex(std::string_view text) {
   return sha256_hex(std::as_bytes(std::span(text)));
+}
+
+FileDigest digest_file(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) throw Error("{}: cannot read", file.string());
+  std::vector<char> piece(size_t{1} << 20);
+  FileDigest digest;
+  Sha256 hash;
+  while (in.read(piece.data(), static_cast<std::streamsize>(piece.size())) || in.gcount() > 0) {
+    const auto count = static_cast<size_t>(in.gcount());
+    hash.update(std::string_view(piece.data(), count));
+    digest.bytes += count;
+  }
+  if (in.bad()) throw Error("{}: cannot read", file.string());
+  digest.sha256 = hash.hex();
+  return digest;
 }
 
 }  // namespace tessera

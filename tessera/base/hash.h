@@ -1,7 +1,9 @@
-// SHA-256, for fingerprints of models, texts and options.
+// SHA-256, for fingerprints of models, texts and options, and of files.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -26,5 +28,16 @@ class Sha256 {
 
 std::string sha256_hex(std::span<const std::byte> bytes);
 std::string sha256_hex(std::string_view text);
+
+/// What a file holds, in short.
+struct FileDigest {
+  uint64_t bytes = 0;
+  std::string sha256;
+
+  friend bool operator==(const FileDigest&, const FileDigest&) = default;
+};
+
+/// Reads the whole file, a little at a time. Throws Error when it cannot be read.
+FileDigest digest_file(const std::filesystem::path& file);
 
 }  // namespace tessera

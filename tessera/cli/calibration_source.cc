@@ -1,7 +1,10 @@
 // Calibration windows from a file or from the model itself.
 #include "tessera/cli/calibration_source.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <memory>
 
 #include "tessera/base/error.h"
 #include "tessera/cli/command.h"
@@ -12,18 +15,32 @@ namespace {
 
 constexpr int64_t kMaxDefaultTokens = 2048;
 
-CalibrationSet sample_from_model(const std::string& dir, const CalibrationRequest& request, int64_t tokens,
-                                 Reporter& reporter) {
+TokenWindows sample_windows_of(const std::string& dir, const SelfTextOptions& options, Reporter& reporter) {
   const LoadedModel loaded = load_model(dir);
   const auto bos = loaded.tokenizer->bos_id();
   if (!bos)
     throw Error("{}: the tokenizer names no BOS to begin a sample with; give a text with --calib", dir);
-  const SelfTextOptions options{.windows = request.windows, .window = tokens, .seed = request.seed};
+  reporter.note(fmt::format("sampling {} windows of {} tokens from the model; --calib FILE saves that time",
+                            options.windows, options.window));
   const std::vector<int32_t> ids = sample_text(*loaded.model, *bos, options, reporter);
-  CalibrationSet set;
-  for (int64_t w = 0; w < request.windows; ++w) {
-    set.windows.emplace_back(ids.begin() + w * tokens, ids.begin() + (w + 1) * tokens);
+  TokenWindows windows;
+  for (int64_t w = 0; w < options.windows; ++w) {
+    windows.emplace_back(ids.begin() + w * options.window, ids.begin() + (w + 1) * options.window);
   }
+  return windows;
+}
+
+/// The windows are sampled when a run first asks for them, and kept for the next.
+CalibrationSet sampled_from_model(const std::string& dir, const CalibrationRequest& request, int64_t tokens) {
+  if (tokens < 2) throw Error("windows of {} token cannot be sampled; ask for at least 2", tokens);
+  const SelfTextOptions options{.windows = request.windows, .window = tokens, .seed = request.seed};
+  const auto kept = std::make_shared<TokenWindows>();
+  const auto sample = [dir, options, kept](Reporter& reporter) {
+    if (kept->empty()) *kept = sample_windows_of(dir, options, reporter);
+    return *kept;
+  };
+  CalibrationSet set;
+  set.sampler = CalibrationSampler{request.windows, tokens, sample};
   set.manifest = {
       {"source", "self"}, {"seed", request.seed}, {"windows", request.windows}, {"tokens", tokens}};
   return set;
@@ -42,13 +59,12 @@ void CalibrationRequest::add_to(CLI::App& command) {
   command.add_option("--seed", seed, "Seed of the calibration windows")->capture_default_str();
 }
 
-CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest& request,
-                                Reporter& reporter) {
+CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest& request) {
   const int64_t context = make_model_spec(ModelConfig::load(dir)).max_positions;
   if (request.tokens > context)
     throw Error("{}: windows of {} tokens exceed the context of {}", dir, request.tokens, context);
   const int64_t tokens = request.tokens > 0 ? request.tokens : std::min(context, kMaxDefaultTokens);
-  if (request.source == "self") return sample_from_model(dir, request, tokens, reporter);
+  if (request.source == "self") return sampled_from_model(dir, request, tokens);
   const std::vector<int32_t> ids = encode_file(*Tokenizer::load(dir), request.source);
   return sample_windows(ids, request.windows, tokens, request.seed, request.source);
 }

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <string>
 
-#include "tessera/base/reporter.h"
 #include "tessera/quant/calibration.h"
 
 namespace tessera {
@@ -20,8 +19,8 @@ struct CalibrationRequest {
   void add_to(CLI::App& command);
 };
 
-/// Reads or samples the calibration windows for the model in `dir`. Throws Error when the text is too short.
-CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest& request,
-                                Reporter& reporter);
+/// The calibration windows for the model in `dir`: those of the text, or a sampler that draws them from the
+/// model once and keeps them. Throws Error when the text is too short or windows exceed the context.
+CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest& request);
 
 }  // namespace tessera

@@ -185,8 +185,8 @@ void run(const Options& o, const GlobalOptions& global) {
   Contest contest{.dirs = o.dirs, .reference = load_model(o.dirs[0]), .candidates = {}};
   const Windows windows = read_windows(o.text, contest.reference);
   if (!o.methods.empty()) {
-    const auto made = quantize_each(o.dirs[0], recipes(o.methods),
-                                    make_calibration(o.dirs[0], o.calibration, reporter), o.work, reporter);
+    const auto made = quantize_each(o.dirs[0], recipes(o.methods), make_calibration(o.dirs[0], o.calibration),
+                                    o.work, reporter);
     contest.dirs.insert(contest.dirs.end(), made.begin(), made.end());
   }
   std::vector<Model*> candidates;

@@ -58,7 +58,7 @@ std::vector<Row> quantize_all(const Options& o, Reporter& reporter) {
     recipes.push_back(find_method(v.method).with_weight(v.bits, v.group_size));
     recipes.back().name = v.name;
   }
-  const CalibrationSet calibration = make_calibration(o.dir, o.calibration, reporter);
+  const CalibrationSet calibration = make_calibration(o.dir, o.calibration);
   std::vector<Row> rows{{"float", o.dir, {}}};
   for (const std::string& dir : quantize_each(o.dir, recipes, calibration, o.output, reporter)) {
     rows.push_back({kVariants[rows.size() - 1].title, dir, {}});

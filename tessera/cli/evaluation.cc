@@ -22,14 +22,26 @@ void TextOptions::add_to(CLI::App& command) {
   kv.add_to(command);
 }
 
-Windows read_windows(const TextOptions& options, const LoadedModel& loaded) {
-  const std::vector<int32_t> ids = encode_file(*loaded.tokenizer, options.file);
+namespace {
+
+Windows read_windows(const TextOptions& options, const Tokenizer& tokenizer, const ModelSpec& spec) {
+  const std::vector<int32_t> ids = encode_file(tokenizer, options.file);
   try {
     const WindowOptions window{protocol_from_name(options.protocol), options.window, options.max_windows};
-    return cut_windows(ids, window, loaded.model->spec(), loaded.tokenizer->bos_id());
+    return cut_windows(ids, window, spec, tokenizer.bos_id());
   } catch (const Error& e) {
     throw Error("{}: {}", options.file, e.what());
   }
+}
+
+}  // namespace
+
+Windows read_windows(const TextOptions& options, const LoadedModel& loaded) {
+  return read_windows(options, *loaded.tokenizer, loaded.model->spec());
+}
+
+void check_text(const std::string& dir, const TextOptions& options) {
+  read_windows(options, *Tokenizer::load(dir), make_model_spec(ModelConfig::load(dir)));
 }
 
 json to_json(const Perplexity& p) {

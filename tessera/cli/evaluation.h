@@ -25,6 +25,9 @@ struct TextOptions {
 /// Reads, tokenizes and cuts the text for `loaded`. Throws Error naming the file.
 Windows read_windows(const TextOptions& options, const LoadedModel& loaded);
 
+/// Throws what read_windows would, without loading the model in `dir`.
+void check_text(const std::string& dir, const TextOptions& options);
+
 nlohmann::json to_json(const Perplexity& perplexity);
 
 /// Perplexity of each model folder in turn, one in memory at a time. Prints a table unless --json; returns

@@ -10,6 +10,7 @@ namespace tessera {
 std::vector<std::string> quantize_each(const std::filesystem::path& model, const std::vector<Recipe>& recipes,
                                        const CalibrationSet& calibration, const std::filesystem::path& folder,
                                        Reporter& reporter) {
+  for (const Recipe& recipe : recipes) check_recipe(model, recipe);  // before hours are spent on the first
   std::vector<std::string> dirs;
   for (const Recipe& recipe : recipes) {
     QuantizeOptions options;

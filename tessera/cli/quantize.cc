@@ -49,7 +49,9 @@ void run(const Options& o, const GlobalOptions& global) {
   options.model_dir = o.dir;
   options.output_dir = o.output;
   options.recipe = recipe_of(o);
-  options.calibration = make_calibration(o.dir, o.calibration, reporter);
+  check_recipe(o.dir, options.recipe);
+  if (!o.eval_file.empty()) check_text(o.dir, {.file = o.eval_file});
+  options.calibration = make_calibration(o.dir, o.calibration);
   options.device = o.device;
   options.resume = o.resume;
   options.overwrite = o.overwrite;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -117,15 +118,19 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
   check_overlaps(extents, file);
 }
 
-void write_safetensors(const fs::path& path, const std::vector<NamedTensor>& tensors) {
+FileDigest write_safetensors(const fs::path& path, const std::vector<NamedTensor>& tensors) {
+  std::vector<const NamedTensor*> order;
+  for (const NamedTensor& t : tensors) order.push_back(&t);
+  std::ranges::stable_sort(order, std::greater(),
+                           [](const NamedTensor* t) { return size_of(t->tensor.dtype); });
   nlohmann::ordered_json header;
   header["__metadata__"] = {{"format", "pt"}};
   uint64_t offset = 0;
-  for (const NamedTensor& t : tensors) {
-    const uint64_t end = offset + t.tensor.bytes();
-    header[t.name] = {
-        {"dtype", name_of(t.tensor.dtype)}, {"shape", t.tensor.shape}, {"data_offsets", {offset, end}}};
-    offset = (end + 7) / 8 * 8;  // every tensor starts aligned for any dtype
+  for (const NamedTensor* t : order) {
+    const uint64_t end = offset + t->tensor.bytes();
+    header[t->name] = {
+        {"dtype", name_of(t->tensor.dtype)}, {"shape", t->tensor.shape}, {"data_offsets", {offset, end}}};
+    offset = end;
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
@@ -133,11 +138,8 @@ void write_safetensors(const fs::path& path, const std::vector<NamedTensor>& ten
   AtomicFile file(path);
   file.write(std::as_bytes(std::span(&header_bytes, 1)));
   file.write(text);
-  for (const NamedTensor& t : tensors) {
-    file.write({t.tensor.data, t.tensor.bytes()});
-    file.write(std::string_view("\0\0\0\0\0\0\0", (8 - t.tensor.bytes() % 8) % 8));
-  }
-  file.commit();
+  for (const NamedTensor* t : order) file.write({t->tensor.data, t->tensor.bytes()});
+  return file.commit();
 }
 
 namespace {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tessera/base/hash.h"
 #include "tessera/base/mapped_file.h"
 #include "tessera/base/tensor.h"
 
@@ -35,8 +36,10 @@ struct NamedTensor {
   TensorView tensor;
 };
 
-/// Writes one file, in the order given, atomically. The header carries {"format": "pt"} as metadata.
-void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors);
+/// Writes one file atomically. Data stands without holes, as other readers demand, and aligned to its dtype:
+/// tensors of wide elements come first, else the order is the one given. The header carries {"format": "pt"}
+/// as metadata.
+FileDigest write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors);
 
 /// All weights of a Hugging Face folder: model.safetensors, or the shards that model.safetensors.index.json
 /// names.

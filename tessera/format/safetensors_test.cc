@@ -66,6 +66,37 @@ TEST_F(SafetensorsTest, RoundTrip) {
   EXPECT_THROW(checkpoint.at("d"), Error);
 }
 
+/// The reference reader wants the data filled from its first byte to its last.
+TEST_F(SafetensorsTest, WritesDataWithoutHoles) {
+  const Tensor odd(DType::kI8, {3}), wide(DType::kI64, {1}), half(DType::kF16, {3}), single(DType::kF32, {1}),
+      empty(DType::kF32, {0});
+  const fs::path path = dir_ / "model.safetensors";
+  write_safetensors(path, {{"odd", odd.view()},
+                           {"half", half.view()},
+                           {"empty", empty.view()},
+                           {"single", single.view()},
+                           {"odder", odd.view()},
+                           {"wide", wide.view()}});
+  const std::string bytes = read_file(path);
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, bytes.data(), 8);
+  const auto header = nlohmann::json::parse(bytes.substr(8, header_bytes));
+  std::map<uint64_t, uint64_t> extents;
+  for (const auto& [name, entry] : header.items()) {
+    if (name == "__metadata__") continue;
+    const uint64_t begin = entry["data_offsets"][0], end = entry["data_offsets"][1];
+    if (end > begin) extents[begin] = end;
+  }
+  uint64_t position = 0;
+  for (const auto& [begin, end] : extents) {
+    EXPECT_EQ(begin, position);
+    position = end;
+  }
+  EXPECT_EQ(8 + header_bytes + position, bytes.size());
+  EXPECT_EQ(header_bytes % 8, 0u);
+  EXPECT_EQ(Checkpoint(dir_).tensors().size(), 6u);
+}
+
 TEST_F(SafetensorsTest, AcceptsPaddedHeaderAndMetadata) {
   EXPECT_EQ(
       refusal(R"({"__metadata__":{"format":"pt"},"x":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}   )",

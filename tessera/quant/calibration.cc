@@ -4,10 +4,12 @@
 #include <random>
 
 #include "tessera/base/error.h"
-#include "tessera/base/hash.h"
+#include "tessera/format/safetensors.h"
 
 namespace tessera {
 namespace {
+
+constexpr const char* kTensorName = "ids";
 
 /// Uniform in [0, n). The standard's distributions differ between libraries, its engine does not; the last,
 /// incomplete run of n values of the engine is drawn again.
@@ -19,6 +21,31 @@ uint64_t uniform_below(std::mt19937_64& engine, uint64_t n) {
 }
 
 }  // namespace
+
+FileDigest save_windows(const std::filesystem::path& file, const TokenWindows& windows) {
+  std::vector<int32_t> ids;
+  for (const auto& window : windows) ids.insert(ids.end(), window.begin(), window.end());
+  const auto count = static_cast<int64_t>(windows.size());
+  const Tensor tensor =
+      Tensor::from<int32_t>(ids, {count, count == 0 ? 0 : static_cast<int64_t>(ids.size()) / count});
+  return write_safetensors(file, {{kTensorName, tensor.view()}});
+}
+
+TokenWindows load_windows(const std::filesystem::path& path) {
+  const SafetensorsFile file(path);
+  const auto found = file.tensors().find(kTensorName);
+  if (found == file.tensors().end() || found->second.shape.size() != 2) {
+    throw Error("{}: no token ids [windows, tokens]", path.string());
+  }
+  const std::span<const int32_t> ids = found->second.as<int32_t>();
+  const auto tokens = static_cast<size_t>(found->second.shape[1]);
+  TokenWindows windows;
+  for (size_t first = 0; first < ids.size(); first += tokens) {
+    const auto window = ids.subspan(first, tokens);
+    windows.emplace_back(window.begin(), window.end());
+  }
+  return windows;
+}
 
 CalibrationSet sample_windows(std::span<const int32_t> ids, int64_t n_windows, int64_t tokens, uint64_t seed,
                               const std::string& source) {

@@ -1,19 +1,22 @@
 // The journal and the hash of the model that it guards.
 #include "tessera/quant/journal.h"
 
-#include <atomic>
+#include <algorithm>
 #include <cmath>
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
 #include "tessera/base/hash.h"
 #include "tessera/base/parallel.h"
+#include "tessera/quant/owned_files.h"
 
 namespace tessera {
 namespace {
 
 using nlohmann::json;
 namespace fs = std::filesystem;
+
+constexpr size_t kHashDigits = 64;
 
 template <class T>
 bool all_finite(std::span<const T> values) {
@@ -46,6 +49,20 @@ void for_each_slice(const TensorView& view, const Visit& visit) {
   }
 }
 
+constexpr const char* kAfresh = "start afresh with --overwrite";
+
+/// Throws Error for the first part that differs, with both texts where they are no hashes.
+void check_fingerprint(const Fingerprint& earlier, const Fingerprint& now, const fs::path& journal) {
+  for (const auto& [part, text] : now) {
+    const auto found = earlier.find(part);
+    if (found != earlier.end() && found->second == text) continue;
+    const std::string before = found == earlier.end() ? "" : found->second;
+    const bool readable = !before.empty() && std::max(text.size(), before.size()) < kHashDigits;
+    throw Error("{}: the {} differs from that of the interrupted run{}; restore it, or {}", journal.string(),
+                part, readable ? fmt::format(" ({}, not {})", before, text) : "", kAfresh);
+  }
+}
+
 }  // namespace
 
 std::string hash_model(const Checkpoint& checkpoint) {
@@ -75,28 +92,51 @@ std::string hash_model(const Checkpoint& checkpoint) {
   return total.hex();
 }
 
-Journal Journal::start(const fs::path& dir, const Fingerprint& fingerprint) {
-  Journal journal(dir / kFileName, fingerprint, json::array());
+Journal Journal::start(const fs::path& dir, const Fingerprint& fingerprint, std::set<std::string> files) {
+  Journal journal(dir, fingerprint, std::move(files));
   journal.write();
   return journal;
 }
 
-Journal Journal::resume(const fs::path& dir, const Fingerprint& fingerprint) {
-  const fs::path file = dir / kFileName;
-  const auto afresh = "start afresh with --overwrite";
+Journal Journal::resume(const fs::path& dir, const Fingerprint& fingerprint,
+                        const std::set<std::string>& files) {
+  const fs::path file = dir / kJournalName;
   if (!fs::exists(file))
-    throw Error("{}: not there, so the run cannot be resumed; {}", file.string(), afresh);
+    throw Error("{}: not there, so the run cannot be resumed; {}", file.string(), kAfresh);
   const json value = json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
-  if (!value.is_object() || !value.contains("fingerprint") || !value["fingerprint"].is_object() ||
-      !value.contains("blocks") || !value["blocks"].is_array()) {
-    throw Error("{}: damaged; {}", file.string(), afresh);
+  Journal journal(dir, fingerprint, files);
+  try {
+    check_fingerprint(value.at("fingerprint").get<Fingerprint>(), fingerprint, file);
+    journal.read(value);
+  } catch (const json::exception&) {
+    throw Error("{}: damaged; {}", file.string(), kAfresh);
   }
-  for (const auto& [part, text] : fingerprint) {
-    if (value["fingerprint"].contains(part) && value["fingerprint"][part] == text) continue;
-    throw Error("{}: the {} differs from that of the interrupted run; restore it, or {}", file.string(), part,
-                afresh);
+  journal.check_kept();
+  return journal;
+}
+
+/// The files of both runs may be there: the model's folder may have others by now.
+void Journal::read(const json& value) {
+  files_.merge(value.at("files").get<std::set<std::string>>());
+  for (const auto& [name, digest] : value.at("kept").items()) {
+    kept_[name] = {digest.at("bytes").get<uint64_t>(), digest.at("sha256").get<std::string>()};
   }
-  return Journal(file, fingerprint, value["blocks"]);
+  blocks_ = value.at("blocks").get<std::vector<json>>();
+}
+
+void Journal::check_kept() const {
+  for (const auto& [name, digest] : kept_) {  // first all sizes, which cost nothing
+    const fs::path file = dir_ / name;
+    if (!fs::exists(file))
+      throw Error("{}: missing, so the run cannot be resumed; {}", file.string(), kAfresh);
+    if (const auto bytes = fs::file_size(file); bytes != digest.bytes) {
+      throw Error("{}: has {} bytes instead of {}; {}", file.string(), bytes, digest.bytes, kAfresh);
+    }
+  }
+  for (const auto& [name, digest] : kept_) {
+    if (digest_file(dir_ / name) == digest) continue;
+    throw Error("{}: has changed since the run wrote it; {}", (dir_ / name).string(), kAfresh);
+  }
 }
 
 void Journal::append(std::vector<json> reports) {
@@ -104,12 +144,11 @@ void Journal::append(std::vector<json> reports) {
   write();
 }
 
-void Journal::remove() {
-  fs::remove(file_);
-}
-
 void Journal::write() const {
-  write_file(file_, json{{"fingerprint", fingerprint_}, {"blocks", blocks_}}.dump(1));
+  json kept = json::object();
+  for (const auto& [name, digest] : kept_) kept[name] = {{"bytes", digest.bytes}, {"sha256", digest.sha256}};
+  const json value{{"fingerprint", fingerprint_}, {"files", files_}, {"kept", kept}, {"blocks", blocks_}};
+  write_file(dir_ / kJournalName, value.dump(1));
 }
 
 }  // namespace tessera

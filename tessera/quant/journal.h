@@ -3,7 +3,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "tessera/format/safetensors.h"
 
@@ -18,32 +22,42 @@ using Fingerprint = std::map<std::string, std::string>;
 std::string hash_model(const Checkpoint& checkpoint);
 
 /// journal.json in the folder of an unfinished run, rewritten atomically after each block. Blocks finish in
-/// order.
+/// order. It knows the files that a resumed run relies on, by size and SHA-256.
 class Journal {
  public:
-  static constexpr const char* kFileName = "journal.json";
-
-  /// An empty journal, written at once.
-  static Journal start(const std::filesystem::path& dir, const Fingerprint& fingerprint);
-  /// Throws Error when the journal is absent or damaged, or saying which part of the fingerprint differs.
-  static Journal resume(const std::filesystem::path& dir, const Fingerprint& fingerprint);
+  /// An empty journal, written at once. `files`: names of all files that the run may leave in the folder.
+  static Journal start(const std::filesystem::path& dir, const Fingerprint& fingerprint,
+                       std::set<std::string> files);
+  /// Throws Error when the journal is absent or damaged, when a file is missing or has changed, or saying
+  /// which part of the fingerprint differs.
+  static Journal resume(const std::filesystem::path& dir, const Fingerprint& fingerprint,
+                        const std::set<std::string>& files);
 
   int64_t finished_blocks() const { return static_cast<int64_t>(blocks_.size()); }
   /// The reports of the finished blocks.
   const nlohmann::json& blocks() const { return blocks_; }
+  const std::set<std::string>& files() const { return files_; }
+  /// The files that a resumed run relies on.
+  const std::map<std::string, FileDigest>& kept() const { return kept_; }
+
+  /// From the next write() or append() on a resumed run relies on this file, or no longer does.
+  void keep(const std::string& name, FileDigest digest) { kept_[name] = std::move(digest); }
+  void forget(const std::string& name) { kept_.erase(name); }
   /// Records blocks that finished together, all or none.
   void append(std::vector<nlohmann::json> reports);
-  /// Removes the file.
-  void remove();
-
- private:
-  Journal(std::filesystem::path file, Fingerprint fingerprint, nlohmann::json blocks)
-      : file_(std::move(file)), fingerprint_(std::move(fingerprint)), blocks_(std::move(blocks)) {}
   void write() const;
 
-  std::filesystem::path file_;
+ private:
+  Journal(std::filesystem::path dir, Fingerprint fingerprint, std::set<std::string> files)
+      : dir_(std::move(dir)), fingerprint_(std::move(fingerprint)), files_(std::move(files)) {}
+  void read(const nlohmann::json& value);
+  void check_kept() const;
+
+  std::filesystem::path dir_;
   Fingerprint fingerprint_;
-  nlohmann::json blocks_;
+  std::set<std::string> files_;
+  std::map<std::string, FileDigest> kept_;
+  nlohmann::json blocks_ = nlohmann::json::array();
 };
 
 }  // namespace tessera

@@ -24,7 +24,7 @@ class JournalTest : public testing::Test {
 
   std::string resume_error(const Fingerprint& fingerprint) {
     try {
-      Journal::resume(dir_, fingerprint);
+      Journal::resume(dir_, fingerprint, {});
     } catch (const Error& e) {
       return e.what();
     }
@@ -43,27 +43,51 @@ class JournalTest : public testing::Test {
 };
 
 TEST_F(JournalTest, RemembersFinishedBlocks) {
-  Journal journal = Journal::start(dir_, fingerprint_);
+  Journal journal = Journal::start(dir_, fingerprint_, {"report.json"});
   journal.append({nlohmann::json{{"layer", 0}}});
   journal.append({nlohmann::json{{"layer", 1}}});
-  const Journal resumed = Journal::resume(dir_, fingerprint_);
+  const Journal resumed = Journal::resume(dir_, fingerprint_, {"config.json"});
   EXPECT_EQ(resumed.finished_blocks(), 2);
   EXPECT_EQ(resumed.blocks()[1]["layer"], 1);
+  EXPECT_EQ(resumed.files(), (std::set<std::string>{"config.json", "report.json"})) << "of both runs";
+}
+
+TEST_F(JournalTest, SeesDamageOfTheFilesThatItKeeps) {
+  write_file(dir_ / "shard", "whole");
+  write_file(dir_ / "old", "stream");
+  Journal journal = Journal::start(dir_, fingerprint_, {});
+  journal.keep("shard", digest_file(dir_ / "shard"));
+  journal.keep("old", digest_file(dir_ / "old"));
+  journal.append({nlohmann::json{{"layer", 0}}});
+  journal.forget("old");
+  journal.append({nlohmann::json{{"layer", 1}}});
+  fs::remove(dir_ / "old");
+  EXPECT_EQ(resume_error(fingerprint_), "");
+  write_file(dir_ / "shard", "whale");
+  EXPECT_NE(resume_error(fingerprint_).find("shard: has changed since the run wrote it"), std::string::npos);
+  write_file(dir_ / "shard", "who");
+  EXPECT_NE(resume_error(fingerprint_).find("shard: has 3 bytes instead of 5"), std::string::npos);
+  fs::remove(dir_ / "shard");
+  EXPECT_NE(resume_error(fingerprint_).find("shard: missing"), std::string::npos);
 }
 
 TEST_F(JournalTest, NamesWhatDiffers) {
-  Journal::start(dir_, fingerprint_);
+  Journal::start(dir_, fingerprint_, {"report.json"});
   EXPECT_EQ(resume_error(fingerprint_), "");
   EXPECT_NE(resume_error({{"model", "m"}, {"recipe", "other"}}).find("the recipe differs"),
             std::string::npos);
   EXPECT_NE(resume_error({{"model", "m"}, {"calibration", "c"}}).find("the calibration differs"),
             std::string::npos);
+  EXPECT_NE(resume_error({{"model", "m"}, {"recipe", "s"}}).find("interrupted run (r, not s)"),
+            std::string::npos);
 }
 
 TEST_F(JournalTest, RefusesAbsentAndDamagedFiles) {
   EXPECT_NE(resume_error(fingerprint_).find("not there"), std::string::npos);
-  for (const char* text : {"", "{", "[]", "{}", R"({"fingerprint": 3, "blocks": []})",
-                           R"({"fingerprint": {"model": "m", "recipe": "r"}, "blocks": 3})"}) {
+  for (const char* text :
+       {"", "{", "[]", "{}", R"({"fingerprint": 3, "blocks": []})",
+        R"({"fingerprint": {"model": "m", "recipe": "r"}, "files": [], "kept": {}, "blocks": 3})",
+        R"({"fingerprint": {"model": "m", "recipe": "r"}, "files": [], "kept": {"a": 1}, "blocks": []})"}) {
     write_file(dir_ / "journal.json", text);
     EXPECT_NE(resume_error(fingerprint_).find("damaged; start afresh with --overwrite"), std::string::npos)
         << text;

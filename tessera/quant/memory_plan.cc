@@ -40,6 +40,7 @@ std::string MemoryPlan::to_string() const {
 
 MemoryPlan plan_memory(const ModelSpec& spec, const Checkpoint& checkpoint,
                        const std::vector<std::unique_ptr<Pass>>& passes, int64_t windows, int64_t tokens) {
+  tokens = std::max<int64_t>(tokens, 1);  // without windows there are none
   int64_t parameters = 0;
   for (const LinearSpec& linear : spec.linears) parameters += linear.n * linear.k;
 

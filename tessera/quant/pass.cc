@@ -1,6 +1,8 @@
 // The table of passes.
 #include "tessera/quant/pass.h"
 
+#include <algorithm>
+
 #include "tessera/quant/passes/passes.h"
 
 namespace tessera {
@@ -21,6 +23,10 @@ constexpr PassEntry kPasses[] = {{correct_pass_info, make_correct_pass},
                                  {smooth_pass_info, make_smooth_pass}};
 
 }  // namespace
+
+bool PassPlace::follows(const std::string& name) const {
+  return std::ranges::any_of(earlier, [&](const auto& pass) { return pass->name() == name; });
+}
 
 std::unique_ptr<Pass> make_pass(const nlohmann::json& step) {
   if (!step.is_object() || !step.contains("pass") || !step["pass"].is_string()) {

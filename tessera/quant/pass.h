@@ -2,6 +2,8 @@
 // correction, or quantizes. A method is a list of passes (recipe.h).
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -59,12 +61,31 @@ struct GroupContext {
   Reporter& reporter;
 };
 
+class Pass;
+
+/// Where a pass stands in a run, known before the first block.
+struct PassPlace {
+  const ModelSpec& spec;
+  const std::array<LinearScheme, kLinearCount>& schemes;
+  std::span<const std::unique_ptr<Pass>> earlier;  ///< the passes in front
+
+  /// Whether a pass of this name stands in front.
+  bool follows(const std::string& name) const;
+};
+
 /// One step of a recipe. Options come from JSON; an unknown option is an Error. Deterministic for a given
 /// seed.
 class Pass {
  public:
   virtual ~Pass() = default;
   virtual std::string name() const = 0;
+  /// Throws Error when the pass cannot work on this model, with these formats or behind these passes.
+  virtual void check(const PassPlace& /*place*/) const {}
+  /// False when the pass gives the same without calibration windows. Then the inputs in its context may be
+  /// undefined.
+  virtual bool needs_calibration(const PassPlace& /*place*/) const { return true; }
+  /// True when the pass brings linears to their integer form.
+  virtual bool quantizes() const { return false; }
   /// Called once, before the first block.
   virtual void run_on_outer(const ModelSpec& /*spec*/, OuterWeights& /*outer*/) {}
   virtual void run_on_block(BlockContext& /*context*/) {}
@@ -81,6 +102,8 @@ class Pass {
   virtual size_t workspace_bytes(const ModelSpec& /*spec*/, int64_t /*windows*/, int64_t /*tokens*/) const {
     return 0;
   }
+  /// Most bytes that the pass adds to a block on disk, beside codes and scales.
+  virtual uint64_t added_disk_bytes(const PassPlace& /*place*/) const { return 0; }
 };
 
 /// Makes the pass that {"pass": NAME, option: value, ...} describes.

@@ -1,4 +1,4 @@
-// The run: checks, outer tensors, then block by block passes, shard, streams, journal.
+// The run: checks, calibration text, outer tensors, then block by block passes, shard, streams, journal.
 #include "tessera/quant/quantizer.h"
 
 #include <ATen/Parallel.h>
@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/cpu_info.h"
@@ -18,6 +19,8 @@
 #include "tessera/quant/fake_quant.h"
 #include "tessera/quant/heap.h"
 #include "tessera/quant/journal.h"
+#include "tessera/quant/output_folder.h"
+#include "tessera/quant/owned_files.h"
 #include "tessera/quant/progress_meter.h"
 #include "tessera/quant/run_checks.h"
 #include "tessera/quant/shards.h"
@@ -42,7 +45,9 @@ std::string one_line(const std::exception& e) {
   return text.substr(0, text.find('\n'));
 }
 
-std::string hash_windows(const CalibrationSet& calibration) {
+/// What the calibration windows are: their ids, or what a sampler makes them from.
+std::string identity_of(const CalibrationSet& calibration) {
+  if (calibration.sampler) return sha256_hex(calibration.manifest.dump());
   Sha256 hash;
   for (const auto& window : calibration.windows) {
     hash.update(fmt::format("{} ", window.size()));
@@ -54,7 +59,7 @@ std::string hash_windows(const CalibrationSet& calibration) {
 /// What the result depends on.
 Fingerprint fingerprint_of(const QuantizeOptions& options, const Checkpoint& checkpoint) {
   return {{"recipe", options.recipe.to_json().dump()},
-          {"calibration", hash_windows(options.calibration)},
+          {"calibration", identity_of(options.calibration)},
           {"model", hash_model(checkpoint)},
           {"program version", TESSERA_VERSION},
           {"device", parse_device(options.device).is_cpu() ? "cpu" : "cuda"}};
@@ -67,12 +72,44 @@ std::vector<std::unique_ptr<Pass>> make_passes(const Recipe& recipe) {
 }
 
 /// Index of the pass that works on groups of blocks; the number of passes where there is none.
-size_t find_group_pass(const std::string& recipe, const std::vector<std::unique_ptr<Pass>>& passes) {
+size_t find_group_pass(const std::vector<std::unique_ptr<Pass>>& passes) {
   const auto on_groups = [](const auto& pass) { return pass->group_blocks() > 0; };
-  if (std::ranges::count_if(passes, on_groups) > 1) {
-    throw Error("recipe {}: only one pass can work on groups of blocks", recipe);
-  }
   return static_cast<size_t>(std::ranges::find_if(passes, on_groups) - passes.begin());
+}
+
+/// A model, and what a recipe asks of it.
+struct Plan {
+  /// Throws Error when they do not fit together.
+  Plan(const fs::path& model_dir, const Recipe& recipe)
+      : config(ModelConfig::load(model_dir)),
+        checkpoint(model_dir),
+        spec(make_model_spec(config, checkpoint)),
+        schemes(recipe.schemes(spec)),
+        passes(make_passes(recipe)) {
+    check_float_model(config, spec, checkpoint);
+    check_passes(recipe.name, spec, schemes, passes);
+  }
+
+  bool needs_calibration() const {
+    for (size_t i = 0; i < passes.size(); ++i) {
+      if (passes[i]->needs_calibration({spec, schemes, std::span(passes).first(i)})) return true;
+    }
+    return false;
+  }
+
+  ModelConfig config;
+  Checkpoint checkpoint;
+  ModelSpec spec;
+  std::array<LinearScheme, kLinearCount> schemes;
+  std::vector<std::unique_ptr<Pass>> passes;
+};
+
+/// Whether `out` holds the result of a run with this fingerprint.
+bool holds_result(const fs::path& out, const Fingerprint& fingerprint) {
+  const fs::path report = out / kReportName;
+  if (!fs::exists(report)) return false;
+  const json found = json::parse(read_file(report), nullptr, /*allow_exceptions=*/false);
+  return found.is_object() && found.value("fingerprint", json()) == fingerprint;
 }
 
 class Run {
@@ -82,141 +119,180 @@ class Run {
   void execute();
 
  private:
-  uint64_t disk_bytes() const;
+  void check_output() const;
+  void check_absent() const;
   Journal open_journal();
-  void discard_unfinished(int64_t finished_blocks);
-  void quantize_blocks(Journal& journal);
-  void start_streams();
+  void calibrate();
+  void quantize_blocks();
+  void start();
   std::vector<json> quantize_group(int64_t first, int64_t count, ProgressMeter& meter);
   void prepare_block(BlockContext& context, ProgressMeter& meter);
   json finish_block(BlockContext& context, ProgressMeter& meter);
   void run_pass(Pass& pass, BlockContext& context, ProgressMeter& meter);
-  void write_report(const Journal& journal);
+  void write_shard(int64_t index, const Shard& shard);
+  void write_report();
   json quantization_config() const;
 
+  MemoryPlan plan_memory() const {
+    return tessera::plan_memory(spec_, checkpoint_, passes_, windows(), tokens());
+  }
   bool unties_embedding() const {
     return std::ranges::any_of(passes_, [](const auto& pass) { return pass->unties_embedding(); });
   }
-  int64_t windows() const { return static_cast<int64_t>(options_.calibration.windows.size()); }
-  int64_t tokens() const { return options_.calibration.window_tokens(); }
+  int64_t windows() const { return calibrated_ ? options_.calibration.window_count() : 0; }
+  int64_t tokens() const { return calibrated_ ? options_.calibration.window_tokens() : 0; }
   /// Blocks that are worked on together.
   int64_t group_blocks() const {
     return group_pass_ < passes_.size() ? passes_[group_pass_]->group_blocks() : 1;
   }
-  int64_t shards() const { return spec_.n_layers + 1; }  // the first holds what is outside the blocks
-  fs::path streams_file(int64_t finished_blocks) const {
-    return writer_.partial() / fmt::format("streams-{:05}.safetensors", finished_blocks);
-  }
+  fs::path partial(const std::string& name) const { return output_.partial() / name; }
 
   const QuantizeOptions& options_;
   Reporter& reporter_;
   at::Device device_;
-  ModelConfig config_;
-  Checkpoint checkpoint_;
-  ModelSpec spec_;
-  std::array<LinearScheme, kLinearCount> schemes_;
-  std::vector<std::unique_ptr<Pass>> passes_;
+  Plan plan_;
+  const ModelConfig& config_ = plan_.config;
+  const Checkpoint& checkpoint_ = plan_.checkpoint;
+  const ModelSpec& spec_ = plan_.spec;
+  const std::array<LinearScheme, kLinearCount>& schemes_ = plan_.schemes;
+  const std::vector<std::unique_ptr<Pass>>& passes_ = plan_.passes;
   size_t group_pass_;  ///< index of the pass that works on groups of blocks; their number where there is none
+  bool calibrated_;    ///< false: the run has no windows and no streams
+  OutputFolder output_;
   CheckpointWriter writer_;
   MemoryPlan memory_;
-  Fingerprint fingerprint_;
-  Streams streams_;  ///< inputs of the next block
+  Fingerprint fingerprint_;  ///< of the result
+  bool complete_ = false;    ///< the run to resume has nothing left to do
+  std::optional<Journal> journal_;
+  TokenWindows ids_;  ///< [windows][tokens]
+  Streams streams_;   ///< inputs of the next block
 };
 
 Run::Run(const QuantizeOptions& options, Reporter& reporter)
     : options_(options),
       reporter_(reporter),
       device_(parse_device(options.device)),
-      config_(ModelConfig::load(options.model_dir)),
-      checkpoint_(options.model_dir),
-      spec_(make_model_spec(config_, checkpoint_)),
-      schemes_(options.recipe.schemes(spec_)),
-      passes_(make_passes(options.recipe)),
-      group_pass_(find_group_pass(options.recipe.name, passes_)),
-      writer_(options.output_dir, options.model_dir, options.overwrite) {
-  check_float_model(config_, spec_, checkpoint_);
-  check_calibration(spec_, options.calibration);
-  if (const std::string warning = calibration_warning(spec_, tokens()); !warning.empty())
-    reporter.note(warning);
-  memory_ = plan_memory(spec_, checkpoint_, passes_, windows(), tokens());
-  reporter.note(memory_.to_string());
-  if (device_.is_cpu()) check_memory(memory_);
+      plan_(options.model_dir, options.recipe),
+      group_pass_(find_group_pass(passes_)),
+      calibrated_(plan_.needs_calibration() || !options.calibration.windows.empty()),
+      output_(options.output_dir, options.model_dir),
+      writer_(output_.partial(), options.model_dir, spec_.n_layers + 1) {  // the first: outside the blocks
+  check_output();
+  if (calibrated_) {
+    check_calibration(spec_, options.calibration);
+    if (const std::string warning = calibration_warning(spec_, tokens()); !warning.empty())
+      reporter.note(warning);
+  }
+  if (device_.is_cpu()) check_memory(plan_memory());
+  check_disk(plan_disk(spec_, checkpoint_, schemes_, passes_, windows(), tokens()), output_.partial());
   fingerprint_ = fingerprint_of(options, checkpoint_);
+  complete_ = options.resume && !output_.has_run() && holds_result(output_.path(), fingerprint_);
+  if (!complete_ && !options.overwrite) check_absent();
 }
 
-/// An upper bound: the result is smaller than the source unless what is outside the blocks turns into F32,
-/// and the streams exist twice for a moment.
-uint64_t Run::disk_bytes() const {
-  uint64_t source = 0;
-  for (const fs::path& file : checkpoint_.files()) source += fs::file_size(file);
-  const auto floats = [](int64_t count) { return static_cast<uint64_t>(count) * sizeof(float); };
-  const uint64_t outer = unties_embedding() ? floats(outer_elements(checkpoint_, spec_)) : 0;
-  return source + outer + 4 * floats(windows() * tokens() * spec_.hidden_size);
+/// Refuses what can be refused without looking at the weights.
+void Run::check_output() const {
+  if (options_.overwrite) return output_.check_replaceable();
+  if (options_.resume) return;
+  check_absent();
+  if (output_.has_run()) {
+    throw Error("{}: holds an interrupted run; continue it with --resume or discard it with --overwrite",
+                output_.partial().string());
+  }
+}
+
+void Run::check_absent() const {
+  if (!fs::exists(output_.path())) return;
+  throw Error("{}: exists; remove it, or replace it with --overwrite", output_.path().string());
 }
 
 void Run::execute() {
-  Journal journal = open_journal();
+  if (complete_) {
+    output_.finish_publication();
+    reporter_.note(fmt::format("{} is complete already", output_.path().string()));
+    return;
+  }
+  output_.open();
+  journal_ = open_journal();
+  std::set<std::string> kept = {kJournalName, kReplacedName};
+  for (const auto& [name, digest] : journal_->kept()) kept.insert(name);
+  output_.keep_only(kept);
   try {
-    quantize_blocks(journal);
-    writer_.write_metadata(shards(), quantization_config(), unties_embedding());
-    write_report(journal);
-    fs::remove(streams_file(spec_.n_layers));
-    journal.remove();
-    writer_.publish();
+    calibrate();
+    quantize_blocks();
+    writer_.write_metadata(quantization_config(), unties_embedding());
+    write_report();
+    output_.publish(options_.overwrite);
   } catch (const std::exception& e) {
-    if (journal.finished_blocks() == 0) {
-      fs::remove_all(writer_.partial());
+    if (!fs::exists(output_.partial())) throw;
+    if (journal_->finished_blocks() == 0 && !journal_->kept().contains(kCalibrationName)) {
+      output_.discard();
       throw;
     }
     throw Error("{} ({} of {} blocks are kept in {}; continue with --resume)", one_line(e),
-                journal.finished_blocks(), spec_.n_layers, writer_.partial().string());
+                journal_->finished_blocks(), spec_.n_layers, output_.partial().string());
   }
 }
 
 Journal Run::open_journal() {
-  if (writer_.has_partial() && options_.resume) {
-    Journal journal = Journal::resume(writer_.partial(), fingerprint_);
-    discard_unfinished(journal.finished_blocks());
+  Fingerprint fingerprint = fingerprint_;
+  if (calibrated_) {  // libraries add floats in an order that depends on both
+    fingerprint["number of threads"] = std::to_string(thread_count());
+    fingerprint["processor"] = cpu_info().model;
+  }
+  if (options_.resume && output_.has_run()) {
+    Journal journal = Journal::resume(output_.partial(), fingerprint, writer_.files());
     reporter_.note(fmt::format("resuming after {} of {} blocks", journal.finished_blocks(), spec_.n_layers));
     return journal;
   }
-  if (writer_.has_partial() && !options_.overwrite) {
-    throw Error("{}: holds an interrupted run; continue it with --resume or discard it with --overwrite",
-                writer_.partial().string());
-  }
   if (options_.resume) reporter_.note("nothing to resume, starting with the first block");
-  writer_.start(disk_bytes());
-  return Journal::start(writer_.partial(), fingerprint_);
+  output_.restore_replaced();
+  std::set<std::string> files = writer_.files();
+  files.merge(listed_files(output_.partial()));  // of the run that this one discards
+  return Journal::start(output_.partial(), fingerprint, std::move(files));
 }
 
-void Run::discard_unfinished(int64_t finished_blocks) {
-  std::set<std::string> finished = {Journal::kFileName, streams_file(finished_blocks).filename().string()};
-  for (int64_t i = 0; i <= finished_blocks; ++i) finished.insert(CheckpointWriter::shard_name(i, shards()));
-  writer_.keep_only(finished);
-}
-
-void Run::quantize_blocks(Journal& journal) {
-  const int64_t finished = journal.finished_blocks();
-  if (finished == 0) {
-    start_streams();
+/// Token ids: given, sampled by the interrupted run, or sampled now.
+void Run::calibrate() {
+  const CalibrationSet& set = options_.calibration;
+  if (!calibrated_ || !set.sampler) {
+    ids_ = set.windows;
+  } else if (journal_->kept().contains(kCalibrationName)) {
+    ids_ = load_windows(partial(kCalibrationName));
   } else {
-    streams_ = Streams::load(streams_file(finished), {windows(), tokens(), spec_.hidden_size}, device_);
+    ids_ = set.sampler->sample(reporter_);
+    journal_->keep(kCalibrationName, save_windows(partial(kCalibrationName), ids_));
+    journal_->write();
   }
-  const int64_t group = group_blocks();
+  memory_ = plan_memory();
+  reporter_.note(memory_.to_string());
+}
+
+void Run::quantize_blocks() {
+  const int64_t finished = journal_->finished_blocks(), group = group_blocks();
+  if (finished == 0) {
+    start();
+  } else if (calibrated_ && finished < spec_.n_layers) {
+    streams_ =
+        Streams::load(partial(streams_name(finished)), {windows(), tokens(), spec_.hidden_size}, device_);
+  }
   const size_t steps = static_cast<size_t>(group) * (passes_.size() + 1);
   ProgressMeter meter(reporter_, (spec_.n_layers + group - 1) / group, finished / group, steps);
   for (int64_t first = finished; first < spec_.n_layers; first += group) {
-    const int64_t count = std::min(group, spec_.n_layers - first);
-    std::vector<json> reports = quantize_group(first, count, meter);
-    streams_.save(streams_file(first + count));
-    journal.append(std::move(reports));
-    fs::remove(streams_file(first));
+    const int64_t next = std::min(first + group, spec_.n_layers);
+    std::vector<json> reports = quantize_group(first, next - first, meter);
+    if (calibrated_ && next < spec_.n_layers) {
+      journal_->keep(streams_name(next), streams_.save(partial(streams_name(next))));
+    }
+    journal_->forget(streams_name(first));
+    journal_->append(std::move(reports));
+    fs::remove(partial(streams_name(first)));
     meter.finish_group();
   }
 }
 
 /// Writes the first shard; the streams start at the embeddings that it holds.
-void Run::start_streams() {
+void Run::start() {
   Shard shard;
   if (unties_embedding()) {
     OuterWeights outer = load_outer(checkpoint_, spec_, device_);
@@ -227,11 +303,17 @@ void Run::start_streams() {
   } else {
     shard = outer_shard(checkpoint_, spec_);
   }
-  writer_.write_shard(0, shards(), shard.tensors());
-  const auto written = [&](const std::string& name) -> const TensorView& { return shard.at(name); };
-  streams_.x_float = embed_windows(spec_, written, options_.calibration.windows, device_);
-  streams_.x_quant = streams_.x_float.clone();
+  write_shard(0, shard);
+  if (calibrated_) {
+    const auto written = [&](const std::string& name) -> const TensorView& { return shard.at(name); };
+    streams_.x_float = embed_windows(spec_, written, ids_, device_);
+    streams_.x_quant = streams_.x_float.clone();
+  }
   for (const auto& [name, tensor] : checkpoint_.tensors()) release_pages({tensor.data, tensor.bytes()});
+}
+
+void Run::write_shard(int64_t index, const Shard& shard) {
+  journal_->keep(writer_.shard_name(index), writer_.write_shard(index, shard.tensors()));
 }
 
 std::vector<json> Run::quantize_group(int64_t first, int64_t count, ProgressMeter& meter) {
@@ -257,7 +339,7 @@ std::vector<json> Run::quantize_group(int64_t first, int64_t count, ProgressMete
   }
   std::vector<json> reports;
   for (BlockContext& block : blocks) reports.push_back(finish_block(block, meter));
-  reports.back()["output_error"] = streams_.relative_error();
+  if (calibrated_) reports.back()["output_error"] = streams_.relative_error();
   for (json& report : reports) report["seconds"] = seconds_since(start) / static_cast<double>(count);
   return reports;
 }
@@ -270,13 +352,14 @@ void Run::prepare_block(BlockContext& context, ProgressMeter& meter) {
   context.x_quant = grouped ? streams_.x_float : streams_.x_quant;
   json profiles = json::array();
   const auto add_profile = [&](const std::string& name) {
+    if (!calibrated_) return;
     profiles.push_back({{"after", name}, {"sites", channel_profile(spec_, context.block, context.x_float)}});
   };
   // A rotated stream does not fit the block before its own rotation.
   if (!unties_embedding()) add_profile("checkpoint");
   at::Tensor next;  // the float model's output, taken before a pass changes the block's function
   for (size_t i = 0; i < group_pass_; ++i) {
-    if (!passes_[i]->keeps_function() && !next.defined()) {
+    if (calibrated_ && !passes_[i]->keeps_function() && !next.defined()) {
       next = streams_.x_float.clone();
       propagate(spec_, context.block, float_linears(context.block), next);
     }
@@ -288,7 +371,7 @@ void Run::prepare_block(BlockContext& context, ProgressMeter& meter) {
   context.x_quant.reset();
   if (next.defined()) {
     streams_.x_float = next;
-  } else {
+  } else if (calibrated_) {
     propagate(spec_, context.block, float_linears(context.block), streams_.x_float);
   }
 }
@@ -297,14 +380,11 @@ void Run::prepare_block(BlockContext& context, ProgressMeter& meter) {
 json Run::finish_block(BlockContext& context, ProgressMeter& meter) {
   context.x_quant = streams_.x_quant;
   for (size_t i = group_pass_ + 1; i < passes_.size(); ++i) run_pass(*passes_[i], context, meter);
-  for (LinearId id : spec_.existing_linears()) {
-    if (context.quantized[id]) continue;
-    throw Error("recipe {}: no pass quantizes {}; end the recipe with rtn or gptq", options_.recipe.name,
-                spec_.linear_name(context.layer, id));
+  write_shard(context.layer + 1, block_shard(checkpoint_, context));
+  if (calibrated_) {
+    context.block.kv_format = options_.recipe.kv_format;
+    propagate(spec_, context.block, fake_quant_linears(context.quantized, device_), streams_.x_quant);
   }
-  writer_.write_shard(context.layer + 1, shards(), block_shard(checkpoint_, context).tensors());
-  context.block.kv_format = options_.recipe.kv_format;
-  propagate(spec_, context.block, fake_quant_linears(context.quantized, device_), streams_.x_quant);
   context.block = {};
   context.quantized = {};
   release_free_memory();
@@ -318,22 +398,24 @@ void Run::run_pass(Pass& pass, BlockContext& context, ProgressMeter& meter) {
   meter.finish_step();
 }
 
-void Run::write_report(const Journal& journal) {
+void Run::write_report() {
   double seconds = 0;
-  for (const json& block : journal.blocks()) seconds += block["seconds"].get<double>();
+  for (const json& block : journal_->blocks()) seconds += block["seconds"].get<double>();
   const json report = {{"program", "tessera " TESSERA_VERSION},
                        {"model", options_.model_dir.string()},
                        {"recipe", options_.recipe.to_json()},
                        {"device", options_.device},
                        {"libtorch", TORCH_VERSION},
                        {"cpu", cpu_info().model},
-                       {"calibration", options_.calibration.manifest},
+                       {"threads", thread_count()},
+                       {"calibration", calibrated_ ? options_.calibration.manifest : json()},
                        {"fingerprint", fingerprint_},
                        {"seconds", seconds},
                        {"predicted_peak_bytes", memory_.peak()},
                        {"peak_bytes", peak_memory()},
-                       {"blocks", journal.blocks()}};
-  write_file(writer_.partial() / "report.json", report.dump(1) + "\n");
+                       {"files", writer_.files()},
+                       {"blocks", journal_->blocks()}};
+  write_file(partial(kReportName), report.dump(1) + "\n");
   reporter_.note(
       fmt::format("peak memory {} MB, predicted {} MB", peak_memory() / 1000000, memory_.peak() / 1000000));
 }
@@ -356,12 +438,13 @@ json Run::quantization_config() const {
 
 }  // namespace
 
+void check_recipe(const fs::path& model_dir, const Recipe& recipe) {
+  Plan(model_dir, recipe);
+}
+
 bool is_up_to_date(const QuantizeOptions& options) {
-  const fs::path report = options.output_dir / "report.json";
-  if (!fs::exists(report)) return false;
-  const json found = json::parse(read_file(report), nullptr, /*allow_exceptions=*/false);
-  return found.is_object() &&
-         found.value("fingerprint", json()) == fingerprint_of(options, Checkpoint(options.model_dir));
+  return fs::exists(options.output_dir / kReportName) &&
+         holds_result(options.output_dir, fingerprint_of(options, Checkpoint(options.model_dir)));
 }
 
 void quantize(const QuantizeOptions& options, Reporter& reporter) {

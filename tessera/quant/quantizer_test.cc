@@ -3,16 +3,21 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <set>
+#include <utility>
 
 #include "tessera/arch/model_spec.h"
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
+#include "tessera/base/parallel.h"
 #include "tessera/format/quantized_linear.h"
+#include "tessera/quant/disk_plan.h"
 #include "tessera/quant/run_checks.h"
 
 namespace tessera {
@@ -248,21 +253,291 @@ TEST_F(QuantizerTest, ResumeWithNothingThereStarts) {
   EXPECT_NE(reporter_.text.find("nothing to resume"), std::string::npos);
 }
 
-TEST_F(QuantizerTest, ReplacesOnlyModelFoldersAndOnlyWhenTold) {
+TEST_F(QuantizerTest, ReplacesOnlyWhatItWroteAndOnlyWhenTold) {
   const fs::path out = dir_ / "out";
   fs::create_directories(out);
-  write_file(out / "precious.txt", "data");
+  write_file(out / "config.json", "{}");
   EXPECT_NE(run().find("exists"), std::string::npos);
   options_.overwrite = true;
-  EXPECT_NE(run().find("not a model folder"), std::string::npos);
-  EXPECT_EQ(read_file(out / "precious.txt"), "data");
-  write_file(out / "config.json", "{}");
+  EXPECT_NE(run().find("not made by tessera"), std::string::npos);
+  EXPECT_EQ(read_file(out / "config.json"), "{}");
+  fs::remove(out / "config.json");
+  EXPECT_EQ(run(), "") << "an empty folder";
+
+  write_file(out / "precious.txt", "data");
+  EXPECT_NE(run().find("holds precious.txt, which tessera did not write"), std::string::npos);
+  fs::rename(out / "precious.txt", dir_ / "precious.txt");
+  fs::create_directories(out / "notes");
+  EXPECT_NE(run().find("holds notes"), std::string::npos);
+  fs::remove(out / "notes");
+  options_.recipe = options_.recipe.with_weight(4, 128);
   EXPECT_EQ(run(), "");
-  EXPECT_FALSE(fs::exists(out / "precious.txt"));
-  options_.output_dir = copy_model();
-  EXPECT_NE(run().find("holds the source model"), std::string::npos);
-  options_.output_dir = dir_;
-  EXPECT_NE(run().find("holds the source model"), std::string::npos);
+  EXPECT_EQ(json::parse(read_file(out / "report.json"))["recipe"], options_.recipe.to_json());
+}
+
+TEST_F(QuantizerTest, KeepsFilesOfOthersInAnInterruptedRun) {
+  kill_after(2);
+  write_file(dir_ / "out.partial" / "precious.txt", "data");
+  options_.resume = true;
+  EXPECT_NE(run().find("out.partial: holds precious.txt"), std::string::npos);
+  options_.resume = false;
+  options_.overwrite = true;
+  EXPECT_NE(run().find("out.partial: holds precious.txt"), std::string::npos);
+  EXPECT_EQ(read_file(dir_ / "out.partial" / "precious.txt"), "data");
+}
+
+TEST_F(QuantizerTest, LeavesAPartialFolderOfOthersAlone) {
+  fs::create_directories(dir_ / "out.partial");
+  write_file(dir_ / "out.partial" / "config.json", "{}");
+  for (const bool overwrite : {false, true}) {
+    options_.overwrite = overwrite;
+    EXPECT_NE(run().find("out.partial: not made by tessera"), std::string::npos);
+  }
+  EXPECT_EQ(read_file(dir_ / "out.partial" / "config.json"), "{}");
+}
+
+TEST_F(QuantizerTest, NeverTouchesTheSourceModel) {
+  const fs::path model = copy_model();
+  const auto source = files(model);
+  options_.overwrite = true;
+  const auto expect_refusal = [&](const fs::path& out) {
+    options_.output_dir = out;
+    EXPECT_NE(run().find("holds the source model"), std::string::npos) << out;
+  };
+  expect_refusal(model);
+  expect_refusal(model / "");
+  expect_refusal(dir_);
+  fs::create_directory_symlink(model, dir_ / "link");
+  expect_refusal(dir_ / "link");
+  fs::create_directory_symlink(model, dir_ / "v.partial");
+  expect_refusal(dir_ / "v");
+  fs::remove(dir_ / "v.partial");
+  fs::rename(model, dir_ / "v.partial");
+  options_.model_dir = dir_ / "v.partial";
+  expect_refusal(dir_ / "v");
+
+  // A model whose files are links, as download caches have them.
+  fs::create_directories(dir_ / "cache");
+  for (const auto& [name, content] : source)
+    fs::create_symlink(dir_ / "v.partial" / name, dir_ / "cache" / name);
+  options_.model_dir = dir_ / "cache";
+  expect_refusal(dir_ / "v");
+  EXPECT_EQ(files(dir_ / "v.partial"), source);
+
+  // Names beside the output belong to others.
+  fs::rename(dir_ / "v.partial", dir_ / "v.replaced");
+  options_.model_dir = dir_ / "v.replaced";
+  options_.output_dir = dir_ / "v";
+  EXPECT_EQ(run(), "");
+  EXPECT_EQ(run(), "");
+  EXPECT_EQ(files(dir_ / "v.replaced"), source);
+}
+
+/// Runs `other` in the middle of a run.
+class Meanwhile : public Reporter {
+ public:
+  explicit Meanwhile(std::function<void()> other) : other_(std::move(other)) {}
+  void progress(std::string_view, int64_t done, int64_t) override {
+    if (done > 0) std::exchange(other_, [] {})();
+  }
+
+ private:
+  std::function<void()> other_;
+};
+
+TEST_F(QuantizerTest, OneRunAtATimeWritesAnOutput) {
+  ASSERT_EQ(run(), "");
+  const auto straight = files(dir_ / "out");
+  fs::remove_all(dir_ / "out");
+  int refused = 0;
+  Meanwhile others([&] {
+    QuantizeOptions second = options_;
+    for (const bool resume : {false, true}) {
+      for (const bool overwrite : {false, true}) {
+        second.resume = resume;
+        second.overwrite = overwrite;
+        try {
+          quantize(second, reporter_);
+        } catch (const Error& e) {
+          const std::string owner = fmt::format("out.partial: process {} is working here", getpid());
+          refused += std::string(e.what()).find(owner) != std::string::npos;
+        }
+      }
+    }
+  });
+  EXPECT_EQ(run(others), "");
+  EXPECT_EQ(refused, 4);
+  auto written = files(dir_ / "out");
+  EXPECT_EQ(written.erase("report.json"), 1u);
+  for (const auto& [name, content] : written) EXPECT_EQ(content, straight.at(name)) << name;
+}
+
+TEST_F(QuantizerTest, DoesNotReplaceWhatAppearsMeanwhile) {
+  Meanwhile user([&] {
+    fs::create_directories(dir_ / "out");
+    write_file(dir_ / "out" / "precious.txt", "data");
+  });
+  EXPECT_NE(run(user).find("out: exists by now"), std::string::npos);
+  fs::rename(dir_ / "out" / "precious.txt", dir_ / "precious.txt");
+  fs::remove(dir_ / "out");
+  options_.resume = true;
+  EXPECT_EQ(run(), "");
+}
+
+TEST_F(QuantizerTest, DamagedShardsAreFoundBeforeWorkIsDone) {
+  kill_after(3);
+  options_.resume = true;
+  const auto expect_refusal = [&](const std::string& name) {
+    const fs::path file = dir_ / "out.partial" / name;
+    const std::string content = read_file(file);
+    std::string damaged = content;
+    damaged[damaged.size() / 2] ^= 1;
+    write_file(file, damaged);
+    EXPECT_NE(run().find(name + ": has changed since the run wrote it"), std::string::npos);
+    write_file(file, content.substr(0, content.size() - 8));
+    EXPECT_NE(run().find(name + ": has "), std::string::npos);
+    fs::remove(file);
+    EXPECT_NE(run().find(name + ": missing"), std::string::npos);
+    write_file(file, content);
+  };
+  expect_refusal("model-00001-of-00007.safetensors");
+  expect_refusal("model-00003-of-00007.safetensors");
+  expect_refusal("streams-00003.safetensors");
+  EXPECT_EQ(run(), "");
+}
+
+TEST_F(QuantizerTest, ResumingACompleteRunDoesNothing) {
+  ASSERT_EQ(run(), "");
+  const auto complete = files(dir_ / "out");
+  options_.resume = true;
+  EXPECT_EQ(run(), "");
+  EXPECT_NE(reporter_.text.find("out is complete already"), std::string::npos) << reporter_.text;
+  EXPECT_EQ(files(dir_ / "out"), complete);
+  options_.recipe = options_.recipe.with_weight(4, 128);
+  EXPECT_NE(run().find("out: exists"), std::string::npos) << "another result";
+}
+
+/// Sums of floats depend on how many threads share them.
+TEST_F(QuantizerTest, ResumesWithTheSameNumberOfThreads) {
+  const int threads = thread_count();
+  kill_after(2);
+  set_thread_count(threads + 1);
+  options_.resume = true;
+  EXPECT_NE(
+      run().find(fmt::format("the number of threads differs from that of the interrupted run ({}, not {})",
+                             threads, threads + 1)),
+      std::string::npos);
+  set_thread_count(threads);
+  EXPECT_EQ(run(), "");
+}
+
+TEST_F(QuantizerTest, RowsRoundedWithoutCalibrationDoNotDependOnThreads) {
+  options_.calibration = {};
+  const int threads = thread_count();
+  ASSERT_EQ(run(), "");
+  auto straight = files(dir_ / "out");
+  fs::rename(dir_ / "out", dir_ / "straight");
+  kill_after(2);
+  set_thread_count(threads + 1);
+  options_.resume = true;
+  EXPECT_EQ(run(), "");
+  set_thread_count(threads);
+  auto resumed = files(dir_ / "out");
+  straight.erase("report.json");
+  resumed.erase("report.json");
+  EXPECT_EQ(resumed, straight);
+}
+
+TEST_F(QuantizerTest, CalibrationChangesNothingWhereItIsNotNeeded) {
+  ASSERT_EQ(run(), "");
+  auto with = files(dir_ / "out");
+  fs::remove_all(dir_ / "out");
+  options_.calibration = {};
+  ASSERT_EQ(run(), "");
+  auto without = files(dir_ / "out");
+  EXPECT_TRUE(json::parse(without["report.json"])["calibration"].is_null());
+  with.erase("report.json");
+  without.erase("report.json");
+  EXPECT_EQ(with, without);
+}
+
+TEST_F(QuantizerTest, SamplesOnceAndOnlyWhenItMust) {
+  const CalibrationSet given = options_.calibration;
+  int samples = 0;
+  options_.calibration.windows.clear();
+  options_.calibration.sampler = {given.window_count(), given.window_tokens(), [&](Reporter&) {
+                                    ++samples;
+                                    return given.windows;
+                                  }};
+  EXPECT_EQ(run(), "");
+  EXPECT_EQ(samples, 0) << "rounding to nearest needs none";
+
+  options_.recipe = find_method("gptq");
+  EXPECT_NE(run().find("exists"), std::string::npos);
+  fs::remove_all(dir_ / "out");
+  options_.recipe = options_.recipe.with_weight(4, 96);
+  expect_error("legal for every layer");
+  options_.recipe = find_method("gptq").with_setting("gptq.sparse=all").with_weight(4, 128);
+  expect_error("2:4 sparse weights have one scale a row");
+  options_.recipe = find_method("gptq");
+  options_.recipe.passes = json::array({{{"pass", "smooth"}}});
+  expect_error("no pass quantizes");
+  options_.recipe = find_method("gptq");
+  EXPECT_EQ(samples, 0) << "all that is checked comes first";
+
+  kill_after(0);
+  EXPECT_EQ(samples, 1);
+  options_.resume = true;
+  kill_after(2);
+  EXPECT_EQ(run(), "");
+  EXPECT_EQ(samples, 1) << "the interrupted run has left its samples";
+  auto sampled = files(dir_ / "out");
+  EXPECT_EQ(json::parse(sampled["report.json"])["calibration"], given.manifest);
+  options_.resume = false;
+  options_.calibration = given;
+  options_.output_dir = dir_ / "straight";
+  EXPECT_EQ(run(), "");
+  auto straight = files(dir_ / "straight");
+  sampled.erase("report.json");
+  straight.erase("report.json");
+  EXPECT_EQ(sampled, straight);
+}
+
+TEST_F(QuantizerTest, AsksForTheRoomThatItNeeds) {
+  for (const char* method : {"rtn-g128", "quik", "qqq-rotation"}) {
+    options_.output_dir = dir_ / method;
+    options_.recipe = method_recipe(method);
+    ASSERT_EQ(run(), "");
+    uint64_t written = 0;
+    for (const auto& [name, content] : files(options_.output_dir)) {
+      if (name.ends_with(".safetensors")) written += content.size();
+    }
+    const Checkpoint source(demo_);
+    const ModelSpec spec = make_model_spec(ModelConfig::load(demo_), source);
+    std::vector<std::unique_ptr<Pass>> passes;
+    for (const json& step : options_.recipe.passes) passes.push_back(make_pass(step));
+    const DiskPlan plan = plan_disk(spec, source, options_.recipe.schemes(spec), passes, 4, 48);
+    EXPECT_GE(plan.result + plan.largest_shard, written) << method;
+    EXPECT_LE(static_cast<double>(plan.result), 1.2 * static_cast<double>(written)) << method;
+    EXPECT_EQ(plan.streams, 2u * 2 * 4 * 48 * 256 * sizeof(float));
+  }
+}
+
+/// The data of every shard, from its first byte to its last.
+TEST_F(QuantizerTest, ShardsHaveNoHoles) {
+  options_.recipe = find_method("dgq-static");
+  ASSERT_EQ(run(), "");
+  for (const auto& [name, content] : files(dir_ / "out")) {
+    if (!name.ends_with(".safetensors")) continue;
+    uint64_t header_bytes = 0, data_bytes = 0;
+    std::memcpy(&header_bytes, content.data(), 8);
+    const json header = json::parse(content.substr(8, header_bytes));
+    for (const auto& [tensor, entry] : header.items()) {
+      if (tensor == "__metadata__") continue;
+      data_bytes += entry["data_offsets"][1].get<uint64_t>() - entry["data_offsets"][0].get<uint64_t>();
+    }
+    EXPECT_EQ(8 + header_bytes + data_bytes, content.size()) << name;
+  }
 }
 
 TEST_F(QuantizerTest, RefusesBadModels) {
@@ -301,6 +576,7 @@ TEST_F(QuantizerTest, RefusesQuantizedModels) {
 }
 
 TEST_F(QuantizerTest, RefusesBadCalibration) {
+  options_.recipe = find_method("gptq");
   options_.calibration.windows = {};
   expect_error("no calibration text");
   options_.calibration.windows = {std::vector<int32_t>(513)};

@@ -27,14 +27,10 @@ void expect_keys(const json& object, const std::set<std::string>& known, const s
   }
 }
 
-/// Throws Error for formats that QuantizedLinear does not have.
+/// Throws Error for formats that QuantizedLinear does not have. Which group sizes there are is for the model
+/// to say (check_group_sizes).
 void check_weight(const WeightScheme& weight, const std::string& where) {
   if (weight.bits < 4 || weight.bits > 8) throw Error("{}: {} weight bits; 4 to 8 exist", where, weight.bits);
-  const bool known = std::ranges::find(kGroupSizes, weight.group_size) != std::end(kGroupSizes);
-  if (weight.group_size != 0 && !known) {
-    throw Error("{}: group size {}; 0 (one scale a row), {} exist", where, weight.group_size,
-                fmt::join(kGroupSizes, ", "));
-  }
   if (weight.bits != 4 && weight.group_size != 0) {
     throw Error("{}: {}-bit weights have one scale a row; set group_size to 0", where, weight.bits);
   }
@@ -108,13 +104,31 @@ std::string text_of(const json& recipe, const std::string& key, const std::strin
   return recipe[key].get<std::string>();
 }
 
-void check_group_size(const WeightScheme& weight, const LinearSpec& linear, const std::string& recipe) {
-  if (weight.group_size == 0 || linear.k % weight.group_size == 0) return;
+/// The group sizes that divide the inputs of every linear of `spec` whose weights have groups.
+std::vector<int64_t> legal_group_sizes(const ModelSpec& spec,
+                                       const std::array<LinearScheme, kLinearCount>& schemes) {
   std::vector<int64_t> legal;
-  std::ranges::copy_if(kGroupSizes, std::back_inserter(legal), [&](int64_t g) { return linear.k % g == 0; });
+  std::ranges::copy_if(kGroupSizes, std::back_inserter(legal), [&](int64_t size) {
+    return std::ranges::all_of(spec.existing_linears(), [&](LinearId id) {
+      return schemes[id].weight.group_size == 0 || spec.linears[id].k % size == 0;
+    });
+  });
   legal.push_back(0);
-  throw Error("recipe {}: group size {} does not divide the {} inputs of {}; legal: {} (0: one scale a row)",
-              recipe, weight.group_size, linear.k, linear.name, fmt::join(legal, ", "));
+  return legal;
+}
+
+void check_group_sizes(const std::string& recipe, const ModelSpec& spec,
+                       const std::array<LinearScheme, kLinearCount>& schemes) {
+  for (LinearId id : spec.existing_linears()) {
+    const int64_t size = schemes[id].weight.group_size, inputs = spec.linears[id].k;
+    const bool known = size == 0 || std::ranges::find(kGroupSizes, size) != std::end(kGroupSizes);
+    if (known && (size == 0 || inputs % size == 0)) continue;
+    const std::string reason =
+        known ? fmt::format("does not divide the {} inputs of {}", inputs, spec.linears[id].name)
+              : "does not exist";
+    throw Error("recipe {}: group size {} {}; legal for every layer of this model: {} (0: one scale a row)",
+                recipe, size, reason, fmt::join(legal_group_sizes(spec, schemes), ", "));
+  }
 }
 
 }  // namespace
@@ -224,13 +238,13 @@ std::array<LinearScheme, kLinearCount> Recipe::schemes(const ModelSpec& spec) co
     const std::string component = last_component(spec.linears[id].name);
     components.insert(component);
     result[id] = scheme_of(component);
-    check_group_size(result[id].weight, spec.linears[id], name);
   }
   for (const auto& [component, change] : overrides.items()) {
     if (components.contains(component) || component.ends_with(kWhereThereIsOne)) continue;
     throw Error("recipe {}: override '{}' matches no linear of this model (there are {})", name, component,
                 fmt::join(components, ", "));
   }
+  check_group_sizes(name, spec, result);
   for (const Site& site : spec.sites) {
     for (LinearId id : site.readers) {
       if (result[id].activation == result[site.readers[0]].activation) continue;

@@ -42,7 +42,7 @@ struct Recipe {
   static Recipe load(const std::filesystem::path& file);
 
   /// The same recipe with another default weight format; the overrides stay. Throws Error for formats that do
-  /// not exist.
+  /// not exist; schemes() judges the group size.
   Recipe with_weight(int bits, int64_t group_size) const;
 
   /// The same recipe with one change, "WHERE.KEY=VALUE", "kv_bits=BITS" or "PASS=off". WHERE is "weight",
@@ -54,8 +54,8 @@ struct Recipe {
   /// The formats of the linear whose name ends in `component`, such as "down_proj".
   LinearScheme scheme_of(const std::string& component) const;
   /// The formats of all linears of a block of `spec`. Throws Error when a group size does not divide K (with
-  /// the legal sizes), when linears that share an input ask for different formats of it, or when an override
-  /// matches no linear.
+  /// the sizes that do in every layer), when linears that share an input ask for different formats of it, or
+  /// when an override matches no linear.
   std::array<LinearScheme, kLinearCount> schemes(const ModelSpec& spec) const;
 };
 

@@ -73,8 +73,6 @@ TEST(Recipe, RefusesHostileJson) {
       {{{"weight", {{"bits", 3}}}}, "3 weight bits"},
       {{{"weight", {{"bits", 4.5}}}}, "'bits' is not an integer"},
       {{{"weight", {{"bits", 4294967300}}}}, "weight bits"},
-      {{{"weight", {{"group_size", 48}}}}, "group size 48"},
-      {{{"weight", {{"group_size", -128}}}}, "group size -128"},
       {{{"weight", {{"group_size", "128"}}}}, "'group_size' is not an integer"},
       {{{"weight", {{"bits", 8}, {"group_size", 128}}}}, "8-bit weights"},
       {{{"weight", {{"group", 128}}}}, "unknown key 'group'"},
@@ -106,8 +104,15 @@ TEST(Recipe, NamesTheLinearThatAGroupSizeDoesNotDivide) {
   const Recipe recipe = Recipe::from_json(minimal(), "r.json");
   EXPECT_EQ(recipe.schemes(spec)[kDown].weight, (WeightScheme{4, 0}));
   EXPECT_EQ(recipe.with_weight(4, 32).schemes(spec)[kDown].weight, (WeightScheme{4, 32}));
-  EXPECT_ERROR(recipe.with_weight(4, 64).schemes(spec), "mlp.down_proj; legal: 32, 0");
-  EXPECT_ERROR(recipe.with_weight(4, 256), "group size 256");
+  EXPECT_ERROR(
+      recipe.with_weight(4, 64).schemes(spec),
+      "does not divide the 352 inputs of mlp.down_proj; legal for every layer of this model: 32, 0 (");
+  for (int64_t unknown : {256, 48, -128}) {
+    EXPECT_ERROR(recipe.with_weight(4, unknown).schemes(spec),
+                 "does not exist; legal for every layer of this model: 32, 0 (");
+  }
+  EXPECT_ERROR(recipe.with_weight(4, 128).schemes(llama(128, 172)),
+               "legal for every layer of this model: 0 (");
   EXPECT_ERROR(recipe.with_weight(8, 32), "8-bit weights");
 }
 
@@ -171,7 +176,7 @@ TEST(Recipe, MethodNamesTakeAGroupSize) {
   EXPECT_EQ(recipe.scheme.weight.bits, 4);
   EXPECT_EQ(recipe.passes, find_method("qqq").passes);
   EXPECT_EQ(method_recipe("qqq-rotation").name, "qqq-rotation");
-  EXPECT_THROW(method_recipe("qqq-g63"), Error);
+  EXPECT_THROW(method_recipe("qqq-g63").schemes(llama(128, 352)), Error);
   EXPECT_THROW(method_recipe("qqq-g"), Error);
   EXPECT_THROW(method_recipe("unknown-g128"), Error);
 }

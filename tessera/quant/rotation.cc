@@ -1,7 +1,8 @@
 // Rotations folded into weights.
 #include "tessera/quant/rotation.h"
 
-#include "tessera/base/error.h"
+#include <cassert>
+
 #include "tessera/quant/fold.h"
 #include "tessera/quant/hadamard.h"
 
@@ -15,10 +16,7 @@ at::Tensor times(const at::Tensor& a, const at::Tensor& b) {
 }  // namespace
 
 at::Tensor stream_rotation(const ModelSpec& spec, uint64_t seed, bool hadamard) {
-  if (!spec.embedding_norm.empty()) {
-    throw Error("the rotation cannot pass the norm behind the embedding of {} models; use smoothing",
-                spec.family);
-  }
+  assert(spec.embedding_norm.empty());
   return spec.norm == NormKind::kLayer ? mean_keeping_rotation(spec.hidden_size, seed)
                                        : random_rotation(spec.hidden_size, seed, hadamard);
 }

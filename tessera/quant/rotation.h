@@ -7,8 +7,8 @@ namespace tessera {
 
 /// A rotation Q [hidden, hidden] (float64) that the family's norm commutes with: any, for RMSNorm; for
 /// LayerNorm one that keeps the vector of ones, and with it the mean that is subtracted. ("QuaRot" turns
-/// LayerNorm into RMSNorm instead; here the checkpoint keeps its form.) Throws Error for families with a norm
-/// behind the embedding, which no rotation of the embedding commutes with.
+/// LayerNorm into RMSNorm instead; here the checkpoint keeps its form.) There must be no norm behind the
+/// embedding, which no rotation of the embedding commutes with.
 at::Tensor stream_rotation(const ModelSpec& spec, uint64_t seed, bool hadamard);
 
 /// Rotates embedding rows, learned positions and lm_head by Q, the final norm's gain folded into lm_head and

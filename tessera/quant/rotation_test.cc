@@ -36,11 +36,5 @@ INSTANTIATE_TEST_SUITE_P(Families, RotatedModel,
                                          TestModelOptions{.layer_norm = true, .parallel = true},
                                          TestModelOptions{.biases = true, .layer_norm = true}));
 
-TEST(RotatedModel, RefusesANormBehindTheEmbedding) {
-  ModelSpec spec = test_spec({.layer_norm = true});
-  spec.embedding_norm = "embedding_norm";
-  EXPECT_THROW(stream_rotation(spec, 0, true), Error);
-}
-
 }  // namespace
 }  // namespace tessera

@@ -17,9 +17,22 @@ void check_float_model(const ModelConfig& config, const ModelSpec& spec, const C
   throw Error("{}: is quantized already; quantize the float model instead", checkpoint.dir().string());
 }
 
+void check_passes(const std::string& recipe, const ModelSpec& spec,
+                  const std::array<LinearScheme, kLinearCount>& schemes,
+                  std::span<const std::unique_ptr<Pass>> passes) {
+  if (std::ranges::none_of(passes, [](const auto& pass) { return pass->quantizes(); })) {
+    throw Error("recipe {}: no pass quantizes; end it with rtn or gptq", recipe);
+  }
+  if (std::ranges::count_if(passes, [](const auto& pass) { return pass->group_blocks() > 0; }) > 1) {
+    throw Error("recipe {}: only one pass can work on groups of blocks", recipe);
+  }
+  for (size_t i = 0; i < passes.size(); ++i) passes[i]->check({spec, schemes, passes.first(i)});
+}
+
 void check_calibration(const ModelSpec& spec, const CalibrationSet& calibration) {
   const int64_t tokens = calibration.window_tokens();
-  if (tokens == 0) throw Error("no calibration text: at least one window of one token is needed");
+  if (calibration.window_count() == 0 || tokens == 0)
+    throw Error("no calibration text: at least one window of one token is needed");
   if (tokens > spec.max_positions) {
     throw Error("calibration windows of {} tokens exceed the model's context of {}; use shorter ones", tokens,
                 spec.max_positions);
@@ -47,6 +60,23 @@ void check_memory(const MemoryPlan& plan) {
   if (available == 0 || plan.added() <= available) return;
   throw Error("the run needs {} MB of memory, {} MB are available; use fewer or shorter calibration windows",
               plan.added() / 1000000, available / 1000000);
+}
+
+void check_disk(const DiskPlan& plan, const std::filesystem::path& folder) {
+  namespace fs = std::filesystem;
+  uint64_t there = 0;
+  fs::path existing = fs::absolute(folder);
+  while (!fs::exists(existing)) existing = existing.parent_path();
+  if (fs::is_directory(folder)) {
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      if (entry.is_regular_file()) there += entry.file_size();
+    }
+  }
+  std::error_code unknown;
+  const fs::space_info space = fs::space(existing, unknown);
+  if (unknown || space.capacity == 0 || space.available + there >= plan.total()) return;
+  throw Error("{}: the run needs about {} MB, the disk has {} MB free", folder.string(),
+              (plan.total() - there) / 1000000, space.available / 1000000);
 }
 
 at::Device parse_device(const std::string& name) {

@@ -39,9 +39,9 @@ double Streams::relative_error() const {
   return std::sqrt(error / norm);
 }
 
-void Streams::save(const std::filesystem::path& file) const {
+FileDigest Streams::save(const std::filesystem::path& file) const {
   const at::Tensor host_float = x_float.cpu(), host_quant = x_quant.cpu();
-  write_safetensors(file, {{"x_float", view_of(host_float)}, {"x_quant", view_of(host_quant)}});
+  return write_safetensors(file, {{"x_float", view_of(host_float)}, {"x_quant", view_of(host_quant)}});
 }
 
 Streams Streams::load(const std::filesystem::path& path, const Shape& shape, const at::Device& device) {

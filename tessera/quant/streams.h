@@ -19,7 +19,7 @@ struct Streams {
   /// ||x_quant - x_float|| / ||x_float||
   double relative_error() const;
   /// Writes both, exactly and atomically.
-  void save(const std::filesystem::path& file) const;
+  FileDigest save(const std::filesystem::path& file) const;
   /// Throws Error when the file does not hold streams of this shape.
   static Streams load(const std::filesystem::path& file, const Shape& shape, const at::Device& device);
 };

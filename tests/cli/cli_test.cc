@@ -185,6 +185,32 @@ TEST_F(Cli, RefusesBadOutputs) {
                  {"file"});
 }
 
+/// With the default calibration, which samples for long: no mistake may show behind that.
+TEST_F(Cli, ChecksBeforeItSamples) {
+  const std::string out = (dir_ / "out").string(), model = kDemo.string();
+  const auto expect_early = [&](const std::string& arguments, const std::string& words) {
+    const Outcome o = run("quantize " + arguments);
+    EXPECT_EQ(o.status, 2) << arguments;
+    EXPECT_NE(o.err.find(words), std::string::npos) << o.err;
+    EXPECT_EQ(o.err.find("sampling"), std::string::npos) << o.err;
+  };
+  expect_early(fmt::format("{} -o {} --set smooth.magic=1", model, out), "unknown option 'magic'");
+  expect_early(fmt::format("{} -o {} --group-size 96", model, out), "legal for every layer");
+  expect_early(fmt::format("{} -o {} --device tpu", model, out), "device 'tpu'");
+  expect_early(fmt::format("{} -o {} --eval {}/absent.txt", model, out, dir_.string()), "absent.txt");
+  fs::create_directories(dir_ / "taken");
+  expect_early(fmt::format("{} -o {}", model, (dir_ / "taken").string()), "--overwrite");
+
+  const Outcome rounded = run(fmt::format("quantize {} --method rtn -o {}", model, out));
+  EXPECT_EQ(rounded.status, 0) << rounded.err;
+  EXPECT_EQ(rounded.err.find("sampling"), std::string::npos) << rounded.err;
+  expect_early(fmt::format("{} -o {}/again", out, dir_.string()), "quantized already");
+  const Outcome sampled =
+      run(fmt::format("quantize {} --windows 2 --tokens 16 -o {}/qqq", model, dir_.string()));
+  EXPECT_EQ(sampled.status, 0) << sampled.err;
+  EXPECT_NE(sampled.err.find("sampling 2 windows of 16 tokens"), std::string::npos) << sampled.err;
+}
+
 TEST_F(Cli, FullDiskLeavesNothingBehind) {
   const fs::path disk = dir_ / "disk";
   fs::create_directories(disk);

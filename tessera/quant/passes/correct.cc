@@ -20,9 +20,20 @@ class CorrectPass : public Pass {
   int64_t group_blocks() const override { return blocks_; }
   bool keeps_function() const override { return false; }
 
+  void check(const PassPlace& place) const override {
+    if (std::ranges::any_of(place.earlier, [](const auto& pass) { return pass->quantizes(); })) {
+      throw Error("correct trains what comes before rounding; put it in front of the pass that quantizes");
+    }
+    for (LinearId id : place.spec.existing_linears()) {
+      const ActivationFormat& activation = place.schemes[id].activation;
+      if (activation.per_token && !activation.real_zero) continue;
+      throw Error("{}: the correction needs activation scales per token and integer zero points",
+                  place.spec.linears[id].name);
+    }
+  }
+
   void run_on_group(GroupContext& group) override {
     const PassTimer timer(group.blocks.back(), name());
-    for (const BlockContext& block : group.blocks) check(block);
     const CorrectionResult result = correct_blocks(group, options_);
     const bool kept = result.loss_after < result.loss_before;
     group.blocks.back().report[name()] = {{"blocks", group.blocks.size()},
@@ -40,19 +51,6 @@ class CorrectPass : public Pass {
   }
 
  private:
-  static void check(const BlockContext& block) {
-    for (LinearId id : block.spec.existing_linears()) {
-      if (block.quantized[id]) {
-        throw Error("correct trains what comes before rounding; put it in front of the pass that quantizes");
-      }
-      const ActivationFormat& activation = block.schemes[id].activation;
-      if (!activation.per_token || activation.real_zero) {
-        throw Error("{}: the correction needs activation scales per token and integer zero points",
-                    block.spec.linear_name(block.layer, id));
-      }
-    }
-  }
-
   CorrectionOptions options_;
   int64_t blocks_;
 };

@@ -25,6 +25,20 @@ class GptqPass : public Pass {
                  .static_quantile = options.in_range("static_quantile", 0.0, 1.0)} {}
 
   std::string name() const override { return "gptq"; }
+  bool quantizes() const override { return true; }
+
+  void check(const PassPlace& place) const override {
+    for (LinearId id : place.spec.existing_linears()) {
+      if (!wants_sparse(id)) continue;
+      const std::string& linear = place.spec.linears[id].name;
+      if (place.follows("reassemble")) {
+        throw Error("{}: 2:4 sparse weights order their inputs; they cannot be reassembled, too", linear);
+      }
+      if (place.schemes[id].weight.group_size > 0) {
+        throw Error("{}: 2:4 sparse weights have one scale a row; set group_size to 0", linear);
+      }
+    }
+  }
 
   void run_on_block(BlockContext& context) override {
     const PassTimer timer(context, name());
@@ -95,21 +109,18 @@ class GptqPass : public Pass {
     report_linear(context, id, name(), report);
   }
 
-  /// Whether the linear becomes 2:4 sparse. Throws Error for formats that cannot.
-  bool sparsify(const BlockContext& context, LinearId id, const HessianFactor& factor) const {
+  bool wants_sparse(LinearId id) const {
     const bool attention = id == kQ || id == kK || id == kV || id == kO;
-    if (sparse_ == Sparse::kNone || sparse_ == (attention ? Sparse::kMlp : Sparse::kAttention)) return false;
-    const std::string name = context.spec.linear_name(context.layer, id);
-    if (!context.block.map[id].identity()) {
-      throw Error("{}: 2:4 sparse weights order their inputs; they cannot be reassembled, too", name);
-    }
-    if (context.schemes[id].weight.group_size > 0) {
-      throw Error("{}: 2:4 sparse weights have one scale a row; set group_size to 0", name);
-    }
+    return sparse_ != Sparse::kNone && sparse_ != (attention ? Sparse::kMlp : Sparse::kAttention);
+  }
+
+  /// Whether the linear becomes 2:4 sparse. Throws Error when its columns cannot.
+  bool sparsify(const BlockContext& context, LinearId id, const HessianFactor& factor) const {
+    if (!wants_sparse(id)) return false;
     const int64_t columns = factor.order.size(0) - factor.outliers;
     if (columns % 4 != 0 || block_size_ % 4 != 0) {
-      throw Error("{}: 2:4 sparsity needs columns and block_size in fours; there are {} and {}", name,
-                  columns, block_size_);
+      throw Error("{}: 2:4 sparsity needs columns and block_size in fours; there are {} and {}",
+                  context.spec.linear_name(context.layer, id), columns, block_size_);
     }
     return true;
   }

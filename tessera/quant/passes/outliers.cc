@@ -36,6 +36,19 @@ class OutliersPass : public Pass {
            chunk_forward_bytes(spec, windows, tokens);
   }
 
+  /// Half-precision columns in place of codes.
+  uint64_t added_disk_bytes(const PassPlace& place) const override {
+    int64_t bytes = 0;
+    for (LinearId id : place.spec.existing_linears()) {
+      const LinearSpec& linear = place.spec.linears[id];
+      const int64_t columns =
+          outlier_count(rule_, linear.k, place.spec.hidden_size, place.schemes[id].weight.group_size);
+      bytes +=
+          columns * (linear.n * static_cast<int64_t>(sizeof(Half)) + static_cast<int64_t>(sizeof(int32_t)));
+    }
+    return static_cast<uint64_t>(bytes);
+  }
+
  private:
   /// F of the site; the threshold is doubled where activations have 8 bits ("QUIK", zero-outlier layers).
   int64_t count(const BlockContext& context, const Site& site, const at::Tensor& absmax) const {

@@ -38,6 +38,28 @@ TEST(MakePass, MakesEveryKnownPassWithItsDefaults) {
   }
 }
 
+TEST(RotatePass, RefusesANormBehindTheEmbedding) {
+  ModelSpec spec = test_spec({.layer_norm = true});
+  spec.embedding_norm = "embedding_norm";
+  EXPECT_THROW(make_pass({{"pass", "rotate"}})->check({spec, {}, {}}), Error);
+}
+
+TEST(RtnPass, KnowsWhenItNeedsCalibration) {
+  const ModelSpec spec = test_spec({});
+  std::array<LinearScheme, kLinearCount> schemes;
+  const auto needs = [&](const nlohmann::json& step) {
+    return make_pass(step)->needs_calibration({spec, schemes, {}});
+  };
+  EXPECT_FALSE(needs({{"pass", "rtn"}}));
+  EXPECT_FALSE(needs({{"pass", "rtn"}, {"clip", "mse"}}));
+  EXPECT_TRUE(needs({{"pass", "rtn"}, {"clip", "weighted"}}));
+  EXPECT_TRUE(needs({{"pass", "rtn"}, {"search", true}}));
+  EXPECT_TRUE(needs({{"pass", "rtn"}, {"clip", "output"}}));
+  EXPECT_TRUE(needs({{"pass", "gptq"}}));
+  schemes[kDown].activation.per_token = false;
+  EXPECT_TRUE(needs({{"pass", "rtn"}}));
+}
+
 /// Runs passes over the first block of a random model whose inputs have a few loud channels.
 struct PassRun {
   explicit PassRun(const TestModelOptions& options, WeightScheme weight = {4, 32})
@@ -66,7 +88,13 @@ struct PassRun {
   }
 
   PassRun& run(const std::vector<nlohmann::json>& steps) {
-    for (const nlohmann::json& step : steps) make_pass(step)->run_on_block(*context);
+    std::vector<std::unique_ptr<Pass>> passes;
+    for (const nlohmann::json& step : steps) {
+      std::unique_ptr<Pass> pass = make_pass(step);
+      pass->check({model.spec, context->schemes, passes});
+      pass->run_on_block(*context);
+      passes.push_back(std::move(pass));
+    }
     return *this;
   }
 

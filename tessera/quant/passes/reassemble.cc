@@ -23,6 +23,23 @@ class ReassemblePass : public Pass {
   std::string name() const override { return "reassemble"; }
   bool keeps_function() const override { return false; }
 
+  void check(const PassPlace& place) const override {
+    for (const Site& site : place.spec.sites) {
+      const LinearId reader = site.readers.front();
+      if (reader == kO) continue;
+      const ActivationFormat& format = place.schemes[reader].activation;
+      const std::string& linear = place.spec.linears[reader].name;
+      if (!format.per_token || format.bits > 8) {
+        throw Error("{}: reassembled channels need integer activations with scales per token", linear);
+      }
+      if (virtual_ && (layout(format).max_repeat < 2 || format.real_zero)) {
+        throw Error(
+            "{}: virtual copies need codes of at most 6 bits with integer zero points; set virtual to false",
+            linear);
+      }
+    }
+  }
+
   /// Everything is measured on the float model; sites in order of execution, each by itself.
   void run_on_block(BlockContext& context) override {
     const PassTimer timer(context, name());
@@ -60,12 +77,26 @@ class ReassemblePass : public Pass {
                     forward_bytes(spec, samples, tokens) + merge + 2 * rounding_bytes(spec));
   }
 
+  /// Copies of columns, with their sources and gains.
+  uint64_t added_disk_bytes(const PassPlace& place) const override {
+    const double wider = assemble_ ? 0 : search_.max_expansion;
+    double bytes = 0;
+    for (LinearId id : place.spec.existing_linears()) {
+      const LinearSpec& linear = place.spec.linears[id];
+      bytes += static_cast<double>(linear.k) * (wider * static_cast<double>(linear.n) + 3 * sizeof(float));
+    }
+    return static_cast<uint64_t>(bytes);
+  }
+
  private:
   /// Chooses the map of the site for its input x.
   ChannelMap search(BlockContext& context, const Site& site, const at::Tensor& absmax,
                     const at::Tensor& x) const {
     const ActivationFormat& format = context.schemes[site.readers.front()].activation;
-    check(context, site, format);
+    if (context.split[site.readers.front()].count > 0) {
+      throw Error("{}: outlier columns keep their place, so channels cannot be reassembled, too",
+                  context.spec.linear_name(context.layer, site.readers.front()));
+    }
     const at::Tensor distances = assemble_ ? distances_of(context, site, x) : at::Tensor();
     const at::Tensor reference =
         site_output(context.spec, context.block, site, float_linears(context.block), x);
@@ -103,21 +134,6 @@ class ReassemblePass : public Pass {
   ReassemblyLayout layout(const ActivationFormat& format) const {
     const int64_t codes = format.symmetric ? (1 << (format.bits - 1)) - 1 : (1 << format.bits) - 1;
     return {.assemble = assemble_, .max_repeat = virtual_ ? 127 / codes : 1};
-  }
-
-  void check(const BlockContext& context, const Site& site, const ActivationFormat& format) const {
-    const std::string name = context.spec.linear_name(context.layer, site.readers.front());
-    if (context.split[site.readers.front()].count > 0) {
-      throw Error("{}: outlier columns keep their place, so channels cannot be reassembled, too", name);
-    }
-    if (!format.per_token || format.bits > 8) {
-      throw Error("{}: reassembled channels need integer activations with scales per token", name);
-    }
-    if (virtual_ && (layout(format).max_repeat < 2 || format.real_zero)) {
-      throw Error(
-          "{}: virtual copies need codes of at most 6 bits with integer zero points; set virtual to false",
-          name);
-    }
   }
 
   int64_t tokens_;

@@ -18,6 +18,12 @@ class RotatePass : public Pass {
   std::string name() const override { return "rotate"; }
   bool unties_embedding() const override { return true; }
 
+  void check(const PassPlace& place) const override {
+    if (place.spec.embedding_norm.empty()) return;
+    throw Error("the rotation cannot pass the norm behind the embedding of {} models; use smoothing",
+                place.spec.family);
+  }
+
   void run_on_outer(const ModelSpec& spec, OuterWeights& outer) override {
     rotate_outer(outer, rotation(spec, outer.embedding.device()));
   }

@@ -1,4 +1,5 @@
 // Round to nearest: the baseline, and the last resort of others.
+#include <algorithm>
 #include <optional>
 
 #include "tessera/quant/heap.h"
@@ -17,14 +18,24 @@ class RtnPass : public Pass {
             {{"integer", {}}, {"float", GroupScales::kFloat}, {"wrapped", GroupScales::kWrapped}})) {}
 
   std::string name() const override { return "rtn"; }
+  bool quantizes() const override { return true; }
+  bool needs_calibration(const PassPlace& place) const override {
+    const auto is_static = [&](LinearId id) { return !place.schemes[id].activation.per_token; };
+    const bool weighs_inputs = grid_.clip == Clip::kWeighted || grid_.clip == Clip::kOutput ||
+                               (grid_.clip == Clip::kNone && grid_.search);
+    return weighs_inputs || std::ranges::any_of(place.spec.existing_linears(), is_static);
+  }
 
   void run_on_block(BlockContext& context) override {
     const PassTimer timer(context, name());
-    const auto inputs = observe_sites(context.spec, context.block, float_linears(context.block),
-                                      context.x_quant, context.schemes, observe_);
+    std::vector<SiteInputs> inputs(context.spec.sites.size());
+    if (context.x_quant.defined()) {
+      inputs = observe_sites(context.spec, context.block, float_linears(context.block), context.x_quant,
+                             context.schemes, observe_);
+    }
     for (size_t s = 0; s < inputs.size(); ++s) {
       const Site& site = context.spec.sites[s];
-      report_site(context, site, name(), inputs[s].statistics());
+      if (inputs[s].sample.defined()) report_site(context, site, name(), inputs[s].statistics());
       for (LinearId id : site.readers) quantize(context, id, inputs[s]);
       release_free_memory();
     }
@@ -48,12 +59,13 @@ class RtnPass : public Pass {
   void quantize(BlockContext& context, LinearId id, const SiteInputs& inputs) {
     const LinearScheme& scheme = context.schemes[id];
     const bool compared = group_scales_ && scheme.weight.group_size > 0;
-    const InputMoments moments = base_moments(context, id, inputs);
+    const InputMoments moments = inputs.sample.defined() ? base_moments(context, id, inputs) : InputMoments();
     at::Tensor weight = base_weight(context, id);
     if (compared) weight = round_group_wise(weight, scheme.weight, *group_scales_, grid_.clip, moments);
     const WeightGrid grid =
         compared ? fit_grid(weight, {8, 0}, {}) : fit_grid(weight, scheme.weight, grid_, moments);
     context.quantized[id] = finish_linear(context, id, grid, round_to_grid(grid, weight), inputs);
+    if (!inputs.sample.defined()) return;
     report_linear(context, id, name(),
                   {{"error", output_error(*context.quantized[id], context.block, id, inputs.sample)}});
   }

@@ -1,0 +1,36 @@
+// Which entries of an output folder Tessera wrote. It removes no others, whatever the options say.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <set>
+#include <string>
+
+namespace tessera {
+
+// Entries of an unfinished run that its checkpoint does not have.
+constexpr const char* kLockName = "tessera.lock";  ///< marks OUT.partial as ours
+constexpr const char* kJournalName = "journal.json";
+constexpr const char* kCalibrationName = "calibration.safetensors";  ///< sampled token ids
+constexpr const char* kReplacedName =
+    "replaced";  ///< the checkpoint that the run replaces, in its last moments
+/// "streams-00003.safetensors"
+std::string streams_name(int64_t finished_blocks);
+
+constexpr const char* kReportName = "report.json";
+
+/// True for the names above but the report's.
+bool is_working_name(const std::string& name);
+
+/// The files of the checkpoint that the journal or the report in `dir` lists, by their names; empty when
+/// Tessera wrote neither.
+std::set<std::string> listed_files(const std::filesystem::path& dir);
+
+/// Name of an entry of `dir` that Tessera did not write; empty when there is none.
+std::string foreign_entry(const std::filesystem::path& dir);
+
+/// Removes the entries that Tessera wrote and that `chosen` accepts by their names. Those that say what
+/// belongs to Tessera go last, so that an interruption leaves no orphans.
+void remove_owned(const std::filesystem::path& dir, const std::function<bool(const std::string&)>& chosen);
+
+}  // namespace tessera
