@@ -4,11 +4,12 @@
 
 #include <cmath>
 
-#include "tessera/cli/layer_check.h"
 #include "tessera/engine/self_text.h"
+#include "tessera/eval/kernel_check.h"
 #include "tessera/eval/perplexity.h"
 #include "tessera/quant/fake_quant_model.h"
 #include "tessera/quant/quantizer.h"
+#include "tessera/quant_cli/simulation_check.h"
 
 namespace tessera {
 namespace {
@@ -101,10 +102,14 @@ void IntegerEngine::expect_equal_perplexity() const {
 }
 
 TEST_P(IntegerEngine, ComputesWhatTheQuantizerSimulates) {
-  const LayerCheck layers = check_layers(out_, windows_[0], *backend_);
-  EXPECT_EQ(layers.layers, 6 * 7);
+  const SimulationCheck layers = check_simulation(out_, windows_[0], *backend_);
+  EXPECT_EQ(layers.kernels.layers, 6 * 7);
   EXPECT_EQ(layers.first_differing, "");
   expect_equal_perplexity();
+  Reporter silent;
+  const KernelCheck kernels = check_kernels(out_, *backend_, silent);
+  EXPECT_EQ(kernels.layers, 6 * 7);
+  EXPECT_EQ(kernels.first_off, "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, IntegerEngine,

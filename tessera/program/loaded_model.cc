@@ -1,5 +1,5 @@
 // Loading, as all commands do it.
-#include "tessera/cli/command.h"
+#include "tessera/program/loaded_model.h"
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"

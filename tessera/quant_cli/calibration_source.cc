@@ -1,11 +1,11 @@
 // Calibration windows from a file or from the model itself.
-#include "tessera/cli/calibration_source.h"
+#include "tessera/quant_cli/calibration_source.h"
 
 #include <algorithm>
 
 #include "tessera/base/error.h"
-#include "tessera/cli/command.h"
 #include "tessera/engine/self_text.h"
+#include "tessera/program/loaded_model.h"
 
 namespace tessera {
 namespace {
@@ -30,17 +30,6 @@ CalibrationSet sample_from_model(const std::string& dir, const CalibrationReques
 }
 
 }  // namespace
-
-void CalibrationRequest::add_to(CLI::App& command) {
-  command.add_option("--calib", source, "Calibration text, or 'self' to sample it from the model")
-      ->capture_default_str();
-  command.add_option("--windows", windows, "Calibration windows")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  command.add_option("--tokens", tokens, "Tokens a calibration window (default: the context, at most 2048)")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--seed", seed, "Seed of the calibration windows")->capture_default_str();
-}
 
 CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest& request,
                                 Reporter& reporter) {

@@ -1,5 +1,5 @@
 // Peak loops on all threads.
-#include "tessera/kernels/machine_limits.h"
+#include "tessera/bench/machine_limits.h"
 
 #include <unistd.h>
 

@@ -1,12 +1,10 @@
-// Where calibration windows come from. Shared by quantize, compare and demo.
+// The options that say where calibration windows come from. Shared by quantize, compare and demo.
 #pragma once
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
-
-#include "tessera/base/reporter.h"
-#include "tessera/quant/calibration.h"
+#include <vector>
 
 namespace tessera {
 
@@ -18,10 +16,8 @@ struct CalibrationRequest {
 
   /// The options --calib, --windows, --tokens and --seed.
   void add_to(CLI::App& command);
+  /// The same options with these values, for another program's command line.
+  std::vector<std::string> arguments() const;
 };
-
-/// Reads or samples the calibration windows for the model in `dir`. Throws Error when the text is too short.
-CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest& request,
-                                Reporter& reporter);
 
 }  // namespace tessera
