@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 shared=${TESSERA_SHARED:-../shared}
 work=${1:-out/results}
 windows=${WINDOWS:-32}
-tessera=${TESSERA:-build/release/tessera/cli/tessera}
+tessera=${TESSERA:-build/release/bin/tessera}
 [ -d "$shared/models/lab-llama" ] || { echo "$shared/models/lab-llama is missing; set TESSERA_SHARED" >&2; exit 2; }
 mkdir -p "$work"
 

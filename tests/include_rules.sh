@@ -11,9 +11,12 @@ declare -A may_use=(
   [kernels]="base format"
   [model]="base format arch kernels"
   [engine]="base format arch kernels model text"
+  [bench]="base format arch kernels model text engine"
   [quant]="base format arch text"
   [eval]="base format arch kernels model text engine"
-  [cli]="base format arch kernels model text engine quant eval"
+  [program]="base format arch kernels model text engine eval"
+  [cli]="base format arch kernels model text engine bench eval program"
+  [quant_cli]="base format arch kernels model text engine quant eval program"
 )
 
 status=0
@@ -26,12 +29,12 @@ for path in "$root"/tessera/*/; do
   fi
   allowed=" $folder ${may_use[$folder]} "
   while IFS=: read -r file line include; do
-    used=$(sed -E 's|.*"tessera/([a-z]+)/.*|\1|' <<<"$include")
+    used=$(sed -E 's|.*"tessera/([a-z_]+)/.*|\1|' <<<"$include")
     if [[ $allowed != *" $used "* ]]; then
       echo "$file:$line: tessera/$folder may not include tessera/$used"
       status=1
     fi
-  done < <(grep -rnE --include='*.h' --include='*.cc' --include='*.cu' --include='*.cuh' '#include "tessera/[a-z]+/' "$path" || true)
+  done < <(grep -rnE --include='*.h' --include='*.cc' --include='*.cu' --include='*.cuh' '#include "tessera/[a-z_]+/' "$path" || true)
   if [ "$folder" != quant ] && grep -rnlE '#include <(torch|ATen|c10)/' "$path"; then
     echo "tessera/$folder includes libtorch; only quant may"
     status=1

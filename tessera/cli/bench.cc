@@ -1,29 +1,17 @@
 // tessera bench: speed of single layers and of whole models, beside the limits of this machine.
 #include <fmt/format.h>
 
-#include <cstdio>
-
 #include "tessera/base/cpu_info.h"
-#include "tessera/base/error.h"
-#include "tessera/cli/command.h"
+#include "tessera/bench/gemm_bench.h"
+#include "tessera/cli/commands.h"
 #include "tessera/cli/speed.h"
-#include "tessera/kernels/gemm_bench.h"
+#include "tessera/program/loaded_model.h"
+#include "tessera/program/terminal.h"
 
 namespace tessera {
 namespace {
 
 using nlohmann::json;
-
-/// "128x4096x11008" is M x N x K.
-GemmShape parse_shape(const std::string& text) {
-  GemmShape s;
-  int used = 0;
-  const int fields = std::sscanf(text.c_str(), "%ldx%ldx%ld%n", &s.m, &s.n, &s.k, &used);
-  if (fields != 3 || static_cast<size_t>(used) != text.size() || s.m < 1 || s.n < 1 || s.k < 1) {
-    throw Error("shape '{}' is not of the form MxNxK, such as 128x4096x11008", text);
-  }
-  return s;
-}
 
 json limits_json(const MachineLimits& limits) {
   return {{"cpu", cpu_info().model},
@@ -56,7 +44,7 @@ struct GemmOptions {
 
 void run_gemm(const GemmOptions& o, const GlobalOptions& global) {
   GemmBenchOptions options{.isa = detect_cpu_isa(), .shapes = {}, .formats = {}, .seconds = o.seconds};
-  for (const std::string& shape : o.shapes) options.shapes.push_back(parse_shape(shape));
+  for (const std::string& shape : o.shapes) options.shapes.push_back(gemm_shape_from_text(shape));
   for (const std::string& format : o.formats) options.formats.push_back(gemm_format_from_name(format));
   if (o.shapes.empty()) options.shapes = default_gemm_shapes();
   if (o.formats.empty()) options.formats = all_gemm_formats();

@@ -3,11 +3,12 @@
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
-#include "tessera/cli/calibration_source.h"
-#include "tessera/cli/command.h"
+#include "tessera/cli/commands.h"
 #include "tessera/cli/comparison_page.h"
-#include "tessera/cli/evaluation.h"
-#include "tessera/cli/method_runs.h"
+#include "tessera/cli/model_folder.h"
+#include "tessera/cli/quantize_each.h"
+#include "tessera/program/evaluation.h"
+#include "tessera/program/terminal.h"
 
 namespace tessera {
 namespace {
@@ -167,26 +168,15 @@ void print(const Options& o, const Contest& contest) {
   if (o.layers) fmt::print("\n{}", render(layer_table(contest)));
 }
 
-std::vector<Recipe> recipes(const std::vector<std::string>& names) {
-  std::vector<Recipe> out;
-  if (names == std::vector<std::string>{"all"}) {
-    out = methods();
-  } else {
-    for (const std::string& name : names) out.push_back(method_recipe(name));
-  }
-  return out;
-}
-
 void run(const Options& o, const GlobalOptions& global) {
   if (o.dirs.size() < 2 && o.methods.empty()) {
     throw Error("nothing to compare with: name quantized models, or --methods to make them");
   }
   TerminalReporter reporter(global.quiet);
   Contest contest{.dirs = o.dirs, .reference = load_model(o.dirs[0]), .candidates = {}};
-  const Windows windows = read_windows(o.text, contest.reference);
+  const Windows windows = read_windows(o.text, *contest.reference.tokenizer, contest.reference.model->spec());
   if (!o.methods.empty()) {
-    const auto made = quantize_each(o.dirs[0], recipes(o.methods), make_calibration(o.dirs[0], o.calibration),
-                                    o.work, reporter);
+    const auto made = quantize_each(o.dirs[0], o.methods, o.calibration, o.work, global);
     contest.dirs.insert(contest.dirs.end(), made.begin(), made.end());
   }
   std::vector<Model*> candidates;

@@ -1,12 +1,14 @@
 // tessera demo: the whole story on one small model, with nothing from outside.
 #include <fmt/format.h>
 
-#include "tessera/cli/calibration_source.h"
-#include "tessera/cli/evaluation.h"
-#include "tessera/cli/method_runs.h"
+#include "tessera/cli/commands.h"
+#include "tessera/cli/model_folder.h"
+#include "tessera/cli/quantize_each.h"
 #include "tessera/cli/speed.h"
 #include "tessera/engine/generator.h"
 #include "tessera/engine/self_text.h"
+#include "tessera/program/evaluation.h"
+#include "tessera/program/terminal.h"
 
 namespace tessera {
 namespace {
@@ -15,16 +17,13 @@ using nlohmann::json;
 
 struct Variant {
   const char* title;
-  const char* name;
   const char* method;
-  int bits;
-  int64_t group_size;
 };
 
-constexpr Variant kVariants[] = {{"W8A8 round-to-nearest", "rtn-w8a8", "rtn", 8, 0},
-                                 {"W4A8 round-to-nearest", "rtn", "rtn", 4, 0},
-                                 {"QQQ", "qqq", "qqq", 4, 0},
-                                 {"QQQ-g128", "qqq-g128", "qqq", 4, 128}};
+constexpr Variant kVariants[] = {{"W8A8 round-to-nearest", "rtn+weight.bits=8"},
+                                 {"W4A8 round-to-nearest", "rtn"},
+                                 {"QQQ", "qqq"},
+                                 {"QQQ-g128", "qqq-g128"}};
 constexpr const char* kPrompts[] = {"The history of the city begins in the early",
                                     "It was a cold morning when"};
 constexpr uint64_t kCalibrationSeed = 1, kTestSeed = 2;
@@ -44,7 +43,7 @@ struct Row {
 
 /// The text to compare on: the file, or samples of the float model with a seed of their own.
 Windows test_windows(const Options& o, const LoadedModel& reference, Reporter& reporter) {
-  if (!o.text.file.empty()) return read_windows(o.text, reference);
+  if (!o.text.file.empty()) return read_windows(o.text, *reference.tokenizer, reference.model->spec());
   const int64_t tokens = std::min<int64_t>(o.calibration.tokens, reference.model->spec().max_positions);
   Windows windows{.length = tokens, .ids = {}};
   windows.ids = sample_text(*reference.model, reference.tokenizer->bos_id().value_or(0),
@@ -52,15 +51,11 @@ Windows test_windows(const Options& o, const LoadedModel& reference, Reporter& r
   return windows;
 }
 
-std::vector<Row> quantize_all(const Options& o, Reporter& reporter) {
-  std::vector<Recipe> recipes;
-  for (const Variant& v : kVariants) {
-    recipes.push_back(find_method(v.method).with_weight(v.bits, v.group_size));
-    recipes.back().name = v.name;
-  }
-  const CalibrationSet calibration = make_calibration(o.dir, o.calibration);
+std::vector<Row> quantize_all(const Options& o, const GlobalOptions& global) {
+  std::vector<std::string> methods;
+  for (const Variant& v : kVariants) methods.push_back(v.method);
   std::vector<Row> rows{{"float", o.dir, {}}};
-  for (const std::string& dir : quantize_each(o.dir, recipes, calibration, o.output, reporter)) {
+  for (const std::string& dir : quantize_each(o.dir, methods, o.calibration, o.output, global)) {
     rows.push_back({kVariants[rows.size() - 1].title, dir, {}});
   }
   return rows;
@@ -112,7 +107,7 @@ void write_lines(const std::string& name, const std::string& dir) {
 
 void run(const Options& o, const GlobalOptions& global) {
   TerminalReporter reporter(global.quiet);
-  std::vector<Row> rows = quantize_all(o, reporter);
+  std::vector<Row> rows = quantize_all(o, global);
   const LoadedModel reference = load_model(o.dir);
   std::vector<std::unique_ptr<Model>> models;
   std::vector<Model*> candidates;

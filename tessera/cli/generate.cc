@@ -3,8 +3,9 @@
 
 #include <cstdio>
 
-#include "tessera/cli/command.h"
+#include "tessera/cli/commands.h"
 #include "tessera/engine/generator.h"
+#include "tessera/program/loaded_model.h"
 
 namespace tessera {
 namespace {

@@ -6,7 +6,9 @@
 
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
-#include "tessera/cli/command.h"
+#include "tessera/cli/commands.h"
+#include "tessera/program/loaded_model.h"
+#include "tessera/program/terminal.h"
 
 namespace tessera {
 namespace {

@@ -2,18 +2,11 @@
 #include "tessera/cli/speed.h"
 
 #include <algorithm>
-#include <chrono>
+
+#include "tessera/base/stopwatch.h"
+#include "tessera/model/context.h"
 
 namespace tessera {
-namespace {
-
-double seconds(const std::function<void()>& body) {
-  const auto start = std::chrono::steady_clock::now();
-  body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-}  // namespace
 
 Speed measure_speed(Model& model) {
   constexpr int kRuns = 3;
@@ -24,14 +17,13 @@ Speed measure_speed(Model& model) {
     prompt[i] = static_cast<int32_t>(i * 7919 % static_cast<size_t>(model.spec().vocab_size));
   }
   for (int run = 0; run < kRuns; ++run) {
-    KvCache cache = model.make_cache(speed.prompt_tokens + steps);
-    const double prefill = seconds([&] { model.forward(prompt, cache); });
-    const double decode = seconds([&] {
-      for (int64_t i = 0; i < steps; ++i)
-        model.forward(std::span(prompt).subspan(static_cast<size_t>(i), 1), cache);
-    });
-    speed.prefill = std::max(speed.prefill, static_cast<double>(speed.prompt_tokens) / prefill);
-    speed.decode = std::max(speed.decode, static_cast<double>(steps) / decode);
+    Context context(model, speed.prompt_tokens + steps);
+    const Stopwatch prefill;
+    context.forward(prompt);
+    speed.prefill = std::max(speed.prefill, static_cast<double>(speed.prompt_tokens) / prefill.seconds());
+    const Stopwatch decode;
+    for (int64_t i = 0; i < steps; ++i) context.forward({&prompt[static_cast<size_t>(i)], 1});
+    speed.decode = std::max(speed.decode, static_cast<double>(steps) / decode.seconds());
   }
   return speed;
 }

@@ -10,7 +10,8 @@ namespace {
 
 SchedulerOptions scheduler_options(const EngineOptions& options) {
   if (options.step_tokens > Model::kMaxRows) {
-    throw Error("a step of {} tokens is too long; at most {} run at once", options.step_tokens, Model::kMaxRows);
+    throw Error("a step of {} tokens is too long; at most {} run at once", options.step_tokens,
+                Model::kMaxRows);
   }
   return {.step_tokens = options.step_tokens,
           .max_sequences = std::min(options.max_sequences, options.step_tokens),
@@ -85,8 +86,8 @@ Batch BatchEngine::make_batch(const StepPlan& plan) const {
   Batch batch;
   for (const Chunk& chunk : plan.chunks) {
     const Sequence& sequence = scheduler_.sequence(chunk.sequence);
-    const auto ids = std::span(sequence.ids).subspan(static_cast<size_t>(chunk.first),
-                                                     static_cast<size_t>(chunk.count));
+    const auto ids =
+        std::span(sequence.ids).subspan(static_cast<size_t>(chunk.first), static_cast<size_t>(chunk.count));
     batch.add(ids, chunk.first, sequence.pages, wanted(sequence, requests_.at(chunk.sequence), chunk));
   }
   return batch;
@@ -137,7 +138,8 @@ std::map<SequenceId, int32_t> BatchEngine::sample(const StepPlan& plan) {
         first = last;
       }
       sequences.push_back(chunk.sequence);
-      draw.push_back({request.sampling, static_cast<uint64_t>(std::ssize(sequence.ids) - sequence.prompt_tokens)});
+      draw.push_back(
+          {request.sampling, static_cast<uint64_t>(std::ssize(sequence.ids) - sequence.prompt_tokens)});
     }
     row += rows;
   }
@@ -170,7 +172,8 @@ void BatchEngine::take_token(SequenceId id, int32_t token) {
   if (token == kNoToken) return finish(id, FinishReason::kNotFinite);
   if (request.on_token) request.on_token(token);
   if (!requests_.contains(id)) return;  // cancelled
-  if (std::ranges::find(request.ends, token) != request.ends.end()) return finish(id, FinishReason::kEndOfText);
+  if (std::ranges::find(request.ends, token) != request.ends.end())
+    return finish(id, FinishReason::kEndOfText);
   scheduler_.append(id, token);
   const Sequence& sequence = scheduler_.sequence(id);
   const int64_t length = std::ssize(sequence.ids);

@@ -28,8 +28,8 @@ std::string_view name_of(FinishReason reason);
 struct Request {
   std::vector<int32_t> prompt = {};
   SamplingOptions sampling = {};
-  int64_t max_tokens = 256;        ///< to generate at most; 0: the prompt is only scored
-  std::vector<int32_t> ends = {};  ///< ids that end the text
+  int64_t max_tokens = 256;                ///< to generate at most; 0: the prompt is only scored
+  std::vector<int32_t> ends = {};          ///< ids that end the text
   std::optional<int64_t> score_from = {};  ///< logits behind the prompt's ids from this one on are wanted
   int32_t owner = 0;                       ///< owners share the device fairly
 
@@ -50,8 +50,8 @@ struct EngineOptions {
 /// Pages for `sequences` of `tokens` ids each at once, with room to spare.
 int64_t pages_for_sequences(int64_t sequences, int64_t tokens);
 
-/// One thread at a time. Texts do not depend on what else runs: ids are drawn from the request's own seed, and
-/// a quantized model's logits are the same in every batch.
+/// One thread at a time. Texts do not depend on what else runs: ids are drawn from the request's own seed,
+/// and a quantized model's logits are the same in every batch.
 class BatchEngine {
  public:
   /// `model` must outlive it. Throws Error when an option is out of range or memory for the pool is lacking.

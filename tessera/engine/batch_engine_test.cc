@@ -22,7 +22,8 @@ class BatchEngineTest : public testing::Test {
   std::vector<int32_t> prompt(unsigned seed, size_t length) const {
     std::mt19937 random(seed);
     std::vector<int32_t> ids(length);
-    for (int32_t& id : ids) id = static_cast<int32_t>(random() % static_cast<unsigned>(model_->spec().vocab_size));
+    for (int32_t& id : ids)
+      id = static_cast<int32_t>(random() % static_cast<unsigned>(model_->spec().vocab_size));
     return ids;
   }
 };
@@ -86,7 +87,7 @@ TEST_F(BatchEngineTest, CancelledRequestsLeaveAtOnce) {
   };
   id = engine.submit({.prompt = prompt(4, 10), .max_tokens = 40, .on_token = on_token});
   engine.submit({.prompt = prompt(5, 10), .max_tokens = 40, .on_token = [&](int32_t) { ++other; }});
-  const SequenceId waiting = engine.submit({.prompt = prompt(6, 10)  , .max_tokens = 40});
+  const SequenceId waiting = engine.submit({.prompt = prompt(6, 10), .max_tokens = 40});
   engine.cancel(waiting);
   engine.cancel(waiting);
   while (engine.step()) {
@@ -110,7 +111,8 @@ TEST_F(BatchEngineTest, BadRequestsAreRefusedInOneLine) {
   EXPECT_NE(refusal({.prompt = {-1}}).find("token id -1 is outside the vocabulary"), std::string::npos);
   EXPECT_NE(refusal({.prompt = prompt(1, 600)}).find("600 tokens does not fit in the model's context of 512"),
             std::string::npos);
-  EXPECT_NE(refusal({.prompt = prompt(1, 200), .max_tokens = 50}).find("page"), std::string::npos);
+  EXPECT_NE(refusal({.prompt = prompt(1, 200), .max_tokens = 50}).find("do not fit in the KV pool"),
+            std::string::npos);
   EXPECT_NE(refusal({.prompt = {1}, .sampling = {.temperature = -1}}).find("temperature"), std::string::npos);
   EXPECT_THROW(BatchEngine(*model_, {.step_tokens = Model::kMaxRows + 1, .pages = 4}), Error);
   EXPECT_FALSE(engine.step()) << "nothing was taken in";

@@ -64,7 +64,8 @@ Generation Generator::generate(std::span<const int32_t> prompt, const GenerateOp
   if (options.max_tokens < 1) throw Error("{} tokens to generate; ask for at least one", options.max_tokens);
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
   const int64_t longest = std::min(model_.spec().max_positions + 1, prompt_tokens + options.max_tokens);
-  BatchEngine engine(model_, {.max_sequences = 1, .pages = pages_for_sequences(1, longest), .prefix_cache = false});
+  BatchEngine engine(model_,
+                     {.max_sequences = 1, .pages = pages_for_sequences(1, longest), .prefix_cache = false});
   TextStream stream(tokenizer_, prompt, options.stop, sink);
   Generation result{.prompt_tokens = prompt_tokens};
   std::optional<Stopwatch> decode;

@@ -39,11 +39,10 @@ std::vector<int32_t> sample_text(Model& model, int32_t bos, const SelfTextOption
     engine.submit({.prompt = {bos},
                    .sampling = {.temperature = 1, .seed = seed},
                    .max_tokens = options.window - 1,
-                   .on_token =
-                       [&, i](int32_t id) {
-                         windows[i].push_back(id);
-                         ++drawn;
-                       }});
+                   .on_token = [&, i](int32_t id) {
+                     windows[i].push_back(id);
+                     ++drawn;
+                   }});
   }
   while (engine.step()) reporter.progress("sampling text, tokens", drawn, total);
   if (drawn < total) {

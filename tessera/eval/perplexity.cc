@@ -41,7 +41,9 @@ Perplexity measure_perplexity(Model& model, const Windows& windows, Reporter& re
       });
       for (double value : nll) sums[static_cast<size_t>(i)] += value;
     };
-    request.on_finish = [&](FinishReason) { reporter.progress("perplexity, windows", ++finished, windows.count()); };
+    request.on_finish = [&](FinishReason) {
+      reporter.progress("perplexity, windows", ++finished, windows.count());
+    };
     engine.submit(std::move(request));
   }
   while (engine.step()) {

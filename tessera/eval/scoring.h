@@ -6,8 +6,8 @@
 
 namespace tessera {
 
-/// For an engine that scores windows, up to step_tokens ids a step. Engines with the same options run the same
-/// windows in the same steps.
+/// For an engine that scores windows, up to step_tokens ids a step. Engines with the same options run the
+/// same windows in the same steps.
 EngineOptions scoring_options(const Windows& windows, int64_t step_tokens);
 
 /// Window i, whose logits are wanted where they predict something.

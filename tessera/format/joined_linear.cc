@@ -9,9 +9,9 @@ namespace {
 
 using Field = Tensor QuantizedLinear::*;
 
-constexpr Field kOutputFields[] = {&QuantizedLinear::qweight,    &QuantizedLinear::scale,
-                                   &QuantizedLinear::group_scale, &QuantizedLinear::group_zero,
-                                   &QuantizedLinear::row_sum,     &QuantizedLinear::bias,
+constexpr Field kOutputFields[] = {&QuantizedLinear::qweight,       &QuantizedLinear::scale,
+                                   &QuantizedLinear::group_scale,   &QuantizedLinear::group_zero,
+                                   &QuantizedLinear::row_sum,       &QuantizedLinear::bias,
                                    &QuantizedLinear::outlier_weight};
 
 Tensor concatenated(std::span<const QuantizedLinear* const> parts, Field field) {

@@ -24,19 +24,22 @@ struct Batch {
   std::vector<int32_t> ids, positions, sequence;  ///< [rows()]; `sequence` indexes the arrays below
   std::vector<int32_t> first_row;                 ///< [sequences() + 1]: a sequence's rows
   std::vector<int32_t> first_page;                ///< [sequences() + 1]: its part of `pages`
-  std::vector<int32_t> pages;       ///< pages of the pool, one for every kPageTokens positions
-  std::vector<int32_t> logit_rows;  ///< rows that want logits, ascending
+  std::vector<int32_t> pages;                     ///< pages of the pool, one for every kPageTokens positions
+  std::vector<int32_t> logit_rows;                ///< rows that want logits, ascending
 
   int64_t rows() const { return static_cast<int64_t>(ids.size()); }
   int64_t sequences() const { return static_cast<int64_t>(first_row.size()) - 1; }
-  int64_t rows_of(int64_t s) const { return first_row[static_cast<size_t>(s) + 1] - first_row[static_cast<size_t>(s)]; }
+  int64_t rows_of(int64_t s) const {
+    return first_row[static_cast<size_t>(s) + 1] - first_row[static_cast<size_t>(s)];
+  }
   /// Position of the first row of sequence s.
   int64_t first_position(int64_t s) const {
     return positions[static_cast<size_t>(first_row[static_cast<size_t>(s)])];
   }
   std::span<const int32_t> pages_of(int64_t s) const {
     const auto begin = static_cast<size_t>(first_page[static_cast<size_t>(s)]);
-    return std::span(pages).subspan(begin, static_cast<size_t>(first_page[static_cast<size_t>(s) + 1]) - begin);
+    return std::span(pages).subspan(begin,
+                                    static_cast<size_t>(first_page[static_cast<size_t>(s) + 1]) - begin);
   }
 
   Batch() { clear(); }

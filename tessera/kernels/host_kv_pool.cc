@@ -29,9 +29,10 @@ HostKvPool::HostKvPool(const KvShape& shape, int64_t pages) : KvPool(shape, page
   const size_t size = bytes() + kOverread;
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
-    throw Error("no memory for {} pages of keys and values ({} bytes); ask for a shorter context or fewer "
-                "sequences",
-                pages, size);
+    throw Error(
+        "no memory for {} pages of keys and values ({} bytes); ask for a shorter context or fewer "
+        "sequences",
+        pages, size);
   }
   madvise(memory, size, MADV_HUGEPAGE);  // merely advice
   memory_ = {static_cast<uint8_t*>(memory), Unmap{size}};

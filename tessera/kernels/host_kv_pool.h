@@ -2,7 +2,8 @@
 //
 // Pages follow one another; in a page layers, in a layer heads. The block of one head:
 //
-//   keys          [head_dim][kPageTokens] elements: one dimension of all positions together, so that scores of
+//   keys          [head_dim][kPageTokens] elements: one dimension of all positions together, so that scores
+//   of
 //                 neighbouring positions are computed side by side. Four bits: [head_dim / 2][kPageTokens]
 //                 bytes, dimension i in the low nibble and i + head_dim / 2 in the high one.
 //   key scales    float [2][kPageTokens]: scales, zero points. Quantized formats alone

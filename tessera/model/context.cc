@@ -31,7 +31,9 @@ void Context::run(std::span<const int32_t> ids, bool all_logits, const Body& bod
     const bool last = first + m == total;
     Batch batch;
     batch.add(ids.subspan(static_cast<size_t>(first), static_cast<size_t>(m)), length_, pages_,
-              all_logits ? WantedLogits::all() : last ? WantedLogits::last(m) : WantedLogits::none(m));
+              all_logits ? WantedLogits::all()
+              : last     ? WantedLogits::last(m)
+                         : WantedLogits::none(m));
     model_.step(batch, *pool_);
     length_ += m;
     body(first, m);

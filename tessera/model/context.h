@@ -11,7 +11,8 @@
 
 namespace tessera {
 
-/// Receives logits, row-major [rows, vocab_size], of the ids first .. first + rows - 1 of a call to forward().
+/// Receives logits, row-major [rows, vocab_size], of the ids first .. first + rows - 1 of a call to
+/// forward().
 using LogitsVisitor = std::function<void(int64_t first, std::span<const float> logits)>;
 
 class Context {
@@ -20,9 +21,9 @@ class Context {
   /// spec().max_positions.
   Context(Model& model, int64_t capacity, std::optional<KvFormat> format = {});
 
-  /// Appends ids and returns the logits [vocab_size] behind the last one; they stay valid until the next call.
-  /// Long inputs run in several steps. Throws Error when ids is empty, an id is outside the vocabulary or the
-  /// context overflows.
+  /// Appends ids and returns the logits [vocab_size] behind the last one; they stay valid until the next
+  /// call. Long inputs run in several steps. Throws Error when ids is empty, an id is outside the vocabulary
+  /// or the context overflows.
   std::span<const float> forward(std::span<const int32_t> ids);
   /// The same with the logits behind every id, in pieces, in order.
   void forward(std::span<const int32_t> ids, const LogitsVisitor& visit);

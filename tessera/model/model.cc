@@ -132,8 +132,8 @@ void Model::project(const BlockWeights& block, size_t site) {
   const Rows hidden = hidden_.rows.first(rows_), delta = delta_.rows.first(rows_);
   for (const LinearGroup& group : block.sites[site]) {
     if (group.input) {
-      backend_.add_norm(hidden, has_delta_ ? &delta : nullptr, block.norms[spec_.sites[site].norm], *group.input,
-                        *input_);
+      backend_.add_norm(hidden, has_delta_ ? &delta : nullptr, block.norms[spec_.sites[site].norm],
+                        *group.input, *input_);
       has_delta_ = false;
     }
     const Rows out = projected_[site].rows.first(rows_);

@@ -14,8 +14,8 @@
 
 namespace tessera {
 
-/// Receives the residual stream of a step, row-major [rows, hidden_size]: with `layer` = 0 the embeddings, with
-/// i > 0 the output of block i - 1.
+/// Receives the residual stream of a step, row-major [rows, hidden_size]: with `layer` = 0 the embeddings,
+/// with i > 0 the output of block i - 1.
 using HiddenObserver = std::function<void(int64_t layer, std::span<const float> hidden)>;
 
 /// Weights, kernels and scratch memory. One thread at a time may run it; the backend brings its own threads.
@@ -39,8 +39,8 @@ class Model {
   KvShape kv_shape(std::optional<KvFormat> format = {}) const;
   std::unique_ptr<KvPool> make_kv_pool(int64_t pages, std::optional<KvFormat> format = {});
 
-  /// Runs the rows of `batch` (at most kMaxRows) and stores their keys and values in `pool`. Throws Error when
-  /// an id is outside the vocabulary or a position beyond the model's context.
+  /// Runs the rows of `batch` (at most kMaxRows) and stores their keys and values in `pool`. Throws Error
+  /// when an id is outside the vocabulary or a position beyond the model's context.
   void step(const Batch& batch, KvPool& pool);
   /// Rows of logits that one call below takes.
   int64_t max_logit_rows() const { return logits_.rows.count; }

@@ -158,7 +158,8 @@ class WeightLoader {
       group.linear = load_group(members, *input);
       for (Stored& member : members) {
         record(member.name, member.n(), member.k_in(), member.bytes, *group.linear);
-        if (member.weight && member.weight->is_gathered()) weights_.gathered.push_back(std::move(*member.weight));
+        if (member.weight && member.weight->is_gathered())
+          weights_.gathered.push_back(std::move(*member.weight));
       }
       groups.push_back(std::move(group));
     }

@@ -4,11 +4,13 @@
 
 #include <cmath>
 
-#include "tessera/cli/layer_check.h"
 #include "tessera/engine/self_text.h"
+#include "tessera/eval/kernel_check.h"
 #include "tessera/eval/perplexity.h"
+#include "tessera/kernels/backends.h"
 #include "tessera/quant/fake_quant_model.h"
 #include "tessera/quant/quantizer.h"
+#include "tessera/quant_cli/simulation_check.h"
 
 namespace tessera {
 namespace {
@@ -34,7 +36,7 @@ constexpr int64_t kWindow = 96;
 /// Text that the float model writes itself, so that nothing from outside is needed.
 const std::vector<Ids>& sampled_windows() {
   static const std::vector<Ids> windows = [] {
-    const auto backend = make_cpu_backend(detect_cpu_isa());
+    const auto backend = make_backend("cpu");
     const auto model = Model::load(kModel, *backend);
     Reporter silent;
     const Ids ids = sample_text(*model, /*bos=*/1, {.windows = 24, .window = kWindow, .seed = 1}, silent);
@@ -73,7 +75,7 @@ class IntegerEngine : public testing::TestWithParam<Case> {
 
   fs::path out_;
   const std::vector<Ids>& windows_ = sampled_windows();
-  std::unique_ptr<Backend> backend_ = make_cpu_backend(detect_cpu_isa());
+  std::unique_ptr<Backend> backend_ = make_backend("cpu");
 };
 
 /// Float operations between the layers round differently in the two programs, and a code that flips changes
@@ -101,10 +103,14 @@ void IntegerEngine::expect_equal_perplexity() const {
 }
 
 TEST_P(IntegerEngine, ComputesWhatTheQuantizerSimulates) {
-  const LayerCheck layers = check_layers(out_, windows_[0], *backend_);
-  EXPECT_EQ(layers.layers, 6 * 7);
+  const SimulationCheck layers = check_simulation(out_, windows_[0], *backend_);
+  EXPECT_EQ(layers.kernels.layers, 6 * 7);
   EXPECT_EQ(layers.first_differing, "");
   expect_equal_perplexity();
+  Reporter silent;
+  const KernelCheck kernels = check_kernels(out_, *backend_, silent);
+  EXPECT_EQ(kernels.layers, 6 * 7);
+  EXPECT_EQ(kernels.first_off, "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, IntegerEngine,

@@ -6,6 +6,7 @@
 
 #include "tessera/engine/self_text.h"
 #include "tessera/eval/perplexity.h"
+#include "tessera/kernels/backends.h"
 #include "tessera/quant/fake_quant_model.h"
 #include "tessera/quant/quantizer.h"
 
@@ -20,7 +21,7 @@ const fs::path kModel = fs::path(TESSERA_SOURCE_DIR) / "models" / "demo-llama";
 
 /// Text that the float model writes itself.
 std::vector<std::vector<int32_t>> sampled_windows() {
-  const auto backend = make_cpu_backend(detect_cpu_isa());
+  const auto backend = make_backend("cpu");
   const auto model = Model::load(kModel, *backend);
   Reporter silent;
   const auto ids = sample_text(*model, /*bos=*/1, {.windows = 6, .window = kWindow, .seed = 2}, silent);
@@ -47,7 +48,7 @@ class QuantizedModel {
   ~QuantizedModel() { fs::remove_all(dir_); }
 
   std::vector<double> engine() const {
-    const auto backend = make_cpu_backend(detect_cpu_isa());
+    const auto backend = make_backend("cpu");
     const auto model = Model::load(dir_, *backend);
     Windows windows{.length = kWindow};
     for (const auto& window : windows_) windows.ids.insert(windows.ids.end(), window.begin(), window.end());

@@ -7,12 +7,12 @@
 #include <cmath>
 
 #include "tessera/base/error.h"
-#include "tessera/cli/layer_check.h"
 #include "tessera/model/context.h"
 #include "tessera/model/test_backends.h"
 #include "tessera/quant/quantizer.h"
 #include "tessera/quant/streams.h"
 #include "tessera/quant/tensor_bridge.h"
+#include "tessera/quant_cli/simulation_check.h"
 
 namespace tessera {
 namespace {
@@ -126,8 +126,8 @@ TEST_P(TinyModel, QuantizesToIntegerLayers) {
       continue;
     }
     ASSERT_EQ(refusal, "");
-    const LayerCheck layers = check_layers(out_, ids_, *backend);
-    EXPECT_EQ(layers.layers, spec.n_layers * std::ssize(spec.existing_linears()));
+    const SimulationCheck layers = check_simulation(out_, ids_, *backend);
+    EXPECT_EQ(layers.kernels.layers, spec.n_layers * std::ssize(spec.existing_linears()));
     EXPECT_EQ(layers.first_differing, "");
     EXPECT_LT(error_of(engine_logits(out_, *backend)), 0.6);
   }

@@ -3,8 +3,8 @@
 //
 // Keys pass in blocks of kKeyBlock (scores of all rows: 24 KiB) with a running maximum and sum for each row
 // ("online softmax": Milakov and Gimelshein 2018), so memory does not grow with the context. Blocks start at
-// multiples of kKeyBlock, chunks within them at multiples of theirs, and what a row does not see has weight 0:
-// its result is the same to the last bit however rows are spread over steps, calls and threads.
+// multiples of kKeyBlock, chunks within them at multiples of theirs, and what a row does not see has weight
+// 0: its result is the same to the last bit however rows are spread over steps, calls and threads.
 #include <cstdint>
 
 #include "tessera/kernels/cpu/kernel_table.h"
@@ -63,9 +63,9 @@ void dequantize_row(const uint8_t* row, KvFormat format, KvScale how, int64_t d,
   });
 }
 
-/// Dimensions begin .. begin + count - 1 of a page's keys, [count][kPageTokens]: where they lie, or as floats in
-/// `scratch`. Codes are dequantized; 16-bit floats are converted where more than one tile of query rows reads
-/// them.
+/// Dimensions begin .. begin + count - 1 of a page's keys, [count][kPageTokens]: where they lie, or as floats
+/// in `scratch`. Codes are dequantized; 16-bit floats are converted where more than one tile of query rows
+/// reads them.
 StoredMatrix readable_keys(const CachePages& cache, const uint8_t* block, int64_t d, int64_t begin,
                            int64_t count, bool several_tiles, float* scratch) {
   const StoredMatrix converted{DType::kF32, scratch, kPageTokens};
@@ -153,8 +153,8 @@ void score_page(const AttentionRows& rows, const uint8_t* block, float* scratch,
         readable_keys(rows.cache, block, rows.head_dim, k, count, rows.count > kTileRows, scratch);
     with_type(keys, [&]<class T>(const T* data) {
       for (int64_t c = 0; c < kPageTokens; c += kPanel) {
-        float_tiles({rows.q.data + k, rows.q.stride}, rows.count, StridedRows<T>{data + c, keys.stride}, count,
-                    scores + c, kKeyBlock);
+        float_tiles({rows.q.data + k, rows.q.stride}, rows.count, StridedRows<T>{data + c, keys.stride},
+                    count, scores + c, kKeyBlock);
       }
     });
   }

@@ -132,8 +132,8 @@ std::vector<AttentionTask> attention_tasks(const Batch& batch, int64_t n_heads, 
 
 }  // namespace
 
-void append_heads(const CpuKernels& kernels, const Rows& q, const Rows& k, const Rows& v, const HeadRule& rule,
-                  const Batch& batch, int64_t layer, HostKvPool& pool) {
+void append_heads(const CpuKernels& kernels, const Rows& q, const Rows& k, const Rows& v,
+                  const HeadRule& rule, const Batch& batch, int64_t layer, HostKvPool& pool) {
   check_width(pool.shape());
   const int64_t d = pool.shape().head_dim, n_heads = q.width / d, n_kv_heads = pool.shape().n_kv_heads;
   const HeadStore store(kernels, pool);
@@ -141,7 +141,8 @@ void append_heads(const CpuKernels& kernels, const Rows& q, const Rows& k, const
     if (norm) kernels.norm(head, d, row_norm(*norm), head);
     if (rule.rope) {
       const int64_t half = d / 2;
-      rotate(head, half, rule.rope->cos->floats() + position * half, rule.rope->sin->floats() + position * half);
+      rotate(head, half, rule.rope->cos->floats() + position * half,
+             rule.rope->sin->floats() + position * half);
     }
   };
   parallel_for(batch.rows(), [&](int64_t t) {

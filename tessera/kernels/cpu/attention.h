@@ -8,8 +8,8 @@
 namespace tessera {
 
 /// See Backend::append. Throws Error when a head is wider than kMaxHeadDim.
-void append_heads(const CpuKernels& kernels, const Rows& q, const Rows& k, const Rows& v, const HeadRule& rule,
-                  const Batch& batch, int64_t layer, HostKvPool& pool);
+void append_heads(const CpuKernels& kernels, const Rows& q, const Rows& k, const Rows& v,
+                  const HeadRule& rule, const Batch& batch, int64_t layer, HostKvPool& pool);
 
 /// Attention as in Backend, into out [rows, n_heads * head_dim].
 void attend_batch(const CpuKernels& kernels, const Rows& q, const Batch& batch, int64_t layer,

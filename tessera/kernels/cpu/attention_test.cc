@@ -60,14 +60,15 @@ class Sequence {
       return host_rows(&values[static_cast<size_t>(length_ * width)], m, width);
     };
     const Rows q = rows(q_, shape_.q_width());
-    backend_.append(q, rows(k_, shape_.kv_width()), rows(v_, shape_.kv_width()), {}, *device_batch, 0, *pool_);
+    backend_.append(q, rows(k_, shape_.kv_width()), rows(v_, shape_.kv_width()), {}, *device_batch, 0,
+                    *pool_);
     // The identity brings prepared rows back.
     const int64_t width = shape_.q_width();
     const auto format = backend_.float_input(width);
     const auto input = backend_.make_input(m, width);
     backend_.attention(q, *device_batch, 0, *pool_,
-                       {.window = rule.window, .alibi_slopes = rule.alibi ? slopes_.data() : nullptr}, *format,
-                       *input);
+                       {.window = rule.window, .alibi_slopes = rule.alibi ? slopes_.data() : nullptr},
+                       *format, *input);
     length_ += m;
     return unprepared(*input, m, width);
   }
@@ -206,8 +207,9 @@ TEST_F(AttentionTest, RowsDoNotDependOnTheStepsThatTheyCameIn) {
         for (CpuIsa isa : available_cpu_isas()) {
           const auto backend = make_cpu_backend(isa);
           const auto whole = Sequence(*backend, shape, 300, format).steps({300}, rule);
-          EXPECT_EQ(Sequence(*backend, shape, 300, format).steps({1, 2, 62, 64, 1, 1, 129, 37, 1, 1, 1}, rule),
-                    whole)
+          EXPECT_EQ(
+              Sequence(*backend, shape, 300, format).steps({1, 2, 62, 64, 1, 1, 129, 37, 1, 1, 1}, rule),
+              whole)
               << name_of(isa) << ' ' << name_of(format) << ' ' << shape.head_dim;
         }
       }
@@ -290,7 +292,8 @@ Heads prepared_heads(Backend& backend, bool layer_norm) {
   Heads heads{random_floats(m * n_heads * d, 5, 3.0f), random_floats(m * n_kv_heads * d, 6, 3.0f)};
   auto v = heads.k;
   Batch batch;
-  batch.add(std::vector<int32_t>(static_cast<size_t>(m)), first, std::vector<int32_t>{0}, WantedLogits::none(m));
+  batch.add(std::vector<int32_t>(static_cast<size_t>(m)), first, std::vector<int32_t>{0},
+            WantedLogits::none(m));
   const auto device_batch = backend.make_batch();
   backend.upload(batch, *device_batch);
   const auto pool = backend.make_kv_pool({1, n_kv_heads, d, KvFormat::kF16}, 1);

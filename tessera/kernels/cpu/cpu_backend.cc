@@ -169,7 +169,8 @@ class CpuBackend : public Backend {
     const auto& preparation = static_cast<const RowPreparation&>(format);
     auto& input = static_cast<CpuInput&>(out);
     preparation.reserve(input, m);
-    parallel_for(m, [&](int64_t t) { preparation.prepare(make_row(t, preparation.row(input, t)), t, input); });
+    parallel_for(m,
+                 [&](int64_t t) { preparation.prepare(make_row(t, preparation.row(input, t)), t, input); });
   }
 
   const CpuKernels& kernels_;

@@ -37,9 +37,10 @@ KernelInfo FloatLinear::info() const {
 void FloatLinear::forward(const CpuInput& input, const Rows& out, bool accumulate) const {
   assert(out.count <= input.m() && input.width() == k_);
   for_each_tile(out.count, panels_, [&](int64_t token, int64_t count, int64_t panel) {
-    const auto part = std::find_if(parts_.rbegin(), parts_.rend(),
-                                   [&](const Part& p) { return p.first_panel <= panel; });
-    panel_forward(*part, panel - part->first_panel, input.floats().from(token), count, out, token, accumulate);
+    const auto part =
+        std::find_if(parts_.rbegin(), parts_.rend(), [&](const Part& p) { return p.first_panel <= panel; });
+    panel_forward(*part, panel - part->first_panel, input.floats().from(token), count, out, token,
+                  accumulate);
   });
 }
 

@@ -25,9 +25,9 @@ class FloatLinear : public CpuLinear {
  private:
   struct Part {
     StoredMatrix weight;
-    int64_t first, n;          ///< outputs
-    int64_t first_panel;       ///< panels of outputs begin anew with each part
-    std::vector<float> bias;   ///< [n] or empty
+    int64_t first, n;         ///< outputs
+    int64_t first_panel;      ///< panels of outputs begin anew with each part
+    std::vector<float> bias;  ///< [n] or empty
   };
   /// Outputs of one panel of a part: y = x W^T + bias for `count` rows.
   void panel_forward(const Part& part, int64_t panel, const FloatRows& x, int64_t count, const Rows& out,

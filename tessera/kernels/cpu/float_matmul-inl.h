@@ -3,11 +3,11 @@
 //   out[m][n] = sum_k x[m][k] * w[n][k]          w in 32- or 16-bit floats, row-major, as in the checkpoint
 //
 // Few tokens (up to kDotRows), or sums in a fixed order: dot products along k, 16 sums at a time; each weight
-// is read once for kDotRows tokens, at the speed of memory. More tokens: 32 rows of w are transposed in chunks of k into a float panel [k][32] in the
-// L1/L2 cache, which serves all tokens through a register tile of kTileRows x 32 (outer products): the
-// transposition costs about 4 / m of the products. Measured: 220 GFLOP/s of 265 at M = 512 (K = N = 4096, one
-// thread, Zen 5), as fast as OpenBLAS with its best kernels, for weights of any type and with nothing to
-// configure.
+// is read once for kDotRows tokens, at the speed of memory. More tokens: 32 rows of w are transposed in
+// chunks of k into a float panel [k][32] in the L1/L2 cache, which serves all tokens through a register tile
+// of kTileRows x 32 (outer products): the transposition costs about 4 / m of the products. Measured: 220
+// GFLOP/s of 265 at M = 512 (K = N = 4096, one thread, Zen 5), as fast as OpenBLAS with its best kernels, for
+// weights of any type and with nothing to configure.
 #include <cstdint>
 
 #include "tessera/kernels/cpu/kernel_table.h"
@@ -178,9 +178,8 @@ void with_type(const StoredMatrix& matrix, const Visit& visit) {
 
 void float_panel(const FloatRows& x, int64_t m, const StoredMatrix& w, int64_t columns, int64_t k,
                  bool fixed_order, float* out, int64_t ldo) {
-  with_type(w, [&](auto* data) {
-    typed_float_panel(x, m, data, w.stride, columns, k, fixed_order, out, ldo);
-  });
+  with_type(w,
+            [&](auto* data) { typed_float_panel(x, m, data, w.stride, columns, k, fixed_order, out, ldo); });
 }
 
 void to_float(const StoredMatrix& from, int64_t count, float* to) {

@@ -91,15 +91,13 @@ struct CachePages {
   const int32_t* pages = nullptr;   ///< pages[i] holds the positions from kPageTokens * i on
   int64_t key_scales = 0, values = 0, value_scales = 0;  ///< offsets within a block
 
-  const uint8_t* block(int64_t position) const {
-    return memory + pages[position / kPageTokens] * page_bytes;
-  }
+  const uint8_t* block(int64_t position) const { return memory + pages[position / kPageTokens] * page_bytes; }
 };
 
 /// Query rows that share one head's keys and values.
 struct AttentionRows {
-  FloatRows q;             ///< head_dim floats a row
-  float* out = nullptr;    ///< row r at out + r * out_stride
+  FloatRows q;           ///< head_dim floats a row
+  float* out = nullptr;  ///< row r at out + r * out_stride
   int64_t out_stride = 0;
   int64_t count = 0;             ///< at most kAttentionRows
   int64_t first_position = 0;    ///< position of row 0

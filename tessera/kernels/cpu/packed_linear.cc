@@ -28,7 +28,8 @@ KernelInfo info_of(const QuantizedLinear& linear, const PackedWeights& packed, C
 
 }  // namespace
 
-PackedLinear::PackedLinear(const QuantizedLinear& linear, const RowPreparation& input, const CpuKernels& kernels)
+PackedLinear::PackedLinear(const QuantizedLinear& linear, const RowPreparation& input,
+                           const CpuKernels& kernels)
     : kernels_(kernels),
       weights_(pack_weights(linear)),
       input_(input),

@@ -7,10 +7,10 @@
 #include <numbers>
 #include <numeric>
 
+#include "tessera/format/random_layer.h"
 #include "tessera/format/reference.h"
 #include "tessera/kernels/cpu/cpu_input.h"
 #include "tessera/kernels/cpu/isa.h"
-#include "tessera/format/random_layer.h"
 
 namespace tessera {
 namespace {

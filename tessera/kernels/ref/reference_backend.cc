@@ -84,8 +84,8 @@ class FloatLinear : public ReferenceLinear {
   int64_t n() const override { return static_cast<int64_t>(values_.size()) / k_; }
   int64_t k_in() const override { return k_; }
   KernelInfo info() const override {
-    return {fmt::format("f32 x {}", tessera::name_of(dtype_)), "scalar", static_cast<int>(8 * size_of(dtype_)),
-            32};
+    return {fmt::format("f32 x {}", tessera::name_of(dtype_)), "scalar",
+            static_cast<int>(8 * size_of(dtype_)), 32};
   }
   std::span<const float> row(int64_t i) const {
     return std::span(values_).subspan(static_cast<size_t>(i * k_), static_cast<size_t>(k_));
@@ -169,7 +169,8 @@ void rotate(float* head, int64_t half, const float* cosines, const float* sines)
 /// One head of one position in a page, as host_kv_pool.h lays it out.
 class Slot {
  public:
-  Slot(const HostKvPool& pool, std::span<const int32_t> pages, int64_t layer, int64_t kv_head, int64_t position)
+  Slot(const HostKvPool& pool, std::span<const int32_t> pages, int64_t layer, int64_t kv_head,
+       int64_t position)
       : format_(pool.shape().format),
         d_(pool.shape().head_dim),
         layout_(pool.layout()),
@@ -181,7 +182,8 @@ class Slot {
     const KvScale key_scale = encode(key, row);
     const size_t element = is_quantized(format_) ? 1 : row.size() / key.size();
     for (size_t i = 0; i < row.size(); i += element) {
-      std::copy_n(&row[i], element, block_ + (i / element * kPageTokens + static_cast<size_t>(slot_)) * element);
+      std::copy_n(&row[i], element,
+                  block_ + (i / element * kPageTokens + static_cast<size_t>(slot_)) * element);
     }
     const KvScale value_scale = encode(value, row);
     std::copy(row.begin(), row.end(), value_row());
@@ -195,7 +197,8 @@ class Slot {
     std::vector<uint8_t> row(static_cast<size_t>(kv_row_bytes(format_, d_)));
     const size_t element = is_quantized(format_) ? 1 : row.size() / static_cast<size_t>(d_);
     for (size_t i = 0; i < row.size(); i += element) {
-      std::copy_n(block_ + (i / element * kPageTokens + static_cast<size_t>(slot_)) * element, element, &row[i]);
+      std::copy_n(block_ + (i / element * kPageTokens + static_cast<size_t>(slot_)) * element, element,
+                  &row[i]);
     }
     KvScale scale;
     if (is_quantized(format_)) scale = {key_scales()[slot_], key_scales()[kPageTokens + slot_]};
@@ -348,7 +351,8 @@ class ReferenceBackend : public Backend {
   }
 
   void prepare(const Rows& x, const InputFormat& format, LinearInput& out) override {
-    produce(x.count, format, out, [&](int64_t t, std::span<float> row) { std::ranges::copy(row_of(x, t), row.begin()); });
+    produce(x.count, format, out,
+            [&](int64_t t, std::span<float> row) { std::ranges::copy(row_of(x, t), row.begin()); });
   }
 
   void linear(const Linear& weights, const LinearInput& input, const Rows& out, bool accumulate) override {
@@ -396,15 +400,16 @@ class ReferenceBackend : public Backend {
   void attention(const Rows& q, const DeviceBatch& batch, int64_t layer, const KvPool& kv_pool,
                  const AttentionRule& rule, const InputFormat& format, LinearInput& out) override {
     const auto& pool = static_cast<const HostKvPool&>(kv_pool);
-    const int64_t d = pool.shape().head_dim, n_heads = q.width / d, shared = n_heads / pool.shape().n_kv_heads;
+    const int64_t d = pool.shape().head_dim, n_heads = q.width / d,
+                  shared = n_heads / pool.shape().n_kv_heads;
     const Batch& b = host(batch);
     produce(q.count, format, out, [&](int64_t t, std::span<float> row) {
       const int64_t end = b.positions[static_cast<size_t>(t)] + 1;
       const int64_t begin = rule.window > 0 ? std::max<int64_t>(0, end - rule.window) : 0;
       for (int64_t h = 0; h < n_heads; ++h) {
         const auto first = static_cast<size_t>(h * d), count = static_cast<size_t>(d);
-        attend(row_of(q, t).subspan(first, count), pool, b.pages_of(b.sequence[static_cast<size_t>(t)]), layer,
-               h / shared, begin, end, rule.alibi_slopes ? rule.alibi_slopes[h] : 0.0f,
+        attend(row_of(q, t).subspan(first, count), pool, b.pages_of(b.sequence[static_cast<size_t>(t)]),
+               layer, h / shared, begin, end, rule.alibi_slopes ? rule.alibi_slopes[h] : 0.0f,
                row.subspan(first, count));
       }
     });

@@ -1,5 +1,5 @@
 // Quantization runs side by side.
-#include "tessera/cli/method_runs.h"
+#include "tessera/quant_cli/method_runs.h"
 
 #include <fmt/format.h>
 

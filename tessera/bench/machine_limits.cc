@@ -1,5 +1,5 @@
 // Peak loops on all threads.
-#include "tessera/kernels/machine_limits.h"
+#include "tessera/bench/machine_limits.h"
 
 #include <unistd.h>
 
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "tessera/base/parallel.h"
-#include "tessera/kernels/backend.h"
+#include "tessera/kernels/cpu/isa.h"
 #include "tessera/kernels/cpu/kernel_table.h"
 #include "tessera/kernels/cpu/packed_weights.h"
 

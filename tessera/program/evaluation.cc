@@ -1,11 +1,12 @@
-// tessera perplexity, and what it shares with quantize and compare.
-#include "tessera/cli/evaluation.h"
+// Texts cut into windows, and perplexity as a table and as JSON.
+#include "tessera/program/evaluation.h"
 
 #include <fmt/format.h>
 
 #include <chrono>
 
 #include "tessera/base/error.h"
+#include "tessera/program/terminal.h"
 
 namespace tessera {
 
@@ -22,8 +23,6 @@ void TextOptions::add_to(CLI::App& command) {
   kv.add_to(command);
 }
 
-namespace {
-
 Windows read_windows(const TextOptions& options, const Tokenizer& tokenizer, const ModelSpec& spec) {
   const std::vector<int32_t> ids = encode_file(tokenizer, options.file);
   try {
@@ -32,12 +31,6 @@ Windows read_windows(const TextOptions& options, const Tokenizer& tokenizer, con
   } catch (const Error& e) {
     throw Error("{}: {}", options.file, e.what());
   }
-}
-
-}  // namespace
-
-Windows read_windows(const TextOptions& options, const LoadedModel& loaded) {
-  return read_windows(options, *loaded.tokenizer, loaded.model->spec());
 }
 
 void check_text(const std::string& dir, const TextOptions& options) {
@@ -60,7 +53,7 @@ json evaluate_perplexity(const std::vector<std::string>& dirs, const TextOptions
   for (const std::string& dir : dirs) {
     const LoadedModel loaded = load_model(dir);
     text.kv.apply(*loaded.model);
-    const Windows windows = read_windows(text, loaded);
+    const Windows windows = read_windows(text, *loaded.tokenizer, loaded.model->spec());
     const auto start = std::chrono::steady_clock::now();
     const Perplexity p = measure_perplexity(*loaded.model, windows, reporter);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -75,36 +68,6 @@ json evaluate_perplexity(const std::vector<std::string>& dirs, const TextOptions
   }
   if (!global.json) fmt::print("{}{}\n", table.text(), protocol);
   return out;
-}
-
-std::string base_name(const std::string& dir) {
-  const std::filesystem::path path(dir);
-  return (path.has_filename() ? path.filename() : path.parent_path().filename()).string();
-}
-
-size_t weight_bytes(const std::string& dir) {
-  size_t total = 0;
-  for (const auto& path : Checkpoint(dir).files()) total += std::filesystem::file_size(path);
-  return total;
-}
-
-void add_perplexity(CLI::App& app, const GlobalOptions& global) {
-  CLI::App* command = app.add_subcommand("perplexity", "Measure the perplexity of models on a text");
-  struct Options {
-    std::vector<std::string> dirs;
-    TextOptions text;
-  };
-  auto o = std::make_shared<Options>();
-  command->footer(
-      "Example:\n  tessera perplexity llama-qqq --text wiki.test.txt\n"
-      "Numbers of different protocols, windows or tokenizers must not be compared.");
-  command->add_option("models", o->dirs, "Model folders")->required();
-  o->text.add_to(*command);
-  command->callback([o, &global] {
-    TerminalReporter reporter(global.quiet);
-    const json out = evaluate_perplexity(o->dirs, o->text, global, reporter);
-    if (global.json) fmt::print("{}\n", out.dump(2));
-  });
 }
 
 }  // namespace tessera

@@ -1,5 +1,5 @@
 // Calibration windows from a file or from the model itself.
-#include "tessera/cli/calibration_source.h"
+#include "tessera/quant_cli/calibration_source.h"
 
 #include <fmt/format.h>
 
@@ -7,8 +7,8 @@
 #include <memory>
 
 #include "tessera/base/error.h"
-#include "tessera/cli/command.h"
 #include "tessera/engine/self_text.h"
+#include "tessera/program/loaded_model.h"
 
 namespace tessera {
 namespace {
@@ -47,17 +47,6 @@ CalibrationSet sampled_from_model(const std::string& dir, const CalibrationReque
 }
 
 }  // namespace
-
-void CalibrationRequest::add_to(CLI::App& command) {
-  command.add_option("--calib", source, "Calibration text, or 'self' to sample it from the model")
-      ->capture_default_str();
-  command.add_option("--windows", windows, "Calibration windows")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  command.add_option("--tokens", tokens, "Tokens a calibration window (default: the context, at most 2048)")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--seed", seed, "Seed of the calibration windows")->capture_default_str();
-}
 
 CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest& request) {
   const int64_t context = make_model_spec(ModelConfig::load(dir)).max_positions;

@@ -1,5 +1,5 @@
 // Progress bar and tables.
-#include "tessera/cli/terminal.h"
+#include "tessera/program/terminal.h"
 
 #include <fmt/format.h>
 #include <unistd.h>

@@ -1,7 +1,7 @@
 // What this machine can do at best, measured: the ceilings that benchmarks are compared with.
 #pragma once
 
-#include "tessera/kernels/backend.h"
+#include "tessera/kernels/cpu/isa.h"
 
 namespace tessera {
 

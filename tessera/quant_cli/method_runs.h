@@ -1,4 +1,4 @@
-// Quantizing one model in several ways, side by side in one folder. Shared by compare and demo.
+// Quantizing one model in several ways, side by side in one folder.
 #pragma once
 
 #include <filesystem>

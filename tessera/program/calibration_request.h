@@ -1,11 +1,10 @@
-// Where calibration windows come from. Shared by quantize, compare and demo.
+// The options that say where calibration windows come from. Shared by quantize, compare and demo.
 #pragma once
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
-
-#include "tessera/quant/calibration.h"
+#include <vector>
 
 namespace tessera {
 
@@ -17,10 +16,8 @@ struct CalibrationRequest {
 
   /// The options --calib, --windows, --tokens and --seed.
   void add_to(CLI::App& command);
+  /// The same options with these values, for another program's command line.
+  std::vector<std::string> arguments() const;
 };
-
-/// The calibration windows for the model in `dir`: those of the text, or a sampler that draws them from the
-/// model once and keeps them. Throws Error when the text is too short or windows exceed the context.
-CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest& request);
 
 }  // namespace tessera

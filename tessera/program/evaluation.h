@@ -1,13 +1,14 @@
-// Texts, perplexity and comparison as several commands use and print them.
+// Texts and perplexity as several commands use and print them.
 #pragma once
 
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "tessera/cli/command.h"
 #include "tessera/eval/comparison.h"
 #include "tessera/eval/windows.h"
+#include "tessera/program/loaded_model.h"
+#include "tessera/program/program.h"
 
 namespace tessera {
 
@@ -22,8 +23,8 @@ struct TextOptions {
   void add_to(CLI::App& command);
 };
 
-/// Reads, tokenizes and cuts the text for `loaded`. Throws Error naming the file.
-Windows read_windows(const TextOptions& options, const LoadedModel& loaded);
+/// Reads, tokenizes and cuts the text for a model. Throws Error naming the file.
+Windows read_windows(const TextOptions& options, const Tokenizer& tokenizer, const ModelSpec& spec);
 
 /// Throws what read_windows would, without loading the model in `dir`.
 void check_text(const std::string& dir, const TextOptions& options);
@@ -34,11 +35,5 @@ nlohmann::json to_json(const Perplexity& perplexity);
 /// the same as JSON.
 nlohmann::json evaluate_perplexity(const std::vector<std::string>& dirs, const TextOptions& text,
                                    const GlobalOptions& global, Reporter& reporter);
-
-/// Last component of a model folder: its name in tables.
-std::string base_name(const std::string& dir);
-
-/// Size of the weights of a model folder in bytes.
-size_t weight_bytes(const std::string& dir);
 
 }  // namespace tessera

@@ -1,13 +1,14 @@
 // Loading, as all commands do it.
-#include "tessera/cli/command.h"
+#include "tessera/program/loaded_model.h"
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
+#include "tessera/kernels/backends.h"
 
 namespace tessera {
 
 Backend& default_backend() {
-  static const std::unique_ptr<Backend> backend = make_cpu_backend(detect_cpu_isa());
+  static const std::unique_ptr<Backend> backend = make_backend("cpu");
   return *backend;
 }
 

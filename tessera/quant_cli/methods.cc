@@ -1,9 +1,9 @@
 // tessera methods: what quantize offers.
 #include <fmt/ranges.h>
 
-#include "tessera/cli/command.h"
 #include "tessera/quant/recipe.h"
 #include "tessera/quant/scheme.h"
+#include "tessera/quant_cli/commands.h"
 
 namespace tessera {
 namespace {

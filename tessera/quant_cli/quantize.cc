@@ -3,10 +3,11 @@
 
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
-#include "tessera/cli/calibration_source.h"
-#include "tessera/cli/command.h"
-#include "tessera/cli/evaluation.h"
+#include "tessera/program/evaluation.h"
+#include "tessera/program/terminal.h"
 #include "tessera/quant/quantizer.h"
+#include "tessera/quant_cli/calibration_source.h"
+#include "tessera/quant_cli/commands.h"
 
 namespace tessera {
 namespace {

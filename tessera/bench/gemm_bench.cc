@@ -1,11 +1,11 @@
 // Benchmark of linear layers.
-#include "tessera/kernels/gemm_bench.h"
+#include "tessera/bench/gemm_bench.h"
 
-#include <cblas.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <random>
 
 #include "tessera/base/error.h"
@@ -34,7 +34,6 @@ struct FormatEntry {
 
 constexpr WeightFormat kGrouped = WeightFormat::kUint4Grouped;
 constexpr FormatEntry kFormats[] = {
-    {GemmFormat::kOpenBlas, "openblas"},
     {GemmFormat::kF32, "f32"},
     {GemmFormat::kBf16, "bf16"},
     {GemmFormat::kW8A8, "w8a8", {.weight = WeightFormat::kInt8}},
@@ -52,7 +51,7 @@ const FormatEntry& entry_of(GemmFormat format) {
 }
 
 bool is_float(GemmFormat format) {
-  return format == GemmFormat::kOpenBlas || format == GemmFormat::kF32 || format == GemmFormat::kBf16;
+  return format == GemmFormat::kF32 || format == GemmFormat::kBf16;
 }
 
 /// A layer of random codes. Throws Error when its groups do not fit k_in.
@@ -93,38 +92,8 @@ QuantizedLinear random_layer(const LayerForm& form, int64_t n, int64_t k_in) {
   return l;
 }
 
-/// Several copies of one layer; run() takes the next.
-class Candidate {
- public:
-  virtual ~Candidate() = default;
-  virtual KernelInfo info() const = 0;
-  virtual double weight_bytes() const = 0;
-  virtual void run(const float* x, int64_t m, float* y) = 0;
-};
-
-int64_t copies_for(double bytes, size_t rotation_bytes) {
-  return static_cast<int64_t>(static_cast<double>(rotation_bytes) / bytes) + 1;
-}
-
-/// Float weights of `copies` layers, one behind the other; small random values.
-Tensor random_weights(DType dtype, int64_t copies, int64_t n, int64_t k) {
-  Tensor out(dtype, {copies * n, k});
-  std::minstd_rand rng(1);
-  std::vector<float> pattern(4099);  // a prime, so that rows differ
-  for (float& v : pattern) v = static_cast<float>(rng() % 2001) * 1e-3f - 1.0f;
-  for (size_t i = 0; i < static_cast<size_t>(out.size()); ++i) {
-    const float v = pattern[i % pattern.size()];
-    if (dtype == DType::kF32) {
-      out.as<float>()[i] = v;
-    } else {
-      out.as<BFloat16>()[i] = to_bfloat16(v);
-    }
-  }
-  return out;
-}
-
 /// Layers of the CPU backend.
-class BackendCandidate : public Candidate {
+class BackendCandidate : public GemmCandidate {
  public:
   BackendCandidate(CpuIsa isa, GemmFormat format, int64_t n, int64_t k, size_t rotation_bytes)
       : backend_(make_cpu_backend(isa)), rotation_bytes_(rotation_bytes) {
@@ -136,15 +105,13 @@ class BackendCandidate : public Candidate {
   }
   KernelInfo info() const override { return layers_[0]->linear().info(); }
   double weight_bytes() const override { return bytes_; }
-  void run(const float* x, int64_t m, float* y) override {
-    layers_[next_++ % layers_.size()]->run(x, m, y);
-  }
+  void run(const float* x, int64_t m, float* y) override { layers_[next_++ % layers_.size()]->run(x, m, y); }
 
  private:
   void load_float(DType dtype, int64_t n, int64_t k) {
     bytes_ = static_cast<double>(n * k) * static_cast<double>(size_of(dtype));
-    const int64_t copies = copies_for(bytes_, rotation_bytes_);
-    weights_ = random_weights(dtype, copies, n, k);
+    const int64_t copies = rotating_copies(bytes_, rotation_bytes_);
+    weights_ = random_float_weights(dtype, copies, n, k);
     for (int64_t i = 0; i < copies; ++i) {
       const TensorView view{dtype, {n, k}, weights_.data() + i * static_cast<int64_t>(bytes_)};
       layers_.push_back(std::make_unique<SingleLinear>(*backend_, FloatWeight{view}));
@@ -154,7 +121,7 @@ class BackendCandidate : public Candidate {
   void load_integer(GemmFormat format, int64_t n, int64_t k) {
     const QuantizedLinear layer = random_layer(entry_of(format).layer, n, k);
     bytes_ = static_cast<double>(layer.bytes());
-    for (int64_t i = 0; i < copies_for(bytes_, rotation_bytes_); ++i) {
+    for (int64_t i = 0; i < rotating_copies(bytes_, rotation_bytes_); ++i) {
       layers_.push_back(std::make_unique<SingleLinear>(*backend_, layer));
     }
   }
@@ -167,34 +134,8 @@ class BackendCandidate : public Candidate {
   size_t next_ = 0;
 };
 
-class OpenBlasCandidate : public Candidate {
- public:
-  OpenBlasCandidate(int64_t n, int64_t k, size_t rotation_bytes)
-      : n_(n),
-        k_(k),
-        copies_(copies_for(weight_bytes(), rotation_bytes)),
-        weights_(random_weights(DType::kF32, copies_, n, k)) {}
-
-  KernelInfo info() const override { return {"OpenBLAS sgemm", openblas_get_corename(), 32, 32}; }
-  double weight_bytes() const override { return 4.0 * static_cast<double>(n_ * k_); }
-  void run(const float* x, int64_t m, float* y) override {
-    const float* w = weights_.as<float>().data() + next_++ % copies_ * n_ * k_;
-    const auto rows = static_cast<int>(m), n = static_cast<int>(n_), k = static_cast<int>(k_);
-    if (m == 1) {
-      cblas_sgemv(CblasRowMajor, CblasNoTrans, n, k, 1.0f, w, k, x, 1, 0.0f, y, 1);
-    } else {
-      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, n, k, 1.0f, x, k, w, k, 0.0f, y, n);
-    }
-  }
-
- private:
-  int64_t n_, k_, copies_;
-  Tensor weights_;
-  int64_t next_ = 0;
-};
-
 /// Seconds of each run, sorted.
-std::vector<double> time_runs(Candidate& candidate, const GemmShape& shape, double seconds) {
+std::vector<double> time_runs(GemmCandidate& candidate, const GemmShape& shape, double seconds) {
   std::vector<float> x(static_cast<size_t>(shape.m * shape.k)), y(static_cast<size_t>(shape.m * shape.n));
   std::minstd_rand rng(3);
   for (float& v : x) v = static_cast<float>(rng() % 2001) * 1e-3f - 1.0f;
@@ -210,34 +151,17 @@ std::vector<double> time_runs(Candidate& candidate, const GemmShape& shape, doub
   return times;
 }
 
-GemmResult measure(Candidate& candidate, GemmFormat format, const GemmShape& shape, double seconds,
-                   const MachineLimits& limits) {
-  const std::vector<double> times = time_runs(candidate, shape, seconds);
-  GemmResult r;
-  r.shape = shape;
-  r.format = format;
-  r.kernel = candidate.info();
-  r.runs = static_cast<int>(times.size());
-  r.minimum = times.front();
-  r.median = times[times.size() / 2];
-  r.weight_bytes = candidate.weight_bytes();
-  r.bandwidth = r.weight_bytes / r.minimum;
-  const double ops = 2.0 * static_cast<double>(shape.m) * static_cast<double>(shape.n * shape.k);
-  r.ops = ops / r.minimum;
-  const double peak = r.kernel.activation_bits >= 16 ? limits.float_ops : limits.integer_ops;
-  const double compute = peak > 0 ? ops / peak : 0;
-  r.roofline_share = std::max(compute, r.weight_bytes / limits.read_bandwidth) / r.minimum;
-  return r;
-}
-
-std::unique_ptr<Candidate> make_candidate(const GemmBenchOptions& options, GemmFormat format, int64_t n,
-                                          int64_t k) {
-  if (format == GemmFormat::kOpenBlas)
-    return std::make_unique<OpenBlasCandidate>(n, k, options.rotation_bytes);
-  return std::make_unique<BackendCandidate>(options.isa, format, n, k, options.rotation_bytes);
-}
-
 }  // namespace
+
+GemmShape gemm_shape_from_text(const std::string& text) {
+  GemmShape s;
+  int used = 0;
+  const int fields = std::sscanf(text.c_str(), "%ldx%ldx%ld%n", &s.m, &s.n, &s.k, &used);
+  if (fields != 3 || static_cast<size_t>(used) != text.size() || s.m < 1 || s.n < 1 || s.k < 1) {
+    throw Error("shape '{}' is not of the form MxNxK, such as 128x4096x11008", text);
+  }
+  return s;
+}
 
 std::string_view name_of(GemmFormat format) {
   return entry_of(format).name;
@@ -271,22 +195,65 @@ std::vector<GemmShape> default_gemm_shapes() {
   return shapes;
 }
 
+int64_t rotating_copies(double bytes, size_t rotation_bytes) {
+  return static_cast<int64_t>(static_cast<double>(rotation_bytes) / bytes) + 1;
+}
+
+Tensor random_float_weights(DType dtype, int64_t copies, int64_t n, int64_t k) {
+  Tensor out(dtype, {copies * n, k});
+  std::minstd_rand rng(1);
+  std::vector<float> pattern(4099);  // a prime, so that rows differ
+  for (float& v : pattern) v = static_cast<float>(rng() % 2001) * 1e-3f - 1.0f;
+  for (size_t i = 0; i < static_cast<size_t>(out.size()); ++i) {
+    const float v = pattern[i % pattern.size()];
+    if (dtype == DType::kF32) {
+      out.as<float>()[i] = v;
+    } else {
+      out.as<BFloat16>()[i] = to_bfloat16(v);
+    }
+  }
+  return out;
+}
+
+GemmResult measure_gemm(GemmCandidate& candidate, const GemmShape& shape, double seconds,
+                        const MachineLimits& limits) {
+  const std::vector<double> times = time_runs(candidate, shape, seconds);
+  GemmResult r;
+  r.shape = shape;
+  r.kernel = candidate.info();
+  r.runs = static_cast<int>(times.size());
+  r.minimum = times.front();
+  r.median = times[times.size() / 2];
+  r.weight_bytes = candidate.weight_bytes();
+  r.bandwidth = r.weight_bytes / r.minimum;
+  const double ops = 2.0 * static_cast<double>(shape.m) * static_cast<double>(shape.n * shape.k);
+  r.ops = ops / r.minimum;
+  const double peak = r.kernel.activation_bits >= 16 ? limits.float_ops : limits.integer_ops;
+  const double compute = peak > 0 ? ops / peak : 0;
+  r.roofline_share = std::max(compute, r.weight_bytes / limits.read_bandwidth) / r.minimum;
+  return r;
+}
+
 std::vector<GemmResult> bench_gemm(const GemmBenchOptions& options, const MachineLimits& limits,
                                    const std::function<void(const GemmResult&)>& progress) {
   std::vector<GemmResult> results;
-  std::vector<std::unique_ptr<Candidate>> candidates;
+  std::vector<std::unique_ptr<BackendCandidate>> candidates;
   int64_t n = 0, k = 0;
   for (const GemmShape& shape : options.shapes) {
     if (shape.n != n || shape.k != k) {  // shapes that differ in M only share their weights
       n = shape.n;
       k = shape.k;
       candidates.clear();
-      for (GemmFormat format : options.formats) candidates.push_back(make_candidate(options, format, n, k));
+      for (GemmFormat format : options.formats) {
+        candidates.push_back(
+            std::make_unique<BackendCandidate>(options.isa, format, n, k, options.rotation_bytes));
+      }
     }
     const size_t first = results.size();
     double baseline = 0;
     for (size_t i = 0; i < candidates.size(); ++i) {
-      results.push_back(measure(*candidates[i], options.formats[i], shape, options.seconds, limits));
+      results.push_back(measure_gemm(*candidates[i], shape, options.seconds, limits));
+      results.back().format = options.formats[i];
       if (options.formats[i] == GemmFormat::kF32) baseline = results.back().minimum;
     }
     for (size_t i = first; i < results.size(); ++i) {

@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "tessera/kernels/machine_limits.h"
+#include "tessera/bench/machine_limits.h"
+#include "tessera/kernels/backend.h"
 
 namespace tessera {
 
@@ -14,11 +15,13 @@ struct GemmShape {
   int64_t m = 0, n = 0, k = 0;
 };
 
-/// What the weights are stored in and the input becomes. The first three are float baselines.
+/// "128x4096x11008" is M x N x K. Throws Error for anything else.
+GemmShape gemm_shape_from_text(const std::string& text);
+
+/// What the weights are stored in and the input becomes. The first two are float baselines.
 enum class GemmFormat : uint8_t {
-  kOpenBlas,  ///< F32 weights through OpenBLAS, whose kernels OPENBLAS_CORETYPE chooses at program start
-  kF32,       ///< F32 weights, the project's own float path
-  kBf16,      ///< BF16 weights, the same path
+  kF32,   ///< F32 weights, the project's own float path
+  kBf16,  ///< BF16 weights, the same path
   kW8A8,
   kW4A8,
   kW4A8Group128,
@@ -27,7 +30,7 @@ enum class GemmFormat : uint8_t {
   kW4A16,              ///< float activations
   kW4A16Group128Zeros  ///< the same in groups with zero points (GPTQ, AWQ)
 };
-/// "openblas", "f32", "bf16", "w8a8", "w4a8", "w4a8-g128", "w4a8-g128-zeros", "w4a4-outliers", "w4a16",
+/// "f32", "bf16", "w8a8", "w4a8", "w4a8-g128", "w4a8-g128-zeros", "w4a4-outliers", "w4a16",
 /// "w4a16-g128-zeros"
 std::string_view name_of(GemmFormat format);
 /// Throws Error listing the names.
@@ -60,6 +63,25 @@ struct GemmResult {
   /// Minimum of kF32 at the same shape over this one; 0 when kF32 was not measured.
   double speedup = 0;
 };
+
+/// Several copies of one layer's weights; run() takes the next.
+class GemmCandidate {
+ public:
+  virtual ~GemmCandidate() = default;
+  virtual KernelInfo info() const = 0;
+  virtual double weight_bytes() const = 0;  ///< of one copy
+  /// y [m, n] = x [m, k] * W^T.
+  virtual void run(const float* x, int64_t m, float* y) = 0;
+};
+
+/// Copies of `bytes` each that make more than rotation_bytes together.
+int64_t rotating_copies(double bytes, size_t rotation_bytes);
+/// Float weights of `copies` layers, one behind the other; small random values.
+Tensor random_float_weights(DType dtype, int64_t copies, int64_t n, int64_t k);
+
+/// Measures one candidate; the result's format and speedup are the caller's to fill in.
+GemmResult measure_gemm(GemmCandidate& candidate, const GemmShape& shape, double seconds,
+                        const MachineLimits& limits);
 
 /// 4096x4096, 4096x11008, 2048x5632 (K x N) and those of the laboratory models, at M = 1, 4, 16, 128, 512.
 std::vector<GemmShape> default_gemm_shapes();
