@@ -4,12 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <random>
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
+#include "tessera/base/stopwatch.h"
 #include "tessera/kernels/cpu/cpu_backend.h"
 #include "tessera/kernels/cpu/packed_weights.h"
 #include "tessera/kernels/single_linear.h"
@@ -17,80 +17,52 @@
 namespace tessera {
 namespace {
 
-/// The integer layers that are measured.
-struct LayerForm {
-  WeightFormat weight = WeightFormat::kInt4;
-  int64_t group_size = 0;
-  bool zeros = false;
-  ActivationFormat activation = {};
-  int64_t inputs_per_outlier = 0;  ///< 0: no outliers
-};
-
 struct FormatEntry {
   GemmFormat format;
   std::string_view name;
-  LayerForm layer = {};  ///< of the formats that are no floats
+  LayerOptions layer = {};         ///< of the formats that are no floats; n and k are the shape's
+  int64_t inputs_per_outlier = 0;  ///< 0: no outliers
 };
 
 constexpr WeightFormat kGrouped = WeightFormat::kUint4Grouped;
-constexpr FormatEntry kFormats[] = {
+const FormatEntry kFormats[] = {
     {GemmFormat::kF32, "f32"},
     {GemmFormat::kBf16, "bf16"},
-    {GemmFormat::kW8A8, "w8a8", {.weight = WeightFormat::kInt8}},
+    {GemmFormat::kW8A8, "w8a8", {.format = WeightFormat::kInt8}},
     {GemmFormat::kW4A8, "w4a8"},
-    {GemmFormat::kW4A8Group128, "w4a8-g128", {kGrouped, 128}},
-    {GemmFormat::kW4A8Group128Zeros, "w4a8-g128-zeros", {kGrouped, 128, true}},
-    {GemmFormat::kW4A4Outliers,
-     "w4a4-outliers",
-     {.activation = {.bits = 4, .symmetric = false}, .inputs_per_outlier = 16}},
+    {GemmFormat::kW4A8Group128, "w4a8-g128", {.format = kGrouped, .group_size = 128}},
+    {GemmFormat::kW4A8Group128Zeros,
+     "w4a8-g128-zeros",
+     {.format = kGrouped, .group_size = 128, .group_zeros = true}},
+    {GemmFormat::kW4A4Outliers, "w4a4-outliers", {.activation = {.bits = 4, .symmetric = false}}, 16},
     {GemmFormat::kW4A16, "w4a16", {.activation = {.bits = 16}}},
-    {GemmFormat::kW4A16Group128Zeros, "w4a16-g128-zeros", {kGrouped, 128, true, {.bits = 16}}}};
+    {GemmFormat::kW4A16Group128Zeros,
+     "w4a16-g128-zeros",
+     {.format = kGrouped, .group_size = 128, .activation = {.bits = 16}, .group_zeros = true}}};
 
 const FormatEntry& entry_of(GemmFormat format) {
   return *std::ranges::find(kFormats, format, &FormatEntry::format);
 }
 
+}  // namespace
+
 bool is_float(GemmFormat format) {
   return format == GemmFormat::kF32 || format == GemmFormat::kBf16;
 }
 
-/// A layer of random codes. Throws Error when its groups do not fit k_in.
-QuantizedLinear random_layer(const LayerForm& form, int64_t n, int64_t k_in) {
-  std::minstd_rand rng(2);
-  const auto random = [&](int count) { return static_cast<int>(rng() >> 8) % count; };
-  QuantizedLinear l;
-  const int64_t outliers = form.inputs_per_outlier > 0 ? k_in / form.inputs_per_outlier : 0;
-  l.n = n;
-  l.k = k_in - outliers;
-  l.weight_format = form.weight;
-  l.activation = form.activation;
-  l.scale = Tensor::from<float>(std::vector<float>(static_cast<size_t>(n), 0.01f), {n});
-  const bool bytes = form.weight == WeightFormat::kInt8;
-  l.qweight = Tensor(bytes ? DType::kI8 : DType::kU8, {n, bytes ? l.k : l.k / 2});
-  for (int64_t i = 0; i < l.qweight.size(); ++i) l.qweight.data()[i] = static_cast<std::byte>(random(256));
-  if (form.group_size > 0) {
-    if (l.k % form.group_size != 0) {
-      throw Error("bench gemm: K = {} is no multiple of the group size {}", l.k, form.group_size);
-    }
-    l.group_size = form.group_size;
-    l.group_scale = Tensor(DType::kI8, {n, l.groups()});
-    for (int8_t& s : l.group_scale.as<int8_t>()) s = static_cast<int8_t>(1 + random(8));
-    if (form.zeros) l.group_zero = Tensor(DType::kU8, {n, l.groups()});
-    for (uint8_t& z : l.group_zero.as<uint8_t>()) z = static_cast<uint8_t>(random(16));
+QuantizedLinear random_layer(GemmFormat format, int64_t n, int64_t k_in, unsigned seed) {
+  const FormatEntry& entry = entry_of(format);
+  LayerOptions options = entry.layer;
+  options.outliers = entry.inputs_per_outlier > 0 ? k_in / entry.inputs_per_outlier : 0;
+  options.n = n;
+  options.k = k_in - options.outliers;
+  if (options.group_size > 0 && options.k % options.group_size != 0) {
+    throw Error("{}: K = {} is no multiple of the group size {}", entry.name, options.k, options.group_size);
   }
-  if (l.has_zero_point()) l.row_sum = Tensor(DType::kI32, {n});  // as if the rows summed to zero
-  if (outliers > 0) {
-    l.outlier_index = Tensor(DType::kI32, {outliers});
-    for (int64_t f = 0; f < outliers; ++f) {
-      l.outlier_index.as<int32_t>()[static_cast<size_t>(f)] =
-          static_cast<int32_t>(f * form.inputs_per_outlier);
-    }
-    l.outlier_weight = Tensor(DType::kF16, {n, outliers});
-    for (Half& w : l.outlier_weight.as<Half>()) w = to_half(static_cast<float>(random(2001)) * 1e-3f - 1);
-  }
-  l.validate("bench gemm");
-  return l;
+  return random_layer(options, seed);
 }
+
+namespace {
 
 /// Layers of the CPU backend.
 class BackendCandidate : public GemmCandidate {
@@ -119,7 +91,7 @@ class BackendCandidate : public GemmCandidate {
   }
 
   void load_integer(GemmFormat format, int64_t n, int64_t k) {
-    const QuantizedLinear layer = random_layer(entry_of(format).layer, n, k);
+    const QuantizedLinear layer = random_layer(format, n, k, 2);
     bytes_ = static_cast<double>(layer.bytes());
     for (int64_t i = 0; i < rotating_copies(bytes_, rotation_bytes_); ++i) {
       layers_.push_back(std::make_unique<SingleLinear>(*backend_, layer));
@@ -142,9 +114,9 @@ std::vector<double> time_runs(GemmCandidate& candidate, const GemmShape& shape, 
   candidate.run(x.data(), shape.m, y.data());  // first touch of scratch and threads
   std::vector<double> times;
   for (double total = 0; total < seconds || times.size() < 5;) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     candidate.run(x.data(), shape.m, y.data());
-    times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    times.push_back(watch.seconds());
     total += times.back();
   }
   std::sort(times.begin(), times.end());

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tessera/bench/machine_limits.h"
+#include "tessera/format/random_layer.h"
 #include "tessera/kernels/backend.h"
 
 namespace tessera {
@@ -35,6 +36,9 @@ enum class GemmFormat : uint8_t {
 std::string_view name_of(GemmFormat format);
 /// Throws Error listing the names.
 GemmFormat gemm_format_from_name(std::string_view name);
+bool is_float(GemmFormat format);
+/// A layer of a format that is no float one, of random codes. Throws Error when its groups do not fit k_in.
+QuantizedLinear random_layer(GemmFormat format, int64_t n, int64_t k_in, unsigned seed);
 /// All formats, baselines first.
 std::vector<GemmFormat> all_gemm_formats();
 

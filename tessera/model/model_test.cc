@@ -14,8 +14,6 @@ namespace {
 
 using nlohmann::json;
 
-const json kTokenActivation = {{"bits", 8}, {"symmetric", true}, {"scale", "per_token"}};
-
 class ModelTest : public testing::TestWithParam<TestBackend> {
  protected:
   ~ModelTest() override { std::filesystem::remove_all(dir_); }
@@ -110,54 +108,6 @@ TEST_P(ModelTest, HalfPrecisionWeights) {
   TestLlama llama;
   llama.make_half();
   expect_double_forward(*load(llama), llama);
-}
-
-/// Random codes and scales of the size that a quantizer would choose.
-QuantizedLinear random_linear(TestLlama& llama, const Shape& shape, WeightFormat format,
-                              ActivationFormat activation) {
-  QuantizedLinear l;
-  l.n = shape[0];
-  l.k = shape[1];
-  l.weight_format = format;
-  l.activation = activation;
-  const int lo = format == WeightFormat::kInt8 ? -127 : format == WeightFormat::kInt4 ? -7 : 0;
-  const int hi = format == WeightFormat::kInt8 ? 127 : format == WeightFormat::kInt4 ? 7 : 15;
-  std::vector<int8_t> codes(static_cast<size_t>(l.n * l.k));
-  for (int8_t& code : codes) code = static_cast<int8_t>(llama.integer(lo, hi));
-  l.qweight =
-      format == WeightFormat::kInt8 ? Tensor::from<int8_t>(codes, {l.n, l.k}) : pack_int4(codes, l.n, l.k);
-  double step = 0.3 / hi;
-  if (format == WeightFormat::kUint4Grouped) {
-    l.group_size = 16;
-    l.group_scale = Tensor(DType::kI8, {l.n, l.groups()});
-    for (int8_t& scale : l.group_scale.as<int8_t>()) scale = static_cast<int8_t>(llama.integer(5, 15));
-    step = 0.3 / 120;
-  }
-  l.scale = Tensor(DType::kF32, {l.n});
-  for (float& scale : l.scale.as<float>()) scale = static_cast<float>(step * (1.5 + 0.5 * llama.uniform()));
-  l.row_sum = Tensor(DType::kI32, {l.n});
-  std::vector<int8_t> w8(static_cast<size_t>(l.k));
-  for (int64_t n = 0; n < l.n; ++n) {
-    expand_row(l, n, w8);
-    for (int8_t w : w8) l.row_sum.as<int32_t>()[static_cast<size_t>(n)] += w;
-  }
-  return l;
-}
-
-/// Quantizes every linear of `llama` at random.
-void quantize(TestLlama& llama, WeightFormat format, const json& activation, const json& down) {
-  llama.config["quantization_config"] = {{"quant_method", "tessera"},
-                                         {"version", 1},
-                                         {"recipe", json::object()},
-                                         {"activation", activation},
-                                         {"activation_overrides", {{"down_proj", down}}}};
-  for (int layer = 0; layer < 2; ++layer) {
-    for (const auto& [name, shape] : llama.linear_shapes()) {
-      const auto& chosen = name == "mlp.down_proj" ? down : activation;
-      llama.quantized[fmt::format("model.layers.{}.{}", layer, name)] =
-          random_linear(llama, shape, format, activation_format_from_json(chosen, "test"));
-    }
-  }
 }
 
 TEST_P(ModelTest, QuantizedLinearsFollowTheReferenceArithmetic) {

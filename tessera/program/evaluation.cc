@@ -3,9 +3,8 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
-
 #include "tessera/base/error.h"
+#include "tessera/base/stopwatch.h"
 #include "tessera/program/terminal.h"
 
 namespace tessera {
@@ -54,10 +53,9 @@ json evaluate_perplexity(const std::vector<std::string>& dirs, const TextOptions
     const LoadedModel loaded = load_model(dir);
     text.kv.apply(*loaded.model);
     const Windows windows = read_windows(text, *loaded.tokenizer, loaded.model->spec());
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     const Perplexity p = measure_perplexity(*loaded.model, windows, reporter);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const double rate = static_cast<double>(windows.ids.size()) / seconds;
+    const double rate = static_cast<double>(windows.ids.size()) / watch.seconds();
     table.add({dir, fmt::format("{:.3f}", p.value()), fmt::format("{:.3f}", p.value_error()),
                std::to_string(p.predictions), fmt::format("{:.0f}", rate)});
     protocol = fmt::format("protocol {}: windows of {} tokens, {}", name_of(p.protocol), p.window,

@@ -1,0 +1,35 @@
+// Times whole models: prefill and decode apart, beside the limits of the machine.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "tessera/bench/machine_limits.h"
+#include "tessera/model/model.h"
+
+namespace tessera {
+
+/// One measurement. Prefill: one sequence of `context` ids from nothing. Decode: a step of `batch` sequences
+/// that already hold `context` ids each.
+struct ModelSpeed {
+  enum class Phase : uint8_t { kPrefill, kDecode } phase = Phase::kPrefill;
+  int64_t batch = 1, context = 0;
+  double seconds = 0;  ///< of the prompt, or of a step: the median
+  double rate = 0;     ///< tokens a second, of all sequences together
+  /// Bytes of weights, keys and values that a step reads, divided by the tokens that it makes.
+  double bytes_per_token = 0;
+};
+
+/// "prefill", "decode"
+std::string_view name_of(ModelSpeed::Phase phase);
+
+/// Measures one point for about `seconds`, at least three times. Throws Error when context and what is run do
+/// not fit in the model's positions.
+ModelSpeed measure_prefill(Model& model, int64_t context, double seconds);
+ModelSpeed measure_decode(Model& model, int64_t batch, int64_t context, double seconds);
+
+/// The share of `speed` that the limits allow. They ask for each layer the longer of reading its weights and
+/// computing, and, in decode, for reading keys and values.
+double roofline_share(const Model& model, const ModelSpeed& speed, const MachineLimits& limits);
+
+}  // namespace tessera

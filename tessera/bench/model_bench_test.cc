@@ -1,0 +1,55 @@
+// Models are measured at the points that were asked for, with weights made from a config.json alone.
+#include "tessera/bench/model_bench.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "tessera/base/error.h"
+#include "tessera/bench/random_model.h"
+#include "tessera/kernels/backends.h"
+
+namespace tessera {
+namespace {
+
+const std::filesystem::path kDemo = std::filesystem::path(TESSERA_SOURCE_DIR) / "models/demo-llama";
+
+class ModelBench : public testing::Test {
+ protected:
+  ~ModelBench() override { std::filesystem::remove_all(dir_); }
+  std::filesystem::path dir_ =
+      std::filesystem::temp_directory_path() / fmt::format("model_bench_test_{}", getpid());
+  std::unique_ptr<Backend> backend_ = make_backend("cpu");
+  const MachineLimits limits_{.threads = 1, .integer_ops = 1e12, .float_ops = 1e11, .read_bandwidth = 1e10};
+};
+
+TEST_F(ModelBench, RandomModelsRunInTheirFormat) {
+  for (GemmFormat format : {GemmFormat::kBf16, GemmFormat::kW4A8, GemmFormat::kW4A8Group128, GemmFormat::kW8A8}) {
+    SCOPED_TRACE(name_of(format));
+    write_random_model(kDemo / "config.json", format, dir_);
+    const auto model = Model::load(dir_, *backend_);
+    EXPECT_EQ(model->linears()[0].kernel.activation_bits, is_float(format) ? 32 : 8);
+    const ModelSpeed prefill = measure_prefill(*model, 40, 0.001);
+    EXPECT_NEAR(prefill.rate * prefill.seconds, 40, 1e-9);
+    const ModelSpeed decode = measure_decode(*model, 3, 70, 0.001);
+    EXPECT_NEAR(decode.rate * decode.seconds, 3, 1e-9);
+    double weights = 0;
+    for (const LinearInfo& linear : model->linears()) weights += static_cast<double>(linear.bytes);
+    const auto& spec = model->spec();
+    const auto kv = static_cast<double>(2 * spec.n_layers * spec.kv_size() * 2);  // float16
+    EXPECT_NEAR(decode.bytes_per_token, weights / 3 + 71 * kv, 1);
+    // At these limits the demonstration model's layers are bound by memory in decode.
+    const double seconds = (weights + 3 * 70 * kv) / limits_.read_bandwidth;
+    EXPECT_NEAR(roofline_share(*model, decode, limits_), seconds / decode.seconds, 0.05 * seconds / decode.seconds);
+  }
+}
+
+TEST_F(ModelBench, ImpossiblePointsAreRefused) {
+  const auto model = Model::load(kDemo, *backend_);
+  EXPECT_THROW(measure_prefill(*model, 513, 0.001), Error);
+  EXPECT_THROW(measure_decode(*model, 0, 10, 0.001), Error);
+  EXPECT_THROW(measure_decode(*model, 1, 512, 0.001), Error);
+  EXPECT_THROW(write_random_model(dir_ / "absent" / "config.json", GemmFormat::kW4A8, dir_), Error);
+}
+
+}  // namespace
+}  // namespace tessera
