@@ -11,7 +11,8 @@
 namespace tessera {
 namespace {
 
-/// The median of body() repeated for about `seconds`, at least three times, behind one run that does not count.
+/// The median of body() repeated for about `seconds`, at least three times, behind one run that does not
+/// count.
 template <class Body>
 double median_seconds(double seconds, const Body& body) {
   body();
@@ -96,7 +97,8 @@ double roofline_share(const Model& model, const ModelSpeed& speed, const Machine
     const bool lm_head = &linear == &model.linears().back();
     const int64_t rows = decode ? speed.batch : lm_head ? 1 : speed.context;
     const bool floats = linear.kernel.activation_bits >= 16 || limits.integer_ops == 0;
-    const double ops = 2 * static_cast<double>(rows) * static_cast<double>(linear.n) * static_cast<double>(linear.k);
+    const double ops =
+        2 * static_cast<double>(rows) * static_cast<double>(linear.n) * static_cast<double>(linear.k);
     seconds += std::max(static_cast<double>(linear.bytes) / limits.read_bandwidth,
                         ops / (floats ? limits.float_ops : limits.integer_ops));
   }

@@ -23,7 +23,8 @@ class ModelBench : public testing::Test {
 };
 
 TEST_F(ModelBench, RandomModelsRunInTheirFormat) {
-  for (GemmFormat format : {GemmFormat::kBf16, GemmFormat::kW4A8, GemmFormat::kW4A8Group128, GemmFormat::kW8A8}) {
+  for (GemmFormat format :
+       {GemmFormat::kBf16, GemmFormat::kW4A8, GemmFormat::kW4A8Group128, GemmFormat::kW8A8}) {
     SCOPED_TRACE(name_of(format));
     write_random_model(kDemo / "config.json", format, dir_);
     const auto model = Model::load(dir_, *backend_);
@@ -39,7 +40,8 @@ TEST_F(ModelBench, RandomModelsRunInTheirFormat) {
     EXPECT_NEAR(decode.bytes_per_token, weights / 3 + 71 * kv, 1);
     // At these limits the demonstration model's layers are bound by memory in decode.
     const double seconds = (weights + 3 * 70 * kv) / limits_.read_bandwidth;
-    EXPECT_NEAR(roofline_share(*model, decode, limits_), seconds / decode.seconds, 0.05 * seconds / decode.seconds);
+    EXPECT_NEAR(roofline_share(*model, decode, limits_), seconds / decode.seconds,
+                0.05 * seconds / decode.seconds);
   }
 }
 

@@ -34,7 +34,8 @@ class RandomModel {
 
  private:
   const Tensor& random(const Shape& shape) {
-    return owned_.emplace_back(random_float_weights(DType::kBF16, 1, shape[0], shape.size() > 1 ? shape[1] : 1));
+    return owned_.emplace_back(
+        random_float_weights(DType::kBF16, 1, shape[0], shape.size() > 1 ? shape[1] : 1));
   }
   void add(const std::string& name, const Shape& shape) {
     TensorView view = random(shape).view();
@@ -49,8 +50,9 @@ class RandomModel {
   void add_linear(LinearId id) {
     const LinearSpec& shape = spec_.linears[id];
     if (is_float(format_) && !shape.fused.name.empty()) {
-      throw Error("{} stores several linears as one, which random float weights do not; choose an integer format",
-                  spec_.family);
+      throw Error(
+          "{} stores several linears as one, which random float weights do not; choose an integer format",
+          spec_.family);
     }
     if (is_float(format_)) {
       const TensorView weight = random({shape.n, shape.k}).view(), bias = random({shape.n, 1}).view();

@@ -1,5 +1,5 @@
-// A quantized model computes the same bits for a sequence alone, in any batch, in any chunks, with and without
-// the prefix cache and after preemption.
+// A quantized model computes the same bits for a sequence alone, in any batch, in any chunks, with and
+// without the prefix cache and after preemption.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -39,7 +39,10 @@ struct Outcome {
 class Invariance : public testing::TestWithParam<Format> {
  protected:
   Invariance() {
-    TestLlama llama({{"hidden_size", 128}, {"intermediate_size", 256}, {"max_position_embeddings", 512}});
+    TestLlama llama({{"hidden_size", 128},
+                     {"head_dim", 32},
+                     {"intermediate_size", 256},
+                     {"max_position_embeddings", 512}});
     quantize(llama, GetParam().weight, GetParam().activation, kTokenActivation, /*group_size=*/128);
     llama.write(dir_);
     model_ = Model::load(dir_, *backend_);
