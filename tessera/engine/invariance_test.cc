@@ -9,7 +9,7 @@
 #include "tessera/base/hash.h"
 #include "tessera/engine/batch_engine.h"
 #include "tessera/kernels/backends.h"
-#include "tessera/model/test_llama.h"
+#include "tessera/model/test_quantized_llama.h"
 
 namespace tessera {
 namespace {

@@ -42,7 +42,7 @@ TEST_F(KernelCheckTest, KernelsOfEveryIsaEqualTheReference) {
 
 TEST_F(KernelCheckTest, SeesOneWrongOutput) {
   const auto backend = best_backend().make();
-  const QuantizedLinear linear = random_linear(WeightFormat::kInt4, 32, 64, 0, 1);
+  const QuantizedLinear linear = random_layer({.format = WeightFormat::kInt4, .n = 32, .k = 64}, 1);
   std::vector<float> x(3 * 64), expected(3 * 32);
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 7) - 3;
   reference_forward(linear, x, 3, expected);

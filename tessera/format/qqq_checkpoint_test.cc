@@ -6,8 +6,8 @@
 #include <limits>
 
 #include "tessera/base/error.h"
+#include "tessera/format/random_layer.h"
 #include "tessera/format/reference.h"
-#include "tessera/format/test_linears.h"
 #include "tessera/format/test_qqq.h"
 
 namespace tessera::qqq {
@@ -23,7 +23,7 @@ class QqqCheckpoint : public testing::Test {
 
   static QuantizedLinear random_linear(int64_t group_size) {
     const auto format = group_size > 0 ? WeightFormat::kUint4Grouped : WeightFormat::kInt4;
-    return tessera::random_linear(format, kOutputs, kInputs, group_size, 5);
+    return random_layer({.format = format, .n = kOutputs, .k = kInputs, .group_size = group_size}, 5);
   }
 
   QuantizedLinear load(const std::map<std::string, Tensor>& tensors) {

@@ -9,8 +9,8 @@
 #include <random>
 
 #include "tessera/base/error.h"
+#include "tessera/format/random_layer.h"
 #include "tessera/format/reference.h"
-#include "tessera/format/test_linears.h"
 
 namespace tessera {
 namespace {
@@ -124,7 +124,7 @@ TEST(QuantizeAsymmetric, CoversTheRangeAndKeepsZero) {
 TEST(Reference, AccumulatorsEqualFakeQuantizedProductInDouble) {
   for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
     const int64_t m = 3, n = 5, k = 128;
-    const QuantizedLinear l = random_linear(format, n, k, 32, 7);
+    const QuantizedLinear l = random_layer({.format = format, .n = n, .k = k, .group_size = 32}, 7);
     l.validate("test");
     const std::vector<float> x = random_floats(static_cast<size_t>(m * k), 8);
     std::vector<float> y(static_cast<size_t>(m * n));
@@ -150,7 +150,7 @@ TEST(Reference, AccumulatorsEqualFakeQuantizedProductInDouble) {
 }
 
 TEST(Reference, AsymmetricIdentityAndOutliersAndMap) {
-  QuantizedLinear l = random_linear(WeightFormat::kInt4, 4, 6, 0, 3);
+  QuantizedLinear l = random_layer({.format = WeightFormat::kInt4, .n = 4, .k = 6, .group_size = 0}, 3);
   l.activation = {.bits = 4, .symmetric = false};
   std::vector<int32_t> sums;
   std::vector<int8_t> w8(6);
@@ -181,7 +181,8 @@ TEST(Reference, AsymmetricIdentityAndOutliersAndMap) {
     EXPECT_NEAR(y[static_cast<size_t>(n)], expected, 1e-5);
   }
 
-  QuantizedLinear mapped_linear = random_linear(WeightFormat::kInt8, 1, 2, 0, 4);
+  QuantizedLinear mapped_linear =
+      random_layer({.format = WeightFormat::kInt8, .n = 1, .k = 2, .group_size = 0}, 4);
   const std::vector<int32_t> index{3, 0, 1}, offset{0, 1, 3};
   const std::vector<float> gain{2.0f, 0.5f, 0.5f};
   mapped_linear.input_index = Tensor::from<int32_t>(index, {3});
@@ -195,7 +196,8 @@ TEST(Reference, AsymmetricIdentityAndOutliersAndMap) {
 
 TEST(Validate, RefusesDamage) {
   const auto refuses = [](const char* what, const auto& damage) {
-    QuantizedLinear l = random_linear(WeightFormat::kUint4Grouped, 4, 64, 32, 1);
+    QuantizedLinear l =
+        random_layer({.format = WeightFormat::kUint4Grouped, .n = 4, .k = 64, .group_size = 32}, 1);
     EXPECT_NO_THROW(l.validate("ok"));
     damage(l);
     EXPECT_THROW(l.validate("damaged"), Error) << what;
@@ -267,7 +269,8 @@ TEST(Validate, RefusesDamage) {
 }
 
 TEST(Validate, ChecksGroupsOfOddSizes) {
-  QuantizedLinear l = random_linear(WeightFormat::kUint4Grouped, 2, 30, 3, 1);
+  QuantizedLinear l =
+      random_layer({.format = WeightFormat::kUint4Grouped, .n = 2, .k = 30, .group_size = 3}, 1);
   EXPECT_NO_THROW(l.validate("ok"));
   l.group_scale.as<int8_t>().back() = 100;  // the last group lies beyond 10 groups of 1 byte
   l.qweight.as<uint8_t>().back() = 0xff;
@@ -279,7 +282,8 @@ TEST(Validate, RefusesRowsWhoseSumsCouldOverflow) {
     const ActivationFormat format{.bits = 8, .symmetric = symmetric};
     const int64_t largest = max_integer_k(format);
     EXPECT_GE(largest, 59392) << "the widest layer of Falcon-180B";
-    QuantizedLinear l = random_linear(WeightFormat::kInt8, 1, largest, 0, 1);
+    QuantizedLinear l =
+        random_layer({.format = WeightFormat::kInt8, .n = 1, .k = largest, .group_size = 0}, 1);
     l.activation = format;
     l.row_sum = Tensor(DType::kI32, {1});
     EXPECT_NO_THROW(l.validate("ok"));
@@ -292,13 +296,14 @@ TEST(Validate, RefusesRowsWhoseSumsCouldOverflow) {
 }
 
 TEST(Describe, NamesWhatMatters) {
-  QuantizedLinear l = random_linear(WeightFormat::kUint4Grouped, 4, 64, 32, 1);
+  QuantizedLinear l =
+      random_layer({.format = WeightFormat::kUint4Grouped, .n = 4, .k = 64, .group_size = 32}, 1);
   EXPECT_EQ(describe(l), "w4a8 g32");
-  l = random_linear(WeightFormat::kInt4, 4, 64, 0, 1);
+  l = random_layer({.format = WeightFormat::kInt4, .n = 4, .k = 64, .group_size = 0}, 1);
   l.activation = {.bits = 4, .symmetric = false};
   l.outlier_index = Tensor(DType::kI32, {2});
   EXPECT_EQ(describe(l), "w4a4 asymmetric per-channel, 2 f16 outliers");
-  l = random_linear(WeightFormat::kInt8, 4, 64, 0, 1);
+  l = random_layer({.format = WeightFormat::kInt8, .n = 4, .k = 64, .group_size = 0}, 1);
   l.activation.per_token = false;
   l.input_index = Tensor(DType::kI32, {64});
   EXPECT_EQ(describe(l), "w8a8 static per-channel, mapped");
@@ -308,7 +313,8 @@ TEST(Disk, RoundTrip) {
   const fs::path dir = fs::temp_directory_path() / "tessera_quantized_linear_test";
   fs::remove_all(dir);
   fs::create_directories(dir);
-  const QuantizedLinear l = random_linear(WeightFormat::kUint4Grouped, 6, 128, 64, 5);
+  const QuantizedLinear l =
+      random_layer({.format = WeightFormat::kUint4Grouped, .n = 6, .k = 128, .group_size = 64}, 5);
   write_safetensors(dir / "model.safetensors", named_tensors(l, "block.q_proj"));
   const Checkpoint checkpoint(dir);
   EXPECT_TRUE(is_quantized(checkpoint, "block.q_proj"));

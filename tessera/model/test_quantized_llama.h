@@ -3,26 +3,46 @@
 
 #include <fmt/format.h>
 
-#include "tessera/format/test_linears.h"
+#include "tessera/format/random_layer.h"
 #include "tessera/model/test_llama.h"
 
 namespace tessera {
 
-/// Weights in `format`, inputs as `activation` says (symmetric codes, one scale a token, or 16 bits).
-inline TestLlama quantized_test_llama(WeightFormat format, const ActivationFormat& activation) {
-  TestLlama llama;
+/// Codes of 8 bits, one scale a token.
+inline const nlohmann::json kTokenActivation = {{"bits", 8}, {"symmetric", true}, {"scale", "per_token"}};
+
+/// Quantizes every linear of `llama` at random, to weights of at most 0.6; `down` is the input of down_proj.
+inline void quantize(TestLlama& llama, WeightFormat format, const nlohmann::json& activation,
+                     const nlohmann::json& down, int64_t group_size = 16) {
   llama.config["quantization_config"] = {{"quant_method", "tessera"},
                                          {"version", 1},
                                          {"recipe", nlohmann::json::object()},
-                                         {"activation", to_json(activation)}};
+                                         {"activation", activation},
+                                         {"activation_overrides", {{"down_proj", down}}}};
+  const float largest_code = format == WeightFormat::kInt4 ? 8 : 128;
   unsigned seed = 0;
   for (int64_t layer = 0; layer < llama.extent("num_hidden_layers"); ++layer) {
     for (const auto& [name, shape] : llama.linear_shapes()) {
-      QuantizedLinear linear = random_linear(format, shape[0], shape[1], /*group_size=*/16, ++seed);
-      linear.activation = activation;
+      const auto& chosen = name == "mlp.down_proj" ? down : activation;
+      QuantizedLinear linear =
+          random_layer({.format = format,
+                        .n = shape[0],
+                        .k = shape[1],
+                        .group_size = format == WeightFormat::kUint4Grouped ? group_size : 0,
+                        .activation = activation_format_from_json(chosen, "test")},
+                       ++seed);
+      for (float& scale : linear.scale.as<float>()) {
+        scale = 0.3f / largest_code * static_cast<float>(1.5 + 0.5 * llama.uniform());
+      }
       llama.quantized[fmt::format("model.layers.{}.{}", layer, name)] = std::move(linear);
     }
   }
+}
+
+/// The default one in `format`, all inputs as `activation`.
+inline TestLlama quantized_test_llama(WeightFormat format, const ActivationFormat& activation) {
+  TestLlama llama;
+  quantize(llama, format, to_json(activation), to_json(activation));
   return llama;
 }
 

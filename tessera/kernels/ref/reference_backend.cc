@@ -6,13 +6,11 @@
 #include <cassert>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <numbers>
-#include <numeric>
 
 #include "tessera/format/joined_linear.h"
 #include "tessera/format/reference.h"
-#include "tessera/kernels/host_kv_pool.h"
+#include "tessera/kernels/ref/reference_attention.h"
 #include "tessera/kernels/ref/reference_backend.h"
 
 namespace tessera {
@@ -166,107 +164,6 @@ void rotate(float* head, int64_t half, const float* cosines, const float* sines)
   }
 }
 
-/// One head of one position in a page, as host_kv_pool.h lays it out.
-class Slot {
- public:
-  Slot(const HostKvPool& pool, std::span<const int32_t> pages, int64_t layer, int64_t kv_head,
-       int64_t position)
-      : format_(pool.shape().format),
-        d_(pool.shape().head_dim),
-        layout_(pool.layout()),
-        block_(pool.head(pages[static_cast<size_t>(position / kPageTokens)], layer, kv_head)),
-        slot_(position % kPageTokens) {}
-
-  void store(std::span<const float> key, std::span<const float> value) const {
-    std::vector<uint8_t> row(static_cast<size_t>(kv_row_bytes(format_, d_)));
-    const KvScale key_scale = encode(key, row);
-    const size_t element = is_quantized(format_) ? 1 : row.size() / key.size();
-    for (size_t i = 0; i < row.size(); i += element) {
-      std::copy_n(&row[i], element,
-                  block_ + (i / element * kPageTokens + static_cast<size_t>(slot_)) * element);
-    }
-    const KvScale value_scale = encode(value, row);
-    std::copy(row.begin(), row.end(), value_row());
-    if (!is_quantized(format_)) return;
-    key_scales()[slot_] = key_scale.scale;
-    key_scales()[kPageTokens + slot_] = key_scale.zero;
-    value_scales()[slot_] = value_scale;
-  }
-
-  std::vector<float> key() const {
-    std::vector<uint8_t> row(static_cast<size_t>(kv_row_bytes(format_, d_)));
-    const size_t element = is_quantized(format_) ? 1 : row.size() / static_cast<size_t>(d_);
-    for (size_t i = 0; i < row.size(); i += element) {
-      std::copy_n(block_ + (i / element * kPageTokens + static_cast<size_t>(slot_)) * element, element,
-                  &row[i]);
-    }
-    KvScale scale;
-    if (is_quantized(format_)) scale = {key_scales()[slot_], key_scales()[kPageTokens + slot_]};
-    return decode(row, scale);
-  }
-  std::vector<float> value() const {
-    const auto bytes = static_cast<size_t>(kv_row_bytes(format_, d_));
-    return decode({value_row(), bytes}, is_quantized(format_) ? value_scales()[slot_] : KvScale{});
-  }
-
- private:
-  float* key_scales() const { return reinterpret_cast<float*>(block_ + layout_.key_scales); }
-  KvScale* value_scales() const { return reinterpret_cast<KvScale*>(block_ + layout_.value_scales); }
-  uint8_t* value_row() const { return block_ + layout_.values + slot_ * kv_row_bytes(format_, d_); }
-
-  KvScale encode(std::span<const float> x, std::span<uint8_t> row) const {
-    if (is_quantized(format_)) return quantize_kv(x, format_, row);
-    for (size_t i = 0; i < x.size(); ++i) {
-      if (format_ == KvFormat::kF16) {
-        reinterpret_cast<Half*>(row.data())[i] = to_half(x[i]);
-      } else {
-        reinterpret_cast<float*>(row.data())[i] = x[i];
-      }
-    }
-    return {};
-  }
-  std::vector<float> decode(std::span<const uint8_t> row, KvScale scale) const {
-    std::vector<float> x(static_cast<size_t>(d_));
-    if (is_quantized(format_)) {
-      dequantize_kv(row, format_, scale, x);
-      return x;
-    }
-    for (size_t i = 0; i < x.size(); ++i) {
-      x[i] = format_ == KvFormat::kF16 ? to_float(reinterpret_cast<const Half*>(row.data())[i])
-                                       : reinterpret_cast<const float*>(row.data())[i];
-    }
-    return x;
-  }
-
-  KvFormat format_;
-  int64_t d_;
-  const HeadPageLayout& layout_;
-  uint8_t* block_;
-  int64_t slot_;
-};
-
-/// One query head [head_dim] of the token at end - 1 over the positions [begin, end) of `kv_head`.
-void attend(std::span<const float> q, const HostKvPool& pool, std::span<const int32_t> pages, int64_t layer,
-            int64_t kv_head, int64_t begin, int64_t end, float alibi_slope, std::span<float> out) {
-  std::vector<double> weights, sums(q.size());
-  for (int64_t p = begin; p < end; ++p) {
-    const std::vector<float> key = Slot(pool, pages, layer, kv_head, p).key();
-    const double score = std::inner_product(q.begin(), q.end(), key.begin(), 0.0, std::plus<>(),
-                                            [](double a, double b) { return a * b; });
-    weights.push_back(score / std::sqrt(static_cast<double>(q.size())) +
-                      double{alibi_slope} * static_cast<double>(p - (end - 1)));
-  }
-  const double highest = *std::max_element(weights.begin(), weights.end());
-  double total = 0;
-  for (double& w : weights) total += w = std::exp(w - highest);
-  for (int64_t p = begin; p < end; ++p) {
-    const std::vector<float> value = Slot(pool, pages, layer, kv_head, p).value();
-    const double weight = weights[static_cast<size_t>(p - begin)] / total;
-    for (size_t i = 0; i < sums.size(); ++i) sums[i] += weight * value[i];
-  }
-  std::transform(sums.begin(), sums.end(), out.begin(), [](double sum) { return static_cast<float>(sum); });
-}
-
 /// Row t of `rows`.
 std::span<float> row_of(const Rows& rows, int64_t t) {
   return {rows.floats(t), static_cast<size_t>(rows.width)};
@@ -390,7 +287,7 @@ class ReferenceBackend : public Backend {
       prepare(row_of(q, t), rule.query_norm);
       prepare(row_of(k, t), rule.key_norm);
       for (int64_t h = 0; h < pool.shape().n_kv_heads; ++h) {
-        const Slot slot(pool, b.pages_of(b.sequence[static_cast<size_t>(t)]), layer, h, position);
+        const ReferenceSlot slot(pool, b.pages_of(b.sequence[static_cast<size_t>(t)]), layer, h, position);
         const auto first = static_cast<size_t>(h) * d;
         slot.store(row_of(k, t).subspan(first, d), row_of(v, t).subspan(first, d));
       }
@@ -408,9 +305,9 @@ class ReferenceBackend : public Backend {
       const int64_t begin = rule.window > 0 ? std::max<int64_t>(0, end - rule.window) : 0;
       for (int64_t h = 0; h < n_heads; ++h) {
         const auto first = static_cast<size_t>(h * d), count = static_cast<size_t>(d);
-        attend(row_of(q, t).subspan(first, count), pool, b.pages_of(b.sequence[static_cast<size_t>(t)]),
-               layer, h / shared, begin, end, rule.alibi_slopes ? rule.alibi_slopes[h] : 0.0f,
-               row.subspan(first, count));
+        reference_attention(row_of(q, t).subspan(first, count), pool,
+                            b.pages_of(b.sequence[static_cast<size_t>(t)]), layer, h / shared, begin, end,
+                            rule.alibi_slopes ? rule.alibi_slopes[h] : 0.0f, row.subspan(first, count));
       }
     });
   }
