@@ -65,7 +65,10 @@ SequenceId BatchEngine::submit(Request request) {
 }
 
 void BatchEngine::cancel(SequenceId id) {
-  if (requests_.erase(id) > 0) scheduler_.finish(id);
+  auto request = requests_.extract(id);
+  if (request.empty()) return;
+  scheduler_.finish(id);
+  ended_.push_back(std::move(request));
 }
 
 WantedLogits BatchEngine::wanted(const Sequence& sequence, const Request& request, const Chunk& chunk) const {
@@ -94,6 +97,7 @@ Batch BatchEngine::make_batch(const StepPlan& plan) const {
 }
 
 bool BatchEngine::step() {
+  ended_.clear();
   const StepPlan plan = scheduler_.plan();
   if (plan.chunks.empty()) return false;
   const Batch batch = make_batch(plan);

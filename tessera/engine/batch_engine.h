@@ -82,6 +82,8 @@ class BatchEngine {
   Scheduler scheduler_;
   std::unique_ptr<KvPool> pool_;
   std::map<SequenceId, Request> requests_;
+  /// Kept until the next step: a request may be cancelled from within one of its own functions.
+  std::vector<std::map<SequenceId, Request>::node_type> ended_;
   SequenceId next_id_ = 1;
 };
 
