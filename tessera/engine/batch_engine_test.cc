@@ -114,7 +114,7 @@ TEST_F(BatchEngineTest, BadRequestsAreRefusedInOneLine) {
   EXPECT_NE(refusal({.prompt = prompt(1, 200), .max_tokens = 50}).find("do not fit in the KV pool"),
             std::string::npos);
   EXPECT_NE(refusal({.prompt = {1}, .sampling = {.temperature = -1}}).find("temperature"), std::string::npos);
-  EXPECT_THROW(BatchEngine(*model_, {.step_tokens = Model::kMaxRows + 1, .pages = 4}), Error);
+  EXPECT_THROW(BatchEngine(*model_, {.step_tokens = model_->max_rows() + 1, .pages = 4}), Error);
   EXPECT_FALSE(engine.step()) << "nothing was taken in";
 }
 

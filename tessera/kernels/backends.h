@@ -9,8 +9,8 @@
 namespace tessera {
 
 /// "cpu": the best instruction set of this processor, or the lower one that the environment variable
-/// TESSERA_ISA names. "reference": scalar code in the order of the definitions, slow, for tests. Throws Error
-/// for other names, listing these.
+/// TESSERA_ISA names. "cuda" or "cuda:N": an NVIDIA GPU, in programs that were built with it. "reference":
+/// scalar code in the order of the definitions, slow, for tests. Throws Error for other names, listing these.
 std::unique_ptr<Backend> make_backend(std::string_view device);
 
 }  // namespace tessera
