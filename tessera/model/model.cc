@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "tessera/model/rope.h"
+#include "tessera/arch/rope.h"
 
 namespace tessera {
 namespace {
@@ -92,7 +92,8 @@ void Model::reserve_positions(const Batch& batch) {
   if (spec_.positions != Positions::kRope || needed <= rope_positions_) return;
   const auto doubled = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(needed)));
   rope_positions_ = std::min(spec_.max_positions, std::max(doubled, kLeastPositions));
-  rope_ = make_rope_table(spec_.rope, spec_.head_dim, rope_positions_, backend_);
+  const RopeAngles angles = rope_angles(spec_.rope, spec_.head_dim, rope_positions_);
+  rope_ = {to_device(angles.cos, backend_), to_device(angles.sin, backend_)};
 }
 
 void Model::step(const Batch& batch, KvPool& pool) {

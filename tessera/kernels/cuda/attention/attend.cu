@@ -14,6 +14,8 @@ namespace {
 template <KvFormat kFormat, class Function>
 void with_head_dim(int head_dim, const Function& function) {
   switch (head_dim) {
+    case 32:
+      return function.template operator()<kFormat, 32>();
     case 64:
       return function.template operator()<kFormat, 64>();
     case 80:
