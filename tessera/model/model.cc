@@ -101,6 +101,7 @@ void Model::step(const Batch& batch, KvPool& pool) {
   assert(batch.rows() <= max_rows_);
   reserve_positions(batch);
   backend_.upload(batch, *batch_);
+  batch_rows_ = batch.rows();
   rows_ = batch_->rows();
   if (observer_) return run_blocks(pool);
   backend_.run(*batch_, pool, [&] { run_blocks(pool); });
@@ -205,8 +206,8 @@ void Model::show_hidden(int64_t layer) {
   const Rows hidden = hidden_.rows.first(rows_);
   if (has_delta_) backend_.add(delta_.rows.first(rows_), hidden);
   has_delta_ = false;
-  host_.resize(static_cast<size_t>(rows_ * spec_.hidden_size));
-  backend_.download(hidden, host_);
+  host_.resize(static_cast<size_t>(batch_rows_ * spec_.hidden_size));
+  backend_.download(hidden.first(batch_rows_), host_);
   observer_(layer, host_);
 }
 

@@ -92,7 +92,8 @@ class Model {
   RowBuffer hidden_, delta_, logits_;
   std::vector<RowBuffer> projected_;  ///< of each site that reads a norm, the outputs of its linears
   std::array<Place, kLinearCount> places_ = {};
-  int64_t rows_ = 0;         ///< of this step
+  int64_t batch_rows_ = 0;   ///< of this step
+  int64_t rows_ = 0;         ///< the same, with those that the device adds
   bool has_delta_ = false;   ///< delta_ is still to be added to hidden_
   std::vector<float> host_;  ///< downloaded rows
   HiddenObserver observer_;

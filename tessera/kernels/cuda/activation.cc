@@ -31,7 +31,7 @@ std::string shape_obstacle(const ActivationProblem& p) {
     return fmt::format("inputs is {}, not a multiple of 8 in 8 .. {}", p.width(), kMaxInputs);
   }
   if (p.width() != p.k && !p.map.index) return "a row of other width than K needs a map";
-  if (p.bits < 2 || p.bits > 8) return fmt::format("bits is {}, not in 2 .. 8", p.bits);
+  if (!p.halves && (p.bits < 2 || p.bits > 8)) return fmt::format("bits is {}, not in 2 .. 8", p.bits);
   if (p.stride < p.width() || p.stride % 8 != 0)
     return fmt::format("stride {} is no multiple of 8 of at least the row's width", p.stride);
   if (p.halves) {

@@ -84,13 +84,33 @@ struct FoldedElement {
   }
 };
 
+/// This warp's page of the unit; null where the sequence ends before it or its window begins behind it.
+template <KvFormat kFormat, int kDim>
+__device__ __forceinline__ const uint8_t* page_block(const AttentionProblem& p, const DecodeUnit& unit) {
+  const int page = unit.span * kSpanPages + static_cast<int>(threadIdx.x / 32);
+  const int end = unit.row.position + 1 - page * kPage;
+  if (end <= 0 || (p.window > 0 && end - p.window >= kPage)) return nullptr;
+  return p.pages.memory + p.page_list[unit.row.first_page + page] * p.pages.page_bytes +
+         unit.kv_head * Page<kFormat, kDim>::kLayout.bytes();
+}
+
+/// Lists and pages of earlier steps do not depend on the kernels before this one; what the step stores itself
+/// reaches L2 in time.
+template <KvFormat kFormat, int kDim>
+__device__ __forceinline__ void prefetch_page(const AttentionProblem& p, int64_t unit) {
+  if (threadIdx.x % 32 != 0) return;
+  const uint8_t* const block = page_block<kFormat, kDim>(p, DecodeUnit(p, unit));
+  if (block) ptx::prefetch_bulk(block, Page<kFormat, kDim>::kLayout.bytes());
+}
+
 template <KvFormat kFormat, int kDim>
 __device__ __forceinline__ Attended<kDim> attend_to_page(const AttentionProblem& p, const DecodeUnit& unit) {
   const int page = unit.span * kSpanPages + static_cast<int>(threadIdx.x / 32);
   Attended<kDim> result;
   const int end = unit.row.position + 1 - page * kPage;
   const int begin = p.window > 0 ? max(0, end - p.window) : 0;
-  if (end <= 0 || begin >= kPage) return result;
+  const uint8_t* const block = page_block<kFormat, kDim>(p, unit);
+  if (!block) return result;
   Queries<kDim> q;
   const int g = static_cast<int>(threadIdx.x % 32 / 4);
   const auto* rows = static_cast<const __half*>(p.q.data) + unit.row.row * p.q.stride + unit.head * kDim;
@@ -102,10 +122,7 @@ __device__ __forceinline__ Attended<kDim> attend_to_page(const AttentionProblem&
     view.slope[i] = sloped ? p.alibi_slopes[unit.head + g + 8 * i] * kLog2E : 0;
     view.distance[i] = static_cast<float>(page * kPage - unit.row.position);
   }
-  const Page<kFormat, kDim> block(p.pages.memory +
-                                  p.page_list[unit.row.first_page + page] * p.pages.page_bytes +
-                                  unit.kv_head * Page<kFormat, kDim>::kLayout.bytes());
-  block.attend(q, view, result);
+  Page<kFormat, kDim>(block).attend(q, view, result);
   return result;
 }
 
@@ -115,10 +132,13 @@ __global__ void __launch_bounds__(32 * kSpanPages) decode_kernel(const __grid_co
   auto* const shared = reinterpret_cast<float*>(shared_bytes);
   auto* const ends = reinterpret_cast<float2*>(shared + kSpanPages * kRows * kDim);
   __shared__ bool last;
+  const int groups = p.pages.kv_heads * ((p.heads / p.pages.kv_heads + 15) / 16);
+  const int64_t units = int64_t{p.counts->spans} * groups;
+  if (blockIdx.x < units) prefetch_page<kFormat, kDim>(p, blockIdx.x);
   ptx::wait_for_predecessors();
   ptx::launch_dependents();
-  const int groups = p.pages.kv_heads * ((p.heads / p.pages.kv_heads + 15) / 16);
-  for (int64_t i = blockIdx.x; i < int64_t{p.counts->spans} * groups; i += gridDim.x) {
+  for (int64_t i = blockIdx.x; i < units; i += gridDim.x) {
+    if (i + gridDim.x < units) prefetch_page<kFormat, kDim>(p, i + gridDim.x);
     const DecodeUnit unit(p, i);
     const int warp = static_cast<int>(threadIdx.x / 32);
     store_rows(attend_to_page<kFormat, kDim>(p, unit), min(unit.rows, kRows), shared + warp * kRows * kDim,
