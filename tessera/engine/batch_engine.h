@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tessera/engine/logit_rules.h"
 #include "tessera/engine/scheduler.h"
 #include "tessera/model/model.h"
 
@@ -28,14 +29,18 @@ std::string_view name_of(FinishReason reason);
 struct Request {
   std::vector<int32_t> prompt = {};
   SamplingOptions sampling = {};
-  int64_t max_tokens = 256;                ///< to generate at most; 0: the prompt is only scored
-  std::vector<int32_t> ends = {};          ///< ids that end the text
-  std::optional<int64_t> score_from = {};  ///< logits behind the prompt's ids from this one on are wanted
-  int32_t owner = 0;                       ///< owners share the device fairly
+  LogitRules rules = {};
+  int64_t max_tokens = 256;        ///< to generate at most; 0: the prompt is only scored
+  std::vector<int32_t> ends = {};  ///< ids that end the text
+  std::optional<int64_t> score_from =
+      {};             ///< logits behind the ids from this one on are wanted, drawn ones too
+  int32_t owner = 0;  ///< owners share the device fairly
+  uint64_t salt = 0;  ///< requests of different salts share no cached page
 
   // What becomes of it, told from within BatchEngine::step(). Empty: nobody asks.
   std::function<void(int32_t id)> on_token = {};  ///< every id that is drawn, the one that ends the text too
-  /// Logits [rows, vocab_size] behind prompt ids first, first + 1, ...
+  /// Logits [rows, vocab_size] behind ids first, first + 1, ... in order, each once; those that an id is
+  /// drawn from come before its on_token.
   std::function<void(int64_t first, std::span<const float> logits)> on_logits = {};
   std::function<void(FinishReason)> on_finish = {};  ///< the last call, unless the request is cancelled
 };
@@ -68,6 +73,11 @@ class BatchEngine {
   const Scheduler& scheduler() const { return scheduler_; }
 
  private:
+  struct Running {
+    Request request;
+    LogitEditor editor;
+  };
+
   Batch make_batch(const StepPlan& plan) const;
   WantedLogits wanted(const Sequence& sequence, const Request& request, const Chunk& chunk) const;
   bool draws(const Sequence& sequence, const Request& request, const Chunk& chunk) const;
@@ -81,9 +91,9 @@ class BatchEngine {
   Model& model_;
   Scheduler scheduler_;
   std::unique_ptr<KvPool> pool_;
-  std::map<SequenceId, Request> requests_;
+  std::map<SequenceId, Running> requests_;
   /// Kept until the next step: a request may be cancelled from within one of its own functions.
-  std::vector<std::map<SequenceId, Request>::node_type> ended_;
+  std::vector<std::map<SequenceId, Running>::node_type> ended_;
   SequenceId next_id_ = 1;
 };
 

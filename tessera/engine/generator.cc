@@ -74,6 +74,7 @@ Generation Generator::generate(std::span<const int32_t> prompt, const GenerateOp
   const Stopwatch prefill;
   id = engine.submit({.prompt = {prompt.begin(), prompt.end()},
                       .sampling = options.sampling,
+                      .rules = options.rules,
                       .max_tokens = options.max_tokens,
                       .ends = {ends_.begin(), ends_.end()},
                       .on_token =

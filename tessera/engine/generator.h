@@ -14,6 +14,7 @@ namespace tessera {
 
 struct GenerateOptions {
   SamplingOptions sampling = {};
+  LogitRules rules = {};
   int64_t max_tokens = 256;
   std::vector<std::string> stop = {};  ///< generation ends before the first of them
 };
