@@ -14,8 +14,9 @@ declare -A may_use=(
   [bench]="base format arch kernels model text engine"
   [quant]="base format arch text"
   [eval]="base format arch kernels model text engine"
+  [server]="base format arch kernels model text engine eval"
   [program]="base format arch kernels model text engine eval"
-  [cli]="base format arch kernels model text engine bench eval program"
+  [cli]="base format arch kernels model text engine bench eval program server"
   [quant_cli]="base format arch kernels model text engine quant eval program"
 )
 

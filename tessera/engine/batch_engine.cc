@@ -48,7 +48,7 @@ BatchEngine::BatchEngine(Model& model, const EngineOptions& options)
 SequenceId BatchEngine::submit(Request request) {
   model_.check_ids(request.prompt);
   check_sampling(request.sampling);
-  check_rules(request.rules, model_.spec().vocab_size);
+  check_rules(request.rules, request.bias, model_.spec().vocab_size);
   const auto prompt = static_cast<int64_t>(request.prompt.size()), positions = model_.spec().max_positions;
   if (prompt > positions) {
     throw Error("{}: a prompt of {} tokens does not fit in the model's context of {}; shorten it",
@@ -63,7 +63,7 @@ SequenceId BatchEngine::submit(Request request) {
   sequence.scores_prompt =
       request.score_from && (*request.score_from < prompt - 1 || request.max_tokens == 0);
   scheduler_.add(std::move(sequence));
-  LogitEditor editor(request.rules, request.prompt, request.ends);
+  LogitEditor editor(request.rules, request.bias, request.prompt, request.ends);
   requests_.emplace(id, Running{std::move(request), std::move(editor)});
   return id;
 }
@@ -87,9 +87,9 @@ bool BatchEngine::draws(const Sequence& sequence, const Request& request, const 
   return request.max_tokens > 0 && chunk.first + chunk.count == std::ssize(sequence.ids);
 }
 
-Batch BatchEngine::make_batch(const StepPlan& plan) const {
+Batch BatchEngine::make_batch() const {
   Batch batch;
-  for (const Chunk& chunk : plan.chunks) {
+  for (const Chunk& chunk : plan_.chunks) {
     const Sequence& sequence = scheduler_.sequence(chunk.sequence);
     const auto ids =
         std::span(sequence.ids).subspan(static_cast<size_t>(chunk.first), static_cast<size_t>(chunk.count));
@@ -101,14 +101,14 @@ Batch BatchEngine::make_batch(const StepPlan& plan) const {
 
 bool BatchEngine::step() {
   ended_.clear();
-  const StepPlan plan = scheduler_.plan();
-  if (plan.chunks.empty()) return false;
-  const Batch batch = make_batch(plan);
+  plan_ = scheduler_.plan();
+  if (plan_.chunks.empty()) return false;
+  const Batch batch = make_batch();
   model_.step(batch, *pool_);
-  const std::map<SequenceId, int32_t> tokens = sample(plan);
-  show_logits(plan, batch);
-  scheduler_.complete(plan);
-  for (const Chunk& chunk : plan.chunks) {
+  const std::map<SequenceId, int32_t> tokens = sample();
+  show_logits(batch);
+  scheduler_.complete(plan_);
+  for (const Chunk& chunk : plan_.chunks) {
     const auto request = requests_.find(chunk.sequence);
     if (request == requests_.end()) continue;  // cancelled from one of the calls
     if (const auto token = tokens.find(chunk.sequence); token != tokens.end()) {
@@ -121,7 +121,7 @@ bool BatchEngine::step() {
   return true;
 }
 
-std::map<SequenceId, int32_t> BatchEngine::sample(const StepPlan& plan) {
+std::map<SequenceId, int32_t> BatchEngine::sample() {
   std::map<SequenceId, int32_t> tokens;
   std::vector<SequenceId> sequences;
   std::vector<Draw> draw;
@@ -134,7 +134,7 @@ std::map<SequenceId, int32_t> BatchEngine::sample(const StepPlan& plan) {
     draw.clear();
   };
   int64_t row = 0;  // first wanted row of the chunk
-  for (const Chunk& chunk : plan.chunks) {
+  for (const Chunk& chunk : plan_.chunks) {
     const Sequence& sequence = scheduler_.sequence(chunk.sequence);
     const auto& [request, editor] = requests_.at(chunk.sequence);
     const int64_t rows = chunk.count - wanted(sequence, request, chunk).from;
@@ -155,10 +155,10 @@ std::map<SequenceId, int32_t> BatchEngine::sample(const StepPlan& plan) {
   return tokens;
 }
 
-void BatchEngine::show_logits(const StepPlan& plan, const Batch& batch) {
+void BatchEngine::show_logits(const Batch& batch) {
   int64_t begin = 0;
   for (int64_t i = 0; i < batch.sequences(); ++i) {
-    const Chunk& chunk = plan.chunks[static_cast<size_t>(i)];
+    const Chunk& chunk = plan_.chunks[static_cast<size_t>(i)];
     const int64_t first_row = batch.first_row[static_cast<size_t>(i)], end_row = first_row + chunk.count;
     int64_t end = begin;
     while (end < std::ssize(batch.logit_rows) && batch.logit_rows[static_cast<size_t>(end)] < end_row) ++end;

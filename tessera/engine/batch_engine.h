@@ -30,6 +30,7 @@ struct Request {
   std::vector<int32_t> prompt = {};
   SamplingOptions sampling = {};
   LogitRules rules = {};
+  LogitBias bias = {};
   int64_t max_tokens = 256;        ///< to generate at most; 0: the prompt is only scored
   std::vector<int32_t> ends = {};  ///< ids that end the text
   std::optional<int64_t> score_from =
@@ -71,6 +72,8 @@ class BatchEngine {
   bool step();
 
   const Scheduler& scheduler() const { return scheduler_; }
+  /// What ran in the last step.
+  const StepPlan& last_plan() const { return plan_; }
 
  private:
   struct Running {
@@ -78,18 +81,19 @@ class BatchEngine {
     LogitEditor editor;
   };
 
-  Batch make_batch(const StepPlan& plan) const;
+  Batch make_batch() const;
   WantedLogits wanted(const Sequence& sequence, const Request& request, const Chunk& chunk) const;
   bool draws(const Sequence& sequence, const Request& request, const Chunk& chunk) const;
   /// Hands out the logits that requests asked to see.
-  void show_logits(const StepPlan& plan, const Batch& batch);
+  void show_logits(const Batch& batch);
   /// The next id of every sequence in the plan whose ids are all computed.
-  std::map<SequenceId, int32_t> sample(const StepPlan& plan);
+  std::map<SequenceId, int32_t> sample();
   void take_token(SequenceId id, int32_t token);
   void finish(SequenceId id, FinishReason reason);
 
   Model& model_;
   Scheduler scheduler_;
+  StepPlan plan_;
   std::unique_ptr<KvPool> pool_;
   std::map<SequenceId, Running> requests_;
   /// Kept until the next step: a request may be cancelled from within one of its own functions.

@@ -8,7 +8,7 @@
 
 namespace tessera {
 
-void check_rules(const LogitRules& rules, int64_t vocab_size) {
+void check_rules(const LogitRules& rules, const LogitBias& bias, int64_t vocab_size) {
   if (!(rules.repetition_penalty > 0) || !std::isfinite(rules.repetition_penalty)) {
     throw Error("repetition penalty {} is out of range: above 0 (1: none)", rules.repetition_penalty);
   }
@@ -17,22 +17,22 @@ void check_rules(const LogitRules& rules, int64_t vocab_size) {
                 rules.frequency_penalty);
   }
   if (rules.min_tokens < 0) throw Error("{} tokens at least are out of range: 0 or more", rules.min_tokens);
-  for (const auto& [id, bias] : rules.bias) {
+  for (const auto& [id, addend] : bias) {
     if (id < 0 || id >= vocab_size) {
       throw Error("bias for token id {}, which is outside the vocabulary of {}", id, vocab_size);
     }
-    if (!std::isfinite(bias)) throw Error("the bias for token id {} is not finite", id);
+    if (!std::isfinite(addend)) throw Error("the bias for token id {} is not finite", id);
   }
 }
 
-LogitEditor::LogitEditor(const LogitRules& rules, std::span<const int32_t> prompt,
+LogitEditor::LogitEditor(const LogitRules& rules, const LogitBias& bias, std::span<const int32_t> prompt,
                          std::span<const int32_t> ends)
     : repetition_(rules.repetition_penalty),
       presence_(rules.presence_penalty),
       frequency_(rules.frequency_penalty),
       min_tokens_(rules.min_tokens),
       ends_(ends.begin(), ends.end()) {
-  for (const auto& [id, bias] : rules.bias) token(id).bias += bias;
+  for (const auto& [id, addend] : bias) token(id).bias = addend;
   if (min_tokens_ > 0) {
     for (int32_t id : ends_) token(id).ends_text = true;
   }

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "tessera/kernels/sampling.h"
@@ -14,20 +14,23 @@ namespace tessera {
 struct LogitRules {
   float repetition_penalty =
       1;  ///< > 0; divides the logits of ids in prompt and text (multiplies those below 0)
-  float presence_penalty = 0;                        ///< taken from the logits of ids in the text
-  float frequency_penalty = 0;                       ///< the same, for each time that they are there
-  std::vector<std::pair<int32_t, float>> bias = {};  ///< added to the logits of ids
-  int64_t min_tokens = 0;                            ///< before so many are drawn, no end of the text is
+  float presence_penalty = 0;   ///< taken from the logits of ids in the text
+  float frequency_penalty = 0;  ///< the same, for each time that they are there
+  int64_t min_tokens = 0;       ///< before so many are drawn, no end of the text is
 };
 
+/// What is added to the logits of ids.
+using LogitBias = std::map<int32_t, float>;
+
 /// Throws Error when a number is out of range or not finite, or an id is outside the vocabulary.
-void check_rules(const LogitRules& rules, int64_t vocab_size);
+void check_rules(const LogitRules& rules, const LogitBias& bias, int64_t vocab_size);
 
 /// The edits that the rules ask for, kept up to date with a text.
 class LogitEditor {
  public:
   /// A text that begins behind `prompt` and is ended by the ids `ends`.
-  LogitEditor(const LogitRules& rules, std::span<const int32_t> prompt, std::span<const int32_t> ends);
+  LogitEditor(const LogitRules& rules, const LogitBias& bias, std::span<const int32_t> prompt,
+              std::span<const int32_t> ends);
 
   /// `id` was drawn.
   void push(int32_t id);

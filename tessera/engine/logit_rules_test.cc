@@ -20,13 +20,13 @@ std::map<int32_t, LogitEdit> edits_of(const LogitEditor& editor) {
 }
 
 TEST(LogitRules, WithoutRulesNothingIsEdited) {
-  LogitEditor editor({}, std::vector<int32_t>{1, 2}, std::vector<int32_t>{0});
+  LogitEditor editor({}, {}, std::vector<int32_t>{1, 2}, std::vector<int32_t>{0});
   editor.push(1);
   EXPECT_TRUE(editor.edits().empty());
 }
 
 TEST(LogitRules, RepetitionCountsPromptAndTextPresenceAndFrequencyTheTextAlone) {
-  LogitEditor editor({.repetition_penalty = 1.5f, .presence_penalty = 0.5f, .frequency_penalty = 0.25f},
+  LogitEditor editor({.repetition_penalty = 1.5f, .presence_penalty = 0.5f, .frequency_penalty = 0.25f}, {},
                      std::vector<int32_t>{7, 8, 7}, {});
   auto edits = edits_of(editor);
   EXPECT_EQ(edits.size(), 2u);
@@ -42,7 +42,7 @@ TEST(LogitRules, RepetitionCountsPromptAndTextPresenceAndFrequencyTheTextAlone) 
 }
 
 TEST(LogitRules, BiasesAddUpWithPenalties) {
-  LogitEditor editor({.presence_penalty = 1, .bias = {{3, 2.5f}, {4, -100}}}, {}, {});
+  LogitEditor editor({.presence_penalty = 1}, {{3, 2.5f}, {4, -100}}, {}, {});
   editor.push(3);
   auto edits = edits_of(editor);
   EXPECT_FLOAT_EQ(edits[3].addend, 1.5f);
@@ -50,7 +50,7 @@ TEST(LogitRules, BiasesAddUpWithPenalties) {
 }
 
 TEST(LogitRules, EndsAreForbiddenUntilEnoughIsDrawn) {
-  LogitEditor editor({.bias = {{0, 1}}, .min_tokens = 2}, {}, std::vector<int32_t>{0, 5});
+  LogitEditor editor({.min_tokens = 2}, {{0, 1}}, {}, std::vector<int32_t>{0, 5});
   EXPECT_TRUE(std::isinf(edits_of(editor)[0].addend) && std::isinf(edits_of(editor)[5].addend));
   editor.push(1);
   EXPECT_TRUE(std::isinf(edits_of(editor)[0].addend));
@@ -60,13 +60,13 @@ TEST(LogitRules, EndsAreForbiddenUntilEnoughIsDrawn) {
 }
 
 TEST(LogitRules, RulesOutOfRangeAreRefused) {
-  EXPECT_THROW(check_rules({.repetition_penalty = 0}, 10), Error);
-  EXPECT_THROW(check_rules({.presence_penalty = std::nanf("")}, 10), Error);
-  EXPECT_THROW(check_rules({.frequency_penalty = INFINITY}, 10), Error);
-  EXPECT_THROW(check_rules({.bias = {{10, 1}}}, 10), Error);
-  EXPECT_THROW(check_rules({.bias = {{1, NAN}}}, 10), Error);
-  EXPECT_THROW(check_rules({.min_tokens = -1}, 10), Error);
-  EXPECT_NO_THROW(check_rules({.bias = {{9, -100}}}, 10));
+  EXPECT_THROW(check_rules({.repetition_penalty = 0}, {}, 10), Error);
+  EXPECT_THROW(check_rules({.presence_penalty = std::nanf("")}, {}, 10), Error);
+  EXPECT_THROW(check_rules({.frequency_penalty = INFINITY}, {}, 10), Error);
+  EXPECT_THROW(check_rules({}, {{10, 1}}, 10), Error);
+  EXPECT_THROW(check_rules({}, {{1, NAN}}, 10), Error);
+  EXPECT_THROW(check_rules({.min_tokens = -1}, {}, 10), Error);
+  EXPECT_NO_THROW(check_rules({}, {{9, -100}}, 10));
 }
 
 }  // namespace
