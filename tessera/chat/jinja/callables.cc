@@ -105,8 +105,9 @@ bool Loop::take() {
 }
 
 bool Loop::advance() {
+  if (index_ + 1 == std::ssize(taken_) && !take()) return false;
   ++index_;
-  return index_ < std::ssize(taken_) || take();
+  return true;
 }
 
 int64_t Loop::length() {
