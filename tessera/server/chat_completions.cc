@@ -72,8 +72,9 @@ std::string read_content(const JsonNode& content) {
 
 }  // namespace
 
-GenerationRequest read_chat_generation(const RequestBody& body, const ServedModel& served) {
-  GenerationRequest request = read_generation(body, served);
+PromptRequest read_chat(const RequestBody& body, const ServedModel& served) {
+  PromptRequest chat{.generation = read_generation(body, served)};
+  GenerationRequest& request = chat.generation;
   if (request.max_tokens == 0) throw ApiError::invalid("max_tokens", "max_tokens is 0: nothing to answer");
   const int64_t top = body.read(
       "top_logprobs", [](const JsonNode& node) { return node.is_null() ? 0 : node.integer<int64_t>(0, 20); });
@@ -82,15 +83,38 @@ GenerationRequest read_chat_generation(const RequestBody& body, const ServedMode
   } else if (top > 0) {
     throw ApiError::invalid("top_logprobs", "top_logprobs needs logprobs: true");
   }
-  return request;
+  chat.prompts = {render_messages(body, served)};
+  check_prompt(chat.prompts.front(), served, "messages");
+  return chat;
 }
 
-json read_messages(const RequestBody& body) {
+std::vector<int32_t> render_messages(const RequestBody& body, const ServedModel& served) {
+  ChatPrompt prompt{.messages = read_messages(body)};
+  prompt.add_generation_prompt = body.get_or("add_generation_prompt", true);
+  body.read("chat_template_kwargs", [&](const JsonNode& node) {
+    if (!node.is_null()) node.object();
+    prompt.variables = node.is_null() ? ChatPrompt::Json::object() : ChatPrompt::Json(node.value());
+    return 0;
+  });
+  if (!served.chat) {
+    throw ApiError::invalid("messages",
+                            "this model has no chat template; serve it with --chat-template FILE, or ask "
+                            "for /v1/completions",
+                            "template_error");
+  }
+  try {
+    return served.tokenizer.encode(served.chat->render(prompt), /*add_special_tokens=*/false);
+  } catch (const Error& e) {
+    throw ApiError::invalid("messages", e.what(), "template_error");
+  }
+}
+
+ChatPrompt::Json read_messages(const RequestBody& body) {
   return body.read("messages", [](const JsonNode& node) {
     if (node.is_null()) node.fail("is missing; give a list of messages");
-    json messages = json::array();
+    ChatPrompt::Json messages = ChatPrompt::Json::array();
     for (const JsonNode& message : node.items()) {
-      json copy = message.value();
+      ChatPrompt::Json copy = message.value();
       message["role"].string();
       copy["content"] = read_content(message["content"]);
       messages.push_back(std::move(copy));

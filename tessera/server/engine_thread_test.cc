@@ -57,8 +57,8 @@ class EngineThreadTest : public testing::Test {
   static constexpr int64_t kPages = 200;
 
   void start(const QueueLimits& limits = {}, int64_t pages = kPages, int64_t sequences = 64) {
-    engine_.emplace(*model_, EngineOptions{.step_tokens = 64, .max_sequences = sequences, .pages = pages}, limits,
-                    metrics_, log_);
+    engine_.emplace(*model_, EngineOptions{.step_tokens = 64, .max_sequences = sequences, .pages = pages},
+                    limits, metrics_, log_);
   }
 
   Request request(size_t length, int64_t tokens, uint64_t seed = 0) const {

@@ -69,9 +69,14 @@ TEST_F(RequestTest, FieldsAreReadAndNullMeansAbsent) {
   EXPECT_EQ(r.top_logprobs, 3);
   EXPECT_TRUE(r.stream && r.include_usage);
 
-  const PromptRequest none = completion({{"max_tokens", nullptr}, {"temperature", nullptr}, {"stop", nullptr},
-                                         {"n", nullptr}, {"logit_bias", nullptr}, {"stream_options", nullptr},
-                                         {"logprobs", nullptr}, {"seed", nullptr}});
+  const PromptRequest none = completion({{"max_tokens", nullptr},
+                                         {"temperature", nullptr},
+                                         {"stop", nullptr},
+                                         {"n", nullptr},
+                                         {"logit_bias", nullptr},
+                                         {"stream_options", nullptr},
+                                         {"logprobs", nullptr},
+                                         {"seed", nullptr}});
   EXPECT_FALSE(none.generation.max_tokens);
   EXPECT_FLOAT_EQ(none.generation.sampling.temperature, 1);
   EXPECT_FALSE(none.generation.top_logprobs);
@@ -119,14 +124,17 @@ TEST_F(RequestTest, RefusalsNameTheField) {
 }
 
 TEST_F(RequestTest, HostileBodiesAreRefused) {
-  for (const std::string& body : {std::string("{"), std::string("[]"), std::string("\"\\xff\""), std::string(),
-                                  std::string(1'000'000, '['), std::string("{\"prompt\": \"\xff\"}")}) {
+  for (const std::string& body :
+       {std::string("{"), std::string("[]"), std::string("\"\\xff\""), std::string(),
+        std::string(1'000'000, '['), std::string("{\"prompt\": \"\xff\"}")}) {
     EXPECT_THROW(RequestBody{body}, ApiError) << body.substr(0, 20);
   }
 }
 
 TEST_F(RequestTest, ChatMessagesAreJoinedFromTheirParts) {
-  const auto messages = [](const json& list) { return read_messages(RequestBody(json{{"messages", list}}.dump())); };
+  const auto messages = [](const json& list) {
+    return read_messages(RequestBody(json{{"messages", list}}.dump()));
+  };
   const json parts = {{{"type", "text"}, {"text", "a"}}, {{"type", "text"}, {"text", "b"}}};
   EXPECT_EQ(messages({{{"role", "user"}, {"content", parts}}})[0]["content"], "ab");
   EXPECT_THROW(messages(json::array()), ApiError);
@@ -158,7 +166,8 @@ TEST_F(RequestTest, AStopStringAcrossTokensEndsTheText) {
   const ChoicePart cut = run({.stops = {"r and t"}});
   EXPECT_EQ(cut.text, text.substr(0, text.find("r and t")));
   EXPECT_EQ(cut.finish_reason, "stop");
-  EXPECT_EQ(run({.rules = {.min_tokens = 100}, .stops = {"r and t"}}).text, text) << "not before the least length";
+  EXPECT_EQ(run({.rules = {.min_tokens = 100}, .stops = {"r and t"}}).text, text)
+      << "not before the least length";
 }
 
 TEST_F(RequestTest, OffsetsCountCharacters) {

@@ -46,13 +46,13 @@ TEST(Metrics, ArePrintedAsPrometheusReadsThem) {
   metrics.observe("step_seconds", 0.003, "kind=\"decode\"");
   metrics.observe("step_seconds", 100, "kind=\"decode\"");
   const std::string text = metrics.text();
-  for (const char* line :
-       {"# TYPE tessera_generated_tokens_total counter\n", "tessera_generated_tokens_total{model=\"a\\\"b\"} 4\n",
-        "tessera_requests_running{model=\"a\\\"b\"} 2\n",
-        "tessera_step_seconds_bucket{model=\"a\\\"b\",kind=\"decode\",le=\"0.002\"} 0\n",
-        "tessera_step_seconds_bucket{model=\"a\\\"b\",kind=\"decode\",le=\"0.005\"} 1\n",
-        "tessera_step_seconds_bucket{model=\"a\\\"b\",kind=\"decode\",le=\"+Inf\"} 2\n",
-        "tessera_step_seconds_count{model=\"a\\\"b\",kind=\"decode\"} 2\n"}) {
+  for (const char* line : {"# TYPE tessera_generated_tokens_total counter\n",
+                           "tessera_generated_tokens_total{model=\"a\\\"b\"} 4\n",
+                           "tessera_requests_running{model=\"a\\\"b\"} 2\n",
+                           "tessera_step_seconds_bucket{model=\"a\\\"b\",kind=\"decode\",le=\"0.002\"} 0\n",
+                           "tessera_step_seconds_bucket{model=\"a\\\"b\",kind=\"decode\",le=\"0.005\"} 1\n",
+                           "tessera_step_seconds_bucket{model=\"a\\\"b\",kind=\"decode\",le=\"+Inf\"} 2\n",
+                           "tessera_step_seconds_count{model=\"a\\\"b\",kind=\"decode\"} 2\n"}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << text;
   }
 }

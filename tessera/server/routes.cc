@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "tessera/server/chat_completions.h"
-#include "tessera/server/completions.h"
 
 namespace tessera {
 namespace {
@@ -108,9 +107,8 @@ void Routes::completions(const VisitPtr& visit) {
 void Routes::chat_completions(const VisitPtr& visit) {
   const RequestBody body(visit->request.body);
   note_unknown_fields(body, context_.log);
-  PromptRequest request{.generation = read_chat_generation(body, context_.served)};
-  read_messages(body);
-  throw ApiError::invalid("messages", "this model has no chat template", "template_error");
+  start_reply(visit, read_chat(body, context_.served), chat_format(context_.served),
+              context_.served.max_length);
 }
 
 void Routes::start_reply(const VisitPtr& visit, PromptRequest request, std::unique_ptr<ReplyFormat> format,

@@ -8,11 +8,11 @@
 #include <string>
 
 #include "tessera/base/reporter.h"
+#include "tessera/server/completions.h"
 #include "tessera/server/engine_thread.h"
 #include "tessera/server/http.h"
 #include "tessera/server/keys.h"
 #include "tessera/server/metrics.h"
-#include "tessera/server/completions.h"
 #include "tessera/server/served_model.h"
 
 namespace tessera {

@@ -82,7 +82,9 @@ ServedModel::ServedModel(const Model& served, const Tokenizer& its_tokenizer,
                                        : served.spec().max_positions),
       created(std::time(nullptr)),
       defaults(read_sampling_defaults(served.dir())),
-      tokens(its_tokenizer) {
+      tokens(its_tokenizer),
+      chat(chosen.template_file.empty() ? ChatTemplate::load(served.dir())
+                                        : ChatTemplate::load_file(chosen.template_file, served.dir())) {
   if (name.empty()) name = folder;
   const std::set<int32_t> ids = ends_of_text(served.dir(), its_tokenizer);
   ends.assign(ids.begin(), ids.end());

@@ -1,11 +1,13 @@
 // What the routes know of the model that is served.
 #pragma once
 
-#include <map>
+#include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "tessera/chat/chat_template.h"
 #include "tessera/engine/generator.h"
 #include "tessera/model/model.h"
 #include "tessera/text/tokenizer.h"
@@ -45,7 +47,7 @@ struct ServedModelOptions {
   int64_t max_length = 0;       ///< tokens of prompt and text together; 0: the model's context
 };
 
-/// Immutable; both `model` and `tokenizer` must outlive it.
+/// Immutable but in tests; both `model` and `tokenizer` must outlive it.
 struct ServedModel {
   ServedModel(const Model& served, const Tokenizer& its_tokenizer, const ServedModelOptions& chosen);
 
@@ -61,6 +63,7 @@ struct ServedModel {
   SamplingDefaults defaults;
   std::vector<int32_t> ends;
   TokenNames tokens;
+  std::unique_ptr<const ChatTemplate> chat;  ///< null: the model has none
 };
 
 }  // namespace tessera
