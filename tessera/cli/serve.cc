@@ -120,6 +120,10 @@ void print_start(const ServedModel& served, const Options& o, int64_t pages, con
              o.max_batch, o.step_tokens, o.queue.jobs);
   fmt::print(stderr, "sampling temperature {}, top_p {}, top_k {}; ends {}{}\n", d.temperature, d.top_p,
              d.top_k, fmt::join(served.ends, ", "), served.options.bos_before_ids ? "; BOS before ids" : "");
+  fmt::print(stderr, "template {}\n",
+             !served.chat                           ? "none: /v1/chat/completions is refused"
+             : served.options.template_file.empty() ? "the model's own"
+                                                    : served.options.template_file);
   fmt::print(stderr, "ready    http://{}:{} in {}; {}\n", o.http.host, port, format_duration(seconds),
              keys.empty() ? "no keys: whoever reaches it may ask" : fmt::format("{} keys", keys.size()));
 }
@@ -192,6 +196,8 @@ void add_serve(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--port", o->http.port, "Port; 0: a free one")->capture_default_str();
   command->add_option("--served-name", o->model.name,
                       "Name of the model in requests (default: of the folder)");
+  command->add_option("--chat-template", o->model.template_file,
+                      "Jinja file for the chat route (default: the model's)");
   command->add_flag("--any-model", o->model.any_name, "Accept every model name");
   command->add_option("--api-key", o->keys,
                       "A key that requests must carry (may be repeated; also TESSERA_API_KEYS)");

@@ -41,10 +41,11 @@ struct SamplingDefaults {
 SamplingDefaults read_sampling_defaults(const std::filesystem::path& model_dir);
 
 struct ServedModelOptions {
-  std::string name = {};        ///< empty: that of the folder
-  bool any_name = false;        ///< requests may name whatever they like
-  bool bos_before_ids = false;  ///< prompts of ids are evaluated behind a BOS that no answer shows
-  int64_t max_length = 0;       ///< tokens of prompt and text together; 0: the model's context
+  std::string name = {};           ///< empty: that of the folder
+  bool any_name = false;           ///< requests may name whatever they like
+  bool bos_before_ids = false;     ///< prompts of ids are evaluated behind a BOS that no answer shows
+  std::string template_file = {};  ///< chat template; empty: the model's own
+  int64_t max_length = 0;          ///< tokens of prompt and text together; 0: the model's context
 };
 
 /// Immutable but in tests; both `model` and `tokenizer` must outlive it.
@@ -63,6 +64,7 @@ struct ServedModel {
   SamplingDefaults defaults;
   std::vector<int32_t> ends;
   TokenNames tokens;
+  std::unique_ptr<const ChatTemplate> chat;  ///< null: the model has none
   std::unique_ptr<const ChatTemplate> chat;  ///< null: the model has none
 };
 

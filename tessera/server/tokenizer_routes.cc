@@ -1,7 +1,6 @@
 // /tokenize, /detokenize, /tokenizer_info.
 #include "tessera/server/chat_completions.h"
 #include "tessera/server/routes.h"
-#include "tessera/text/tokenizer_config.h"
 
 namespace tessera {
 
@@ -19,29 +18,16 @@ void Routes::tokenize(const VisitPtr& visit) {
   const RequestBody body(visit->request.body);
   const ServedModel& served = context_.served;
   if (body.has("model")) served.check_name(body.get_or<std::string>("model", ""));
-  const std::string prompt = body.read("prompt", [](const JsonNode& node) {
-    if (node.is_null()) node.fail("is missing; give a text");
-    return node.string();
-  });
-  const std::vector<int32_t> tokens =
-      served.tokenizer.encode(prompt, body.get_or("add_special_tokens", true));
-  respond(
-      visit,
-      {.body = dump({{"tokens", tokens}, {"count", tokens.size()}, {"max_model_len", served.max_length}})});
-}
-
-void Routes::detokenize(const VisitPtr& visit) {
-  const RequestBody body(visit->request.body);
-  const ServedModel& served = context_.served;
-  if (body.has("model")) served.check_name(body.get_or<std::string>("model", ""));
-  const auto tokens = body.read("tokens", [&](const JsonNode& node) {
-    if (node.is_null()) node.fail("is missing; give a list of token ids");
-    std::vector<int32_t> ids;
-    for (const JsonNode& item : node.items()) {
-      ids.push_back(item.integer<int32_t>(0, static_cast<int32_t>(served.model.spec().vocab_size) - 1));
-    }
-    return ids;
-  });
+  std::vector<int32_t> tokens;
+  if (body.has("messages")) {
+    tokens = render_messages(body, served);
+  } else {
+    const std::string prompt = body.read("prompt", [](const JsonNode& node) {
+      if (node.is_null()) node.fail("is missing; give a text, or messages");
+      return node.string();
+    });
+    tokens = served.tokenizer.encode(prompt, body.get_or("add_special_tokens", true));
+  }
   respond(visit, {.body = dump({{"prompt", served.tokenizer.decode(tokens, /*skip_special=*/false)}})});
 }
 
