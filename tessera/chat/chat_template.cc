@@ -2,7 +2,7 @@
 #include "tessera/chat/chat_template.h"
 
 #include "tessera/base/atomic_output.h"
-#include "tessera/text/json_node.h"
+#include "tessera/base/json_node.h"
 
 namespace tessera {
 namespace {
