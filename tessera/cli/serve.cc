@@ -146,7 +146,7 @@ void run(const Options& given, const GlobalOptions& global) {
   o.queue.wait = std::chrono::milliseconds(static_cast<int64_t>(o.queue_timeout * 1000));
   o.routes.isolate_owners = !o.share_cache;
 
-  HttpServer* http = nullptr;
+  HttpServer server(o.http);
   EngineThread engine(*loaded.model,
                       {.step_tokens = o.step_tokens,
                        .max_sequences = o.max_batch,
@@ -158,12 +158,11 @@ void run(const Options& given, const GlobalOptions& global) {
                  .metrics = metrics,
                  .keys = keys,
                  .log = log,
-                 .connections = [&] { return http->connections(); }},
+                 .http = server},
                 o.routes);
-  HttpServer server(o.http, [&](HttpRequest request, std::shared_ptr<HttpConnection> connection) {
+  server.start([&](HttpRequest request, std::shared_ptr<HttpConnection> connection) {
     routes.handle(std::move(request), std::move(connection));
   });
-  http = &server;
   print_start(served, o, pages, keys, server.port(), watch.seconds());
 
   wait_for_end(signals, keys, log);
@@ -178,6 +177,7 @@ void run(const Options& given, const GlobalOptions& global) {
   const Stopwatch flushing;  // of the last answers
   while (server.answering() > 0 && flushing.seconds() < 1 && !ends_within(signals, 10)) {
   }
+  server.stop();
 }
 
 }  // namespace

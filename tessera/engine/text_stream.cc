@@ -17,4 +17,9 @@ TextStream::TextStream(const Tokenizer& tokenizer, std::span<const int32_t> prom
   for (int32_t id : prompt.last(std::min(prompt.size(), kPromptContext))) decoder_.push(id);
 }
 
+std::string TextStream::finish() {
+  std::string text = filter_.push(decoder_.finish());
+  return text += filter_.finish();
+}
+
 }  // namespace tessera

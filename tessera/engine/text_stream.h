@@ -23,7 +23,7 @@ class TextStream {
   /// The same, and no stop string begins or ends within the text of this id.
   std::string push_unstopped(int32_t id) { return filter_.finish() + decoder_.push(id); }
   /// What is still held back.
-  std::string finish() { return filter_.push(decoder_.finish()) + filter_.finish(); }
+  std::string finish();
   bool stopped() const { return filter_.stopped(); }
 
  private:

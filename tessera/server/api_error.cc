@@ -5,6 +5,10 @@ namespace tessera {
 
 using nlohmann::json;
 
+std::string to_text(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
 json ApiError::body() const {
   const auto or_null = [](const std::string& text) { return text.empty() ? json() : json(text); };
   return {
@@ -13,7 +17,7 @@ json ApiError::body() const {
 
 HttpResponse ApiError::response() const {
   HttpResponse response{.status = status,
-                        .body = body().dump(-1, ' ', false, json::error_handler_t::replace)};
+                        .body = to_text(body())};
   if (retry_after) response.headers.emplace_back("Retry-After", std::to_string(*retry_after));
   return response;
 }

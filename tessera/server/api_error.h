@@ -13,6 +13,9 @@
 
 namespace tessera {
 
+/// JSON as answers hold it; what is not UTF-8 becomes U+FFFD.
+std::string to_text(const nlohmann::json& value);
+
 /// An error in the shape of OpenAI's API.
 struct ApiError : std::exception {
   int status = 500;

@@ -25,7 +25,7 @@ EngineThread::EngineThread(Model& model, const EngineOptions& options, const Que
       metrics_(metrics),
       log_(log),
       total_pages_(options.pages - 1),  // page 0 is never handed out
-      thread_([this] { run(); }) {}
+      thread_([this, threads = thread_count()] { run(threads); }) {}
 
 void EngineThread::stop() {
   {
@@ -108,7 +108,8 @@ EngineStatus EngineThread::status() const {
   return status_;
 }
 
-void EngineThread::run() {
+void EngineThread::run(int threads) {
+  set_thread_count(threads);  // OpenMP keeps the number for each thread
   update_status();
   while (obey_commands()) {
     try {

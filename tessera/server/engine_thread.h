@@ -116,7 +116,7 @@ class EngineThread {
   };
 
   void command(std::function<void()> call);
-  void run();
+  void run(int threads);
   /// Waits for something to do. False when the thread is to end.
   bool obey_commands();
   void step();

@@ -22,6 +22,8 @@ class RequestBody {
  public:
   /// Throws ApiError 400 when `text` is no JSON object.
   explicit RequestBody(const std::string& text);
+  RequestBody(const RequestBody&) = delete;
+  RequestBody& operator=(const RequestBody&) = delete;
 
   /// Null where the field is absent.
   JsonNode operator[](const char* field) const { return root_[field]; }

@@ -49,12 +49,10 @@ std::string request_id(beast::string_view wanted) {
 /// What all sessions share.
 class HttpServer::Implementation {
  public:
-  Implementation(const HttpOptions& options, HttpHandler handler)
-      : options_(options),
-        handler_(std::move(handler)),
-        workers_(static_cast<size_t>(options.worker_threads)) {}
+  explicit Implementation(const HttpOptions& options)
+      : options_(options), workers_(static_cast<size_t>(options.worker_threads)) {}
 
-  void listen();
+  void listen(HttpHandler handler);
   void stop();
   void drain();
   uint16_t port() const { return port_; }
@@ -369,7 +367,8 @@ void Session::abandon() {
 
 }  // namespace
 
-void HttpServer::Implementation::listen() {
+void HttpServer::Implementation::listen(HttpHandler handler) {
+  handler_ = std::move(handler);
   try {
     const tcp::endpoint endpoint(asio::ip::make_address(options_.host), options_.port);
     acceptor_.open(endpoint.protocol());
@@ -414,21 +413,27 @@ void HttpServer::Implementation::drain() {
 }
 
 void HttpServer::Implementation::stop() {
+  if (threads_.empty()) return;
   context_.stop();
   workers_.stop();
   for (std::thread& thread : threads_) thread.join();
   workers_.join();
+  threads_.clear();
 }
 
-HttpServer::HttpServer(const HttpOptions& options, HttpHandler handler)
-    : implementation_(std::make_unique<Implementation>(options, std::move(handler))) {
-  implementation_->listen();
-}
+HttpServer::HttpServer(const HttpOptions& options)
+    : implementation_(std::make_unique<Implementation>(options)) {}
 
 HttpServer::~HttpServer() {
-  implementation_->stop();
+  stop();
 }
 
+void HttpServer::start(HttpHandler handler) {
+  implementation_->listen(std::move(handler));
+}
+void HttpServer::stop() {
+  implementation_->stop();
+}
 uint16_t HttpServer::port() const {
   return implementation_->port();
 }

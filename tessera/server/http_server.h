@@ -24,10 +24,14 @@ struct HttpOptions {
 
 class HttpServer {
  public:
-  /// Listens, and serves in threads of its own until it is destroyed; calls `handler` on I/O threads. Throws
-  /// Error when the address cannot be used.
-  HttpServer(const HttpOptions& options, HttpHandler handler);
+  explicit HttpServer(const HttpOptions& options);
   ~HttpServer();
+
+  /// Listens, and serves in threads of its own until stop(); calls `handler` on I/O threads. Throws Error when
+  /// the address cannot be used.
+  void start(HttpHandler handler);
+  /// Ends the threads. `handler` is not called any more.
+  void stop();
 
   uint16_t port() const;
   /// Connections that are open.

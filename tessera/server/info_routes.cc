@@ -46,7 +46,7 @@ void Routes::metrics(const VisitPtr& visit) {
   m.set("kv_pages_used", static_cast<double>(status.total_pages - status.free_pages - status.cached_pages));
   m.set("kv_pages_cached", static_cast<double>(status.cached_pages));
   m.set("kv_pages_total", static_cast<double>(status.total_pages));
-  m.set("connections", static_cast<double>(context_.connections()));
+  m.set("connections", static_cast<double>(context_.http.connections()));
   m.set("preemptions_total", static_cast<double>(status.counters.preemptions));
   m.set("recomputed_tokens_total", static_cast<double>(status.counters.recomputed_tokens));
   respond(visit, {.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = m.text()});

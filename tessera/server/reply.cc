@@ -11,10 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-std::string dump(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
 std::string make_id(const char* prefix) {
   static thread_local std::mt19937_64 random{std::random_device{}()};
   return fmt::format("{}{:016x}{:08x}", prefix, random(), random() >> 32);
@@ -138,7 +134,7 @@ std::string Reply::event(json choices) const {
   json body = frame(format_->event_object());
   body["choices"] = std::move(choices);
   if (request_.include_usage) body["usage"] = nullptr;
-  return fmt::format("data: {}\n\n", dump(body));
+  return fmt::format("data: {}\n\n", to_text(body));
 }
 
 json Reply::usage() const {
@@ -157,7 +153,7 @@ void Reply::finish() {
       json body = frame(format_->event_object());
       body["choices"] = json::array();
       body["usage"] = usage();
-      events_ += fmt::format("data: {}\n\n", dump(body));
+      events_ += fmt::format("data: {}\n\n", to_text(body));
     }
     connection_->send_events(std::exchange(events_, {}) + "data: [DONE]\n\n");
     connection_->end_events(/*close=*/false);
@@ -166,7 +162,7 @@ void Reply::finish() {
     for (const ChoicePart& all : wholes_) body["choices"].push_back(format_->choice(all));
     body["usage"] = usage();
     connection_->respond(
-        {.body = dump(body), .headers = {{"X-Seed", std::to_string(request_.sampling.seed)}}});
+        {.body = to_text(body), .headers = {{"X-Seed", std::to_string(request_.sampling.seed)}}});
   }
   end({.status = 200, .finish = choices_.front().finish_reason()});
 }
@@ -174,7 +170,7 @@ void Reply::finish() {
 void Reply::refuse(const ApiError& error) {
   if (over_) return;
   if (connection_->events_began()) {
-    connection_->send_events(fmt::format("data: {}\n\n", dump(error.body())));
+    connection_->send_events(fmt::format("data: {}\n\n", to_text(error.body())));
     connection_->end_events(/*close=*/true);
   } else {
     connection_->respond(error.response());

@@ -11,6 +11,7 @@
 #include "tessera/server/completions.h"
 #include "tessera/server/engine_thread.h"
 #include "tessera/server/http.h"
+#include "tessera/server/http_server.h"
 #include "tessera/server/keys.h"
 #include "tessera/server/metrics.h"
 #include "tessera/server/served_model.h"
@@ -30,7 +31,7 @@ struct RouteContext {
   Metrics& metrics;
   const Keys& keys;
   Reporter& log;
-  std::function<size_t()> connections;
+  const HttpServer& http;
 };
 
 class Routes {

@@ -6,14 +6,6 @@ namespace tessera {
 
 using nlohmann::json;
 
-namespace {
-
-std::string dump(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
-}  // namespace
-
 void Routes::tokenize(const VisitPtr& visit) {
   const RequestBody body(visit->request.body);
   const ServedModel& served = context_.served;
@@ -28,7 +20,7 @@ void Routes::tokenize(const VisitPtr& visit) {
     });
     tokens = served.tokenizer.encode(prompt, body.get_or("add_special_tokens", true));
   }
-  respond(visit, {.body = dump({{"prompt", served.tokenizer.decode(tokens, /*skip_special=*/false)}})});
+  respond(visit, {.body = to_text({{"prompt", served.tokenizer.decode(tokens, /*skip_special=*/false)}})});
 }
 
 void Routes::tokenizer_info(const VisitPtr& visit) {
@@ -38,7 +30,7 @@ void Routes::tokenizer_info(const VisitPtr& visit) {
   };
   respond(
       visit,
-      {.body = dump({{"bos_token", text_of(served.tokenizer.bos_id())},
+      {.body = to_text({{"bos_token", text_of(served.tokenizer.bos_id())},
                      {"eos_token", text_of(served.tokenizer.eos_id())},
                      {"bos_token_id", served.tokenizer.bos_id() ? json(*served.tokenizer.bos_id()) : json()},
                      {"eos_token_id", served.tokenizer.eos_id() ? json(*served.tokenizer.eos_id()) : json()},
