@@ -51,10 +51,12 @@ class JsonNode {
   /// A finite number of [low, high].
   double number(double low = std::numeric_limits<double>::lowest(),
                 double high = std::numeric_limits<double>::max()) const;
-  /// An integer of [low, high].
+  /// An integer of [low, high], at most INT64_MAX.
   template <std::integral T>
   T integer(T low = std::numeric_limits<T>::min(), T high = std::numeric_limits<T>::max()) const {
-    return static_cast<T>(integer_in(low, high));
+    constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+    return static_cast<T>(integer_in(static_cast<int64_t>(low),
+                                     std::cmp_less(high, kMost) ? static_cast<int64_t>(high) : kMost));
   }
 
   /// The reader for T: bool, an integer, a float, a string, or a vector of one of these.

@@ -66,8 +66,8 @@ ModelSpeed measure_prefill(Model& model, int64_t context, double seconds) {
 }
 
 ModelSpeed measure_decode(Model& model, int64_t batch, int64_t context, double seconds) {
-  if (batch < 1 || batch > Model::kMaxRows) {
-    throw Error("a batch of {} is not possible: 1 to {} sequences run in a step", batch, Model::kMaxRows);
+  if (batch < 1 || batch > model.max_rows()) {
+    throw Error("a batch of {} is not possible: 1 to {} sequences run in a step", batch, model.max_rows());
   }
   const int64_t pages = pages_for(context + 1);
   const auto pool = model.make_kv_pool(batch * pages);  // zeros: what keys hold does not change the time

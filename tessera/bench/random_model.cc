@@ -6,6 +6,7 @@
 #include "tessera/arch/model_spec.h"
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
+#include "tessera/format/quantization_config.h"
 
 namespace tessera {
 namespace {
@@ -94,10 +95,8 @@ void write_random_model(const std::filesystem::path& config, GemmFormat format,
   const RandomModel model(spec, format);
   nlohmann::json values = given.values();
   if (!is_float(format)) {
-    values["quantization_config"] = {{"quant_method", "tessera"},
-                                     {"version", 1},
-                                     {"recipe", nlohmann::json::object()},
-                                     {"activation", to_json(model.activation())}};
+    values["quantization_config"] =
+        QuantizationConfig{.activation = model.activation(), .recipe = nlohmann::json::object()}.to_json();
   }
   std::filesystem::create_directories(folder);
   write_file(folder / "config.json", values.dump(2));

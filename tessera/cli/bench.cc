@@ -7,7 +7,7 @@
 #include "tessera/bench/model_bench.h"
 #include "tessera/bench/random_model.h"
 #include "tessera/cli/commands.h"
-#include "tessera/kernels/backends.h"
+#include "tessera/program/loaded_model.h"
 #include "tessera/program/terminal.h"
 
 namespace tessera {
@@ -85,7 +85,8 @@ void run_gemm(const GemmOptions& o, const GlobalOptions& global) {
 
 struct ModelOptions {
   std::vector<std::string> models;
-  std::string format = "w4a8", device = "cpu";
+  std::string format = "w4a8";
+  DeviceOption device;
   std::vector<int64_t> batches{1, 8, 32}, prompts{128, 512}, contexts{512};
   double seconds = 1;
 };
@@ -139,11 +140,11 @@ std::vector<ModelSpeed> measure_points(Model& model, const ModelOptions& o) {
 }
 
 void run_model(const ModelOptions& o, const GlobalOptions& global) {
-  const std::unique_ptr<Backend> backend = make_backend(o.device);
+  Backend& backend = o.device.backend();
   const MachineLimits limits = measure_machine_limits(detect_cpu_isa());
   json out = {{"machine", limits_json(limits)}, {"models", json::array()}};
   for (const std::string& name : o.models) {
-    BenchModel bench(name, o, *backend);
+    BenchModel bench(name, o, backend);
     const std::string weights = bench.random() ? "random " + o.format : "of the checkpoint";
     json rows = json::array();
     Table table({"phase", "batch", "context", "ms", "tok/s", "MB a token", "of roofline"});
@@ -177,7 +178,7 @@ void run_model(const ModelOptions& o, const GlobalOptions& global) {
       "{}, {}. Measured limits: int8 {:.0f} GOP/s, float {:.0f} GFLOP/s, memory {:.1f} GB/s.\n"
       "Prefill: one prompt from nothing. Decode: a step of `batch` sequences that hold `context` tokens "
       "each.\n",
-      cpu_info().model, backend->name(), limits.integer_ops / 1e9, limits.float_ops / 1e9,
+      cpu_info().model, backend.name(), limits.integer_ops / 1e9, limits.float_ops / 1e9,
       limits.read_bandwidth / 1e9);
 }
 
@@ -213,7 +214,7 @@ void add_bench(CLI::App& app, const GlobalOptions& global) {
       "needed)");
   model->add_option("models", m->models, "Model folders, or config.json files alone")->required();
   model->add_option("--format", m->format, "Random weights: a format of bench gemm")->capture_default_str();
-  model->add_option("--device", m->device, "Device: cpu")->capture_default_str();
+  m->device.add_to(*model);
   const auto list = [model](const char* name, std::vector<int64_t>& values, const char* help) {
     model->add_option(name, values, help)->delimiter(',')->check(CLI::PositiveNumber)->capture_default_str();
   };

@@ -1,12 +1,15 @@
 // tessera compare: what quantization cost, against the float model, on the same windows.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
 #include "tessera/cli/commands.h"
 #include "tessera/cli/comparison_page.h"
 #include "tessera/cli/model_folder.h"
 #include "tessera/cli/quantize_each.h"
+#include "tessera/format/quantization_config.h"
 #include "tessera/program/evaluation.h"
 #include "tessera/program/terminal.h"
 
@@ -63,11 +66,10 @@ double bits_per_weight(const Model& model) {
 /// Whether the residual stream of this model has another basis than the float model's, so that the distance
 /// of the two says nothing.
 bool is_rotated(const std::string& dir) {
-  const json config = ModelConfig::load(dir).values();
-  for (const json& step : config.value("/quantization_config/recipe/passes"_json_pointer, json::array())) {
-    if (step.value("pass", "") == "rotate") return true;
-  }
-  return false;
+  const auto quantization = read_quantization_config(ModelConfig::load(dir));
+  if (!quantization || quantization->recipe.is_null()) return false;
+  const json passes = quantization->recipe.value("passes", json::array());
+  return std::ranges::any_of(passes, [](const json& step) { return step.value("pass", "") == "rotate"; });
 }
 
 json model_json(const Contest& contest, size_t i) {
@@ -173,7 +175,7 @@ void run(const Options& o, const GlobalOptions& global) {
     throw Error("nothing to compare with: name quantized models, or --methods to make them");
   }
   TerminalReporter reporter(global.quiet);
-  Contest contest{.dirs = o.dirs, .reference = load_model(o.dirs[0]), .candidates = {}};
+  Contest contest{.dirs = o.dirs, .reference = load_model(o.dirs[0], o.text.device), .candidates = {}};
   const Windows windows = read_windows(o.text, *contest.reference.tokenizer, contest.reference.model->spec());
   if (!o.methods.empty()) {
     const auto made = quantize_each(o.dirs[0], o.methods, o.calibration, o.work, global);
@@ -181,7 +183,7 @@ void run(const Options& o, const GlobalOptions& global) {
   }
   std::vector<Model*> candidates;
   for (size_t i = 1; i < contest.dirs.size(); ++i) {
-    contest.candidates.push_back(Model::load(contest.dirs[i], default_backend()));
+    contest.candidates.push_back(Model::load(contest.dirs[i], o.text.device.backend()));
     o.text.kv.apply(*contest.candidates.back());
     candidates.push_back(contest.candidates.back().get());
   }

@@ -99,7 +99,7 @@ void measure_speed(Model& model, Row& row) {
 }
 
 void write_lines(const std::string& name, const std::string& dir) {
-  const LoadedModel loaded = load_model(dir);
+  const LoadedModel loaded = load_model(dir, DeviceOption());
   Generator generator(*loaded.model, *loaded.tokenizer);
   fmt::print("\n{}\n", name);
   GenerateOptions options;
@@ -115,11 +115,11 @@ void write_lines(const std::string& name, const std::string& dir) {
 void run(const Options& o, const GlobalOptions& global) {
   TerminalReporter reporter(global.quiet);
   std::vector<Row> rows = quantize_all(o, global);
-  const LoadedModel reference = load_model(o.dir);
+  const LoadedModel reference = load_model(o.dir, o.text.device);
   std::vector<std::unique_ptr<Model>> models;
   std::vector<Model*> candidates;
   for (size_t i = 1; i < rows.size(); ++i) {
-    models.push_back(Model::load(rows[i].dir, default_backend()));
+    models.push_back(Model::load(rows[i].dir, o.text.device.backend()));
     candidates.push_back(models.back().get());
   }
   const Windows windows = test_windows(o, reference, reporter);
@@ -137,7 +137,7 @@ void run(const Options& o, const GlobalOptions& global) {
       o.text.file.empty() ? fmt::format("sampled from the float model (calibration seed {}, test seed {})",
                                         kCalibrationSeed, kTestSeed)
                           : fmt::format("of {}", o.text.file),
-      default_backend().name(), rows[0].prefill.context);
+      o.text.device.backend().name(), rows[0].prefill.context);
   write_lines("float", o.dir);
   write_lines("QQQ", rows[3].dir);
   fmt::print("\nTo serve it as OpenAI's API:  tessera serve {}\n", rows[3].dir);

@@ -16,6 +16,7 @@ struct Options {
   std::string dir, prompt;
   GenerateOptions generate;
   KvOption kv = {};
+  DeviceOption device = {};
 };
 
 json result_json(const Options& o, const Generation& g) {
@@ -29,7 +30,7 @@ json result_json(const Options& o, const Generation& g) {
 }
 
 void run(const Options& o, const GlobalOptions& global) {
-  const LoadedModel loaded = load_model(o.dir);
+  const LoadedModel loaded = load_model(o.dir, o.device);
   o.kv.apply(*loaded.model);
   Generator generator(*loaded.model, *loaded.tokenizer);
   const auto print = [](std::string_view piece) {
@@ -44,7 +45,7 @@ void run(const Options& o, const GlobalOptions& global) {
   fmt::print("\n");
   if (!global.quiet) {
     fmt::print(stderr, "[{}: {} prompt tokens at {:.0f}/s, {} tokens at {:.0f}/s, ended by {}]\n",
-               default_backend().name(), g.prompt_tokens, g.prefill_rate(), g.ids.size(), g.decode_rate(),
+               o.device.backend().name(), g.prompt_tokens, g.prefill_rate(), g.ids.size(), g.decode_rate(),
                name_of(g.finish));
   }
 }
@@ -89,6 +90,7 @@ void add_generate(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--min-tokens", r.min_tokens, "Tokens to write before the text may end")
       ->capture_default_str();
   o->kv.add_to(*command);
+  o->device.add_to(*command);
   command->add_option("--stop", o->generate.stop, "End before this string (may be repeated)");
   command->callback([o, &global] { run(*o, global); });
 }

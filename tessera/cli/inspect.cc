@@ -103,16 +103,22 @@ json model_json(const Model& model, const Checkpoint& checkpoint, const std::str
           {"tensors", tensors_json(checkpoint.tensors())}};
 }
 
-void inspect_model(const std::string& dir, bool tensors, const GlobalOptions& global) {
-  const Checkpoint checkpoint(dir);
-  const std::unique_ptr<Model> model = Model::load(dir, default_backend());
-  const std::string backend = fmt::format("{} ({})", default_backend().name(), cpu_info().model);
+struct Options {
+  std::string path;
+  DeviceOption device;
+  bool tensors = false;
+};
+
+void inspect_model(const Options& o, const GlobalOptions& global) {
+  const Checkpoint checkpoint(o.path);
+  const std::unique_ptr<Model> model = Model::load(o.path, o.device.backend());
+  const std::string backend = fmt::format("{} ({})", o.device.backend().name(), cpu_info().model);
   if (global.json) {
     fmt::print("{}\n", model_json(*model, checkpoint, backend).dump(2));
     return;
   }
   print_model(*model, checkpoint, backend);
-  if (tensors) {
+  if (o.tensors) {
     fmt::print("\n");
     print_tensors(checkpoint.tensors());
   }
@@ -123,18 +129,15 @@ void inspect_model(const std::string& dir, bool tensors, const GlobalOptions& gl
 void add_inspect(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command =
       app.add_subcommand("inspect", "Show architecture, tensors, formats and the kernels that will run");
-  struct Options {
-    std::string path;
-    bool tensors = false;
-  };
   auto o = std::make_shared<Options>();
   command->footer(kExample);
   command->add_option("path", o->path, "Model folder or .safetensors file")->required();
   command->add_flag("--tensors", o->tensors, "List every tensor of the folder");
+  o->device.add_to(*command);
   command->callback([o, &global] {
     if (!fs::exists(o->path)) throw Error("{}: no such file or folder", o->path);
     if (fs::is_directory(o->path)) {
-      inspect_model(o->path, o->tensors, global);
+      inspect_model(*o, global);
     } else {
       inspect_file(o->path, global);
     }

@@ -27,9 +27,10 @@ struct Options {
   RouteOptions routes;
   QueueLimits queue;
   KvOption kv = {};
+  DeviceOption device = {};
   std::vector<std::string> keys;
   std::string key_file, metrics_prefix = "tessera_";
-  int64_t step_tokens = 256, max_batch = 256;
+  int64_t step_tokens = 0, max_batch = 256;
   uint64_t kv_memory = 0;
   double queue_timeout = 120, drain = 30;
   bool no_prefix_cache = false, share_cache = false;
@@ -112,7 +113,7 @@ void print_start(const ServedModel& served, const Options& o, int64_t pages, con
   const LinearInfo& linear = served.model.linears().front();
   const SamplingDefaults& d = served.defaults;
   fmt::print(stderr, "model    {}: {} layers, {} on {}, {}\n", served.name, served.model.spec().n_layers,
-             linear.kernel.kernel, linear.kernel.isa, default_backend().name());
+             linear.kernel.kernel, linear.kernel.isa, o.device.backend().name());
   fmt::print(stderr, "memory   KV pool {} = {} pages = {} tokens\n",
              format_bytes(static_cast<size_t>(pages) * served.model.kv_shape().page_bytes()), pages,
              pages * kPageTokens);
@@ -134,15 +135,16 @@ void run(const Options& given, const GlobalOptions& global) {
   const sigset_t signals = wait_for_signals_here();
   Log log(global.quiet);
   Keys keys(all_keys(o), o.key_file);
-  const LoadedModel loaded = load_model(o.dir);
+  const LoadedModel loaded = load_model(o.dir, o.device);
   o.kv.apply(*loaded.model);
+  if (o.step_tokens == 0) o.step_tokens = loaded.model->max_rows();
   const ServedModel served(*loaded.model, *loaded.tokenizer, o.model);
   const int64_t pages = pages_of(o, *loaded.model, served.max_length);
   Metrics metrics(o.metrics_prefix, served.name);
   const KernelInfo& kernel = served.model.linears().front().kernel;
   metrics.set("build_info", 1,
               fmt::format("version=\"{}\",backend=\"{}\",isa=\"{}\"", TESSERA_VERSION,
-                          label_value(default_backend().name()), kernel.isa));
+                          label_value(o.device.backend().name()), kernel.isa));
   o.queue.wait = std::chrono::milliseconds(static_cast<int64_t>(o.queue_timeout * 1000));
   o.routes.isolate_owners = !o.share_cache;
 
@@ -153,13 +155,9 @@ void run(const Options& given, const GlobalOptions& global) {
                        .pages = pages,
                        .prefix_cache = !o.no_prefix_cache},
                       o.queue, metrics, log);
-  Routes routes({.served = served,
-                 .engine = engine,
-                 .metrics = metrics,
-                 .keys = keys,
-                 .log = log,
-                 .http = server},
-                o.routes);
+  Routes routes(
+      {.served = served, .engine = engine, .metrics = metrics, .keys = keys, .log = log, .http = server},
+      o.routes);
   server.start([&](HttpRequest request, std::shared_ptr<HttpConnection> connection) {
     routes.handle(std::move(request), std::move(connection));
   });
@@ -205,13 +203,15 @@ void add_serve(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--context", o->model.max_length, "Tokens of prompt and answer (default: the model's)")
       ->check(CLI::PositiveNumber);
   o->kv.add_to(*command);
+  o->device.add_to(*command);
   command->add_option("--kv-memory", o->kv_memory, "Memory for keys and values, such as 4GB")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
   command->add_option("--max-batch", o->max_batch, "Sequences that run at once")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  command->add_option("--step-tokens", o->step_tokens, "Tokens that run in one step")
-      ->capture_default_str()
+  command
+      ->add_option("--step-tokens", o->step_tokens,
+                   "Tokens that run in one step (default: the device's most)")
       ->check(CLI::PositiveNumber);
   command->add_option("--max-queue", o->queue.jobs, "Requests that may wait")->capture_default_str();
   command->add_option("--queue-timeout", o->queue_timeout, "Seconds that a request may wait")

@@ -44,7 +44,8 @@ std::string not_simulated(const Options& o) {
 /// What the quantizer's simulation of the model in `dir` gives (tessera-quantize simulate).
 json simulate(const std::string& dir, const TextOptions& text, const GlobalOptions& global) {
   std::vector<std::string> arguments{"simulate", dir, "--text=" + text.file,
-                                     "--max-windows=" + std::to_string(text.max_windows)};
+                                     "--max-windows=" + std::to_string(text.max_windows),
+                                     "--device=" + text.device.name};
   if (text.window > 0) arguments.push_back("--window=" + std::to_string(text.window));
   return ask_quantizer(arguments, global);
 }
@@ -52,7 +53,7 @@ json simulate(const std::string& dir, const TextOptions& text, const GlobalOptio
 /// Adds what simulation and engine make of the text to the result of the kernels.
 void add_simulation(const std::string& dir, const TextOptions& text, const GlobalOptions& global,
                     Reporter& reporter, json& result) {
-  const LoadedModel loaded = load_model(dir);
+  const LoadedModel loaded = load_model(dir, text.device);
   const Windows windows = read_windows(text, *loaded.tokenizer, loaded.model->spec());
   const json simulation = simulate(dir, text, global);
   const Perplexity simulated = summarize(windows, simulation["window_nll"]);
@@ -74,7 +75,7 @@ void add_simulation(const std::string& dir, const TextOptions& text, const Globa
 
 json verify(const std::string& dir, const Options& o, const GlobalOptions& global, Reporter& reporter) {
   reporter.note(fmt::format("{}: kernels", dir));
-  const KernelCheck kernels = check_kernels(dir, default_backend(), reporter);
+  const KernelCheck kernels = check_kernels(dir, o.text.device.backend(), reporter);
   json result{{"model", dir},
               {"layers", kernels.layers},
               {"outputs", kernels.outputs},
@@ -150,6 +151,7 @@ void add_verify(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--max-windows", o->text.max_windows, "Windows that count")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  o->text.device.add_to(*command);
   command->add_flag("--markdown", o->markdown, "Table as Markdown");
   command->callback([o, &global] { run(*o, global); });
 }

@@ -8,13 +8,13 @@
 namespace tessera {
 namespace {
 
-SchedulerOptions scheduler_options(const EngineOptions& options) {
-  if (options.step_tokens > Model::kMaxRows) {
-    throw Error("a step of {} tokens is too long; at most {} run at once", options.step_tokens,
-                Model::kMaxRows);
+SchedulerOptions scheduler_options(const EngineOptions& options, const Model& model) {
+  const int64_t step_tokens = options.step_tokens > 0 ? options.step_tokens : model.max_rows();
+  if (step_tokens > model.max_rows()) {
+    throw Error("a step of {} tokens is too long; at most {} run at once", step_tokens, model.max_rows());
   }
-  return {.step_tokens = options.step_tokens,
-          .max_sequences = std::min(options.max_sequences, options.step_tokens),
+  return {.step_tokens = step_tokens,
+          .max_sequences = std::min(options.max_sequences, step_tokens),
           .pages = options.pages,
           .prefix_cache = options.prefix_cache};
 }
@@ -43,7 +43,9 @@ int64_t pages_for_sequences(int64_t sequences, int64_t tokens) {
 }
 
 BatchEngine::BatchEngine(Model& model, const EngineOptions& options)
-    : model_(model), scheduler_(scheduler_options(options)), pool_(model.make_kv_pool(options.pages)) {}
+    : model_(model),
+      scheduler_(scheduler_options(options, model)),
+      pool_(model.make_kv_pool(options.pages)) {}
 
 SequenceId BatchEngine::submit(Request request) {
   model_.check_ids(request.prompt);

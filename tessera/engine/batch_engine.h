@@ -47,9 +47,9 @@ struct Request {
 };
 
 struct EngineOptions {
-  int64_t step_tokens = Model::kMaxRows;  ///< rows of a step at most, up to Model::kMaxRows
-  int64_t max_sequences = 256;            ///< at once
-  int64_t pages = 0;                      ///< of the pool; pages_for_sequences() says how many
+  int64_t step_tokens = 0;      ///< rows of a step at most; 0: Model::max_rows()
+  int64_t max_sequences = 256;  ///< at once
+  int64_t pages = 0;            ///< of the pool; pages_for_sequences() says how many
   bool prefix_cache = true;
 };
 

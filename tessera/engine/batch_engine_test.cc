@@ -169,7 +169,7 @@ TEST_F(BatchEngineTest, BadRequestsAreRefusedInOneLine) {
   EXPECT_NE(refusal({.prompt = {1}, .sampling = {.temperature = -1}}).find("temperature"), std::string::npos);
   EXPECT_NE(refusal({.prompt = {1}, .bias = {{1 << 20, 1}}}).find("outside the vocabulary"),
             std::string::npos);
-  EXPECT_THROW(BatchEngine(*model_, {.step_tokens = Model::kMaxRows + 1, .pages = 4}), Error);
+  EXPECT_THROW(BatchEngine(*model_, {.step_tokens = model_->max_rows() + 1, .pages = 4}), Error);
   EXPECT_FALSE(engine.step()) << "nothing was taken in";
 }
 

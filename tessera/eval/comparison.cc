@@ -15,9 +15,10 @@ namespace {
 constexpr int64_t kKeptFloats = int64_t{1} << 25;  // 128 MiB of the reference's logits and residual stream
 
 /// Ids that all models run before any goes on.
-int64_t step_tokens(const ModelSpec& spec) {
+int64_t step_tokens(const Model& model) {
+  const ModelSpec& spec = model.spec();
   const int64_t floats_per_id = spec.vocab_size + spec.n_layers * spec.hidden_size;
-  return std::clamp<int64_t>(kKeptFloats / floats_per_id, 1, Model::kMaxRows);
+  return std::clamp<int64_t>(kKeptFloats / floats_per_id, 1, model.max_rows());
 }
 
 /// A model in the comparison. All of them run the same windows in the same steps.
@@ -28,7 +29,7 @@ struct Runner {
 
   Runner(Model& m, const Windows& windows)
       : model(m),
-        engine(m, scoring_options(windows, step_tokens(m.spec()))),
+        engine(m, scoring_options(windows, step_tokens(m))),
         window_nll(static_cast<size_t>(windows.count())) {}
 
   void finish(const Windows& windows) {

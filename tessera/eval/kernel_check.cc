@@ -9,9 +9,9 @@
 #include "tessera/arch/model_spec.h"
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
+#include "tessera/format/quantization_config.h"
 #include "tessera/format/reference.h"
 #include "tessera/kernels/single_linear.h"
-#include "tessera/model/quantization_config.h"
 
 namespace tessera {
 namespace {

@@ -28,7 +28,7 @@ Perplexity measure_perplexity(Model& model, const Windows& windows, Reporter& re
   const auto vocab = static_cast<size_t>(model.spec().vocab_size);
   std::vector<double> sums(static_cast<size_t>(windows.count()));
   int64_t finished = 0;
-  BatchEngine engine(model, scoring_options(windows, Model::kMaxRows));
+  BatchEngine engine(model, scoring_options(windows, model.max_rows()));
   for (int64_t i = 0; i < windows.count(); ++i) {
     const std::span<const int32_t> window = windows[i];
     Request request = scoring_request(windows, i);

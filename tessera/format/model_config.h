@@ -3,11 +3,10 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "tessera/base/error.h"
+#include "tessera/base/json_node.h"
 
 namespace tessera {
 
@@ -29,22 +28,23 @@ class ModelConfig {
   ModelConfig(nlohmann::json values, std::string file) : values_(std::move(values)), file_(std::move(file)) {}
 
   const nlohmann::json& values() const { return values_; }
+  /// The same, for typed access.
+  JsonNode root() const { return {values_, file_}; }
   const std::string& file() const { return file_; }
 
   /// architectures[0], such as "LlamaForCausalLM".
   std::string architecture() const;
-  bool has(const char* key) const { return values_.contains(key) && !values_[key].is_null(); }
+  bool has(const char* key) const { return !root()[key].is_null(); }
 
   /// The value of a key that must be there.
   template <class T>
   T get(const char* key) const {
-    if (!has(key)) throw Error("{}: key '{}' is missing", file_, key);
-    return convert<T>(key);
+    return root()[key].get<T>();
   }
   /// The value, or `fallback` when the key is absent or null.
   template <class T>
   T get(const char* key, T fallback) const {
-    return has(key) ? convert<T>(key) : fallback;
+    return root()[key].get_or(std::move(fallback));
   }
   /// A positive integer that must be there.
   int64_t extent(const char* key) const;
@@ -58,15 +58,6 @@ class ModelConfig {
   std::vector<int32_t> eos_token_ids() const { return eos_token_ids_; }
 
  private:
-  template <class T>
-  T convert(const char* key) const {
-    try {
-      return values_[key].get<T>();
-    } catch (const nlohmann::json::exception&) {
-      throw Error("{}: key '{}' has the wrong type", file_, key);
-    }
-  }
-
   nlohmann::json values_;
   std::string file_;
   std::vector<int32_t> eos_token_ids_;

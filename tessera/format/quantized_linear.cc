@@ -54,32 +54,20 @@ json to_json(const ActivationFormat& format) {
   return value;
 }
 
-ActivationFormat activation_format_from_json(const json& value, const std::string& where) {
-  const auto bad = [&](const char* why) {
-    return Error("{}: activation format {}: {}", where, value.dump(), why);
-  };
-  if (!value.is_object()) throw bad("not an object");
+ActivationFormat activation_format_from_json(const JsonNode& node) {
+  node.expect_keys({"bits", "symmetric", "scale", "zero"});
   ActivationFormat format;
-  for (const auto& [key, v] : value.items()) {
-    if (key == "bits") {
-      if (!v.is_number_integer() || !((v >= 4 && v <= 8) || v == 16)) throw bad("bits must be 4 to 8, or 16");
-      format.bits = v.get<int>();
-    } else if (key == "symmetric") {
-      if (!v.is_boolean()) throw bad("symmetric must be true or false");
-      format.symmetric = v.get<bool>();
-    } else if (key == "scale") {
-      if (v != "per_token" && v != "static") throw bad("scale must be per_token or static");
-      format.per_token = v == "per_token";
-    } else if (key == "zero") {
-      if (v != "integer" && v != "real") throw bad("zero must be integer or real");
-      format.real_zero = v == "real";
-    } else {
-      throw bad("unknown key");
-    }
-  }
-  if (!format.per_token && !format.symmetric) throw bad("a static scale is symmetric");
-  if (format.real_zero && format.symmetric) throw bad("symmetric codes have no zero point");
-  if (format.weight_only() && format != ActivationFormat{.bits = 16}) throw bad("16 bits are not quantized");
+  const JsonNode bits = node["bits"], scale = node["scale"], zero = node["zero"];
+  format.bits = bits.get_or(format.bits);
+  if ((format.bits < 4 || format.bits > 8) && format.bits != 16)
+    bits.fail("{} bits do not exist; 4 to 8, or 16, do", format.bits);
+  format.symmetric = node["symmetric"].get_or(format.symmetric);
+  if (!scale.is_null()) format.per_token = scale.choice<bool>({{"per_token", true}, {"static", false}});
+  if (!zero.is_null()) format.real_zero = zero.choice<bool>({{"integer", false}, {"real", true}});
+  if (!format.per_token && !format.symmetric) node.fail("{}: a static scale is symmetric", node.shown());
+  if (format.real_zero && format.symmetric) node.fail("{}: symmetric codes have no zero point", node.shown());
+  if (format.weight_only() && format != ActivationFormat{.bits = 16})
+    node.fail("{}: 16 bits are not quantized", node.shown());
   return format;
 }
 

@@ -15,10 +15,10 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "tessera/base/json_node.h"
 #include "tessera/base/tensor.h"
 #include "tessera/format/safetensors.h"
 
@@ -50,8 +50,8 @@ struct ActivationFormat {
 
 /// {"bits": 8, "symmetric": true, "scale": "per_token"}, and "zero": "real" where it is
 nlohmann::json to_json(const ActivationFormat& format);
-/// Throws Error naming `where` for unknown keys or values.
-ActivationFormat activation_format_from_json(const nlohmann::json& json, const std::string& where);
+/// Throws Error naming the place for unknown keys or values.
+ActivationFormat activation_format_from_json(const JsonNode& node);
 
 /// One linear layer in integers. Tensors that a layer does not need are empty. On disk each tensor is
 /// "PREFIX.field".

@@ -328,26 +328,32 @@ TEST(Disk, RoundTrip) {
   fs::remove_all(dir);
 }
 
+ActivationFormat activation_of(const nlohmann::json& value) {
+  return activation_format_from_json({value, "x"});
+}
+
 TEST(ActivationFormat, JsonRoundTripAndRefusals) {
-  using nlohmann::json;
   const ActivationFormat format{.bits = 4, .symmetric = false, .per_token = true};
-  EXPECT_EQ(activation_format_from_json(to_json(format), "x"), format);
-  EXPECT_EQ(activation_format_from_json(json::parse(R"({"bits": 6})"), "x").bits, 6);
-  EXPECT_TRUE(activation_format_from_json(json::parse(R"({"bits": 16})"), "x").weight_only());
-  for (const char* bits : {"3", "9", "15", "17", "-8", "8.0", "true"}) {
-    EXPECT_THROW(activation_format_from_json(json::parse(fmt::format(R"({{"bits": {}}})", bits)), "x"),
-                 Error);
-  }
-  EXPECT_THROW(activation_format_from_json(json::parse(R"({"bits": 16, "scale": "static"})"), "x"), Error);
-  EXPECT_THROW(activation_format_from_json(json::parse(R"({"bit": 8})"), "x"), Error);
-  EXPECT_THROW(activation_format_from_json(json::parse(R"({"scale": "tensor"})"), "x"), Error);
-  EXPECT_THROW(activation_format_from_json(json::parse(R"({"scale": "static", "symmetric": false})"), "x"),
-               Error);
+  EXPECT_EQ(activation_of(to_json(format)), format);
   const ActivationFormat real{.bits = 4, .symmetric = false, .real_zero = true};
-  EXPECT_EQ(activation_format_from_json(to_json(real), "x"), real);
-  EXPECT_THROW(activation_format_from_json(json::parse(R"({"zero": "real"})"), "x"), Error);
-  EXPECT_THROW(activation_format_from_json(json::parse(R"({"zero": 0, "symmetric": false})"), "x"), Error);
-  EXPECT_THROW(activation_format_from_json(json::parse("8"), "x"), Error);
+  EXPECT_EQ(activation_of(to_json(real)), real);
+  EXPECT_EQ(activation_of({{"bits", 6}}).bits, 6);
+  EXPECT_TRUE(activation_of({{"bits", 16}}).weight_only());
+  const nlohmann::json refused[] = {{{"bits", 3}},
+                                    {{"bits", 9}},
+                                    {{"bits", 15}},
+                                    {{"bits", 17}},
+                                    {{"bits", -8}},
+                                    {{"bits", 8.0}},
+                                    {{"bits", true}},
+                                    {{"bits", 16}, {"scale", "static"}},
+                                    {{"bit", 8}},
+                                    {{"scale", "tensor"}},
+                                    {{"scale", "static"}, {"symmetric", false}},
+                                    {{"zero", "real"}},
+                                    {{"zero", 0}, {"symmetric", false}},
+                                    8};
+  for (const nlohmann::json& value : refused) EXPECT_THROW(activation_of(value), Error) << value;
 }
 
 }  // namespace

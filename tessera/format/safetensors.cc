@@ -5,11 +5,12 @@
 #include <bit>
 #include <cstring>
 #include <functional>
-#include <nlohmann/json.hpp>
+#include <map>
 #include <set>
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
+#include "tessera/base/json_node.h"
 
 namespace tessera {
 
@@ -20,18 +21,12 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr const char* kIndexName = "model.safetensors.index.json";
 
 struct Extent {
   uint64_t begin, end;
   std::string name;
 };
-
-uint64_t unsigned_at(const json& value, const std::string& where) {
-  if (!value.is_number_unsigned()) throw Error("{}: expected a non-negative integer", where);
-  return value.get<uint64_t>();
-}
 
 /// Product of the extents times the element size, refusing overflow.
 uint64_t byte_count(const Shape& shape, DType dtype, const std::string& where) {
@@ -45,26 +40,20 @@ uint64_t byte_count(const Shape& shape, DType dtype, const std::string& where) {
 }
 
 /// One entry of the header: its view, checked against the `data` section.
-TensorView parse_entry(const json& entry, std::span<const std::byte> data, const std::string& where,
-                       Extent& extent) {
-  if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") ||
-      !entry.contains("data_offsets") || !entry["dtype"].is_string() || !entry["shape"].is_array() ||
-      !entry["data_offsets"].is_array() || entry["data_offsets"].size() != 2) {
-    throw Error("{}: malformed header entry", where);
-  }
+TensorView parse_entry(const JsonNode& entry, std::span<const std::byte> data, Extent& extent) {
+  const std::string where = entry.where();
   TensorView view;
   try {
-    view.dtype = dtype_from_name(entry["dtype"].get<std::string>());
+    view.dtype = dtype_from_name(entry["dtype"].string());
   } catch (const Error& e) {
     throw Error("{}: {}", where, e.what());
   }
-  for (const json& dim : entry["shape"]) {
-    const uint64_t value = unsigned_at(dim, where);
-    if (value > (uint64_t{1} << 48)) throw Error("{}: extent {} is too large", where, value);
-    view.shape.push_back(static_cast<int64_t>(value));
-  }
-  extent.begin = unsigned_at(entry["data_offsets"][0], where);
-  extent.end = unsigned_at(entry["data_offsets"][1], where);
+  for (const JsonNode& dim : entry["shape"].items())
+    view.shape.push_back(dim.integer<int64_t>(0, int64_t{1} << 48));
+  const std::vector<JsonNode> offsets = entry["data_offsets"].items();
+  if (offsets.size() != 2) entry.fail("data_offsets has {} numbers, expected 2", offsets.size());
+  extent.begin = static_cast<uint64_t>(offsets[0].integer<int64_t>(0));
+  extent.end = static_cast<uint64_t>(offsets[1].integer<int64_t>(0));
   if (extent.begin > extent.end || extent.end > data.size()) {
     throw Error("{}: data [{}, {}) lies outside the file ({} bytes of data); is the download complete?",
                 where, extent.begin, extent.end, data.size());
@@ -100,19 +89,18 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
   if (bytes.size() < 8) throw Error("{}: too short for a safetensors file; is the download complete?", file);
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.data(), 8);
-  if (header_bytes > kMaxHeaderBytes || header_bytes > bytes.size() - 8) {
+  if (header_bytes > kMaxJsonBytes || header_bytes > bytes.size() - 8) {
     throw Error("{}: header of {} bytes does not fit into the file of {} bytes; is the download complete?",
                 file, header_bytes, bytes.size());
   }
-  const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
-  const json header = json::parse(text, text + header_bytes, nullptr, /*allow_exceptions=*/false);
-  if (!header.is_object()) throw Error("{}: the header is not a JSON object", file);
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + 8, header_bytes);
+  const json header = parse_json(text, file + ": header");
   const std::span<const std::byte> data = bytes.subspan(8 + header_bytes);
   std::vector<Extent> extents;
-  for (const auto& [name, entry] : header.items()) {
+  for (const auto& [name, entry] : JsonNode(header, file + ": header").object()) {
     if (name == "__metadata__") continue;
     Extent extent{0, 0, name};
-    tensors_[name] = parse_entry(entry, data, fmt::format("{}: tensor {}", file, name), extent);
+    tensors_[name] = parse_entry({entry, fmt::format("{}: tensor {}", file, name)}, data, extent);
     if (extent.end > extent.begin) extents.push_back(extent);
   }
   check_overlaps(extents, file);
@@ -144,18 +132,16 @@ FileDigest write_safetensors(const fs::path& path, const std::vector<NamedTensor
 
 namespace {
 
-/// File names of the shards in the index, and the tensors that it promises.
-json read_index(const fs::path& path) {
-  const json index = json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
-  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
-    throw Error("{}: no weight_map; download the index again", path.string());
+/// The index's map from tensors to file names.
+std::map<std::string, std::string> read_index(const fs::path& path) {
+  const json index = read_json(path);
+  std::map<std::string, std::string> files;
+  for (const auto& [tensor, node] : JsonNode(index, path.string())["weight_map"].members()) {
+    const std::string& file = node.string();
+    if (fs::path(file).filename() != file) node.fail("'{}' is not a plain file name", file);
+    files[tensor] = file;
   }
-  for (const auto& [name, file] : index["weight_map"].items()) {
-    if (!file.is_string() || fs::path(file.get<std::string>()).filename() != file.get<std::string>()) {
-      throw Error("{}: tensor {} has no plain file name", path.string(), name);
-    }
-  }
-  return index["weight_map"];
+  return files;
 }
 
 }  // namespace
@@ -163,10 +149,10 @@ json read_index(const fs::path& path) {
 Checkpoint::Checkpoint(const fs::path& dir) : dir_(dir) {
   if (!fs::is_directory(dir)) throw Error("{}: no such model folder", dir.string());
   std::set<std::string> names;
-  json weight_map = json::object();
+  std::map<std::string, std::string> weight_map;
   if (fs::exists(dir / kIndexName)) {
     weight_map = read_index(dir / kIndexName);
-    for (const auto& [name, file] : weight_map.items()) names.insert(file.get<std::string>());
+    for (const auto& [tensor, file] : weight_map) names.insert(file);
   } else if (fs::exists(dir / "model.safetensors")) {
     names.insert("model.safetensors");
   } else {
@@ -182,11 +168,9 @@ Checkpoint::Checkpoint(const fs::path& dir) : dir_(dir) {
       }
     }
   }
-  for (const auto& [name, file] : weight_map.items()) {
-    if (!tensors_.contains(name)) {
-      throw Error("{}: tensor {} is missing although the index names it",
-                  (dir / file.get<std::string>()).string(), name);
-    }
+  for (const auto& [name, file] : weight_map) {
+    if (!tensors_.contains(name))
+      throw Error("{}: tensor {} is missing although the index names it", (dir / file).string(), name);
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -105,6 +106,15 @@ struct AttentionRule {
 class DeviceBatch {
  public:
   virtual ~DeviceBatch() = default;
+  /// Rows that operations run: the batch's, or more, when the device has steps of certain sizes prepared.
+  /// What the further rows hold means nothing; they store nothing.
+  virtual int64_t rows() const = 0;
+};
+
+/// What one step takes at most.
+struct StepLimits {
+  int64_t rows = 0;            ///< enough to keep a GEMM busy
+  int64_t logit_elements = 0;  ///< logits at once
 };
 
 class Backend {
@@ -112,6 +122,7 @@ class Backend {
   virtual ~Backend() = default;
   /// "cpu avx512vnni, 2 threads"
   virtual std::string name() const = 0;
+  virtual StepLimits limits() const { return {.rows = 512, .logit_elements = int64_t{1} << 22}; }
 
   virtual std::unique_ptr<Buffer> allocate(size_t bytes) = 0;
   virtual void upload(std::span<const std::byte> from, Buffer& to) = 0;
@@ -136,6 +147,11 @@ class Backend {
   virtual std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape, int64_t pages) = 0;
   virtual std::unique_ptr<DeviceBatch> make_batch() = 0;
   virtual void upload(const Batch& from, DeviceBatch& to) = 0;
+  /// Calls `operations`, which enqueue operations on `batch` and `pool` and do nothing else. A device may
+  /// record what they enqueue and replay it for later batches of as many rows, with the same pool.
+  virtual void run(const DeviceBatch& /*batch*/, KvPool& /*pool*/, const std::function<void()>& operations) {
+    operations();
+  }
 
   /// h [rows, hidden] of the batch's ids and positions.
   virtual void embed(const EmbeddingTables& tables, const DeviceBatch& batch, const Rows& h) = 0;

@@ -22,6 +22,7 @@ constexpr int64_t pages_for(int64_t tokens) {
 struct KvShape {
   int64_t n_layers = 0, n_kv_heads = 0, head_dim = 0;
   KvFormat format = KvFormat::kF16;
+  int64_t n_heads = 0;  ///< that query it
 
   /// Bytes of keys and values of one head in a page, scales included.
   int64_t head_page_bytes() const {

@@ -26,8 +26,8 @@ void Context::run(std::span<const int32_t> ids, bool all_logits, const Body& bod
     throw Error("{}: {} tokens after {} do not fit in a context of {}; shorten the prompt or ask for fewer",
                 model_.dir().string(), total, length_, capacity_);
   }
-  for (int64_t first = 0; first < total; first += Model::kMaxRows) {
-    const int64_t m = std::min(Model::kMaxRows, total - first);
+  for (int64_t first = 0; first < total; first += model_.max_rows()) {
+    const int64_t m = std::min(model_.max_rows(), total - first);
     const bool last = first + m == total;
     Batch batch;
     batch.add(ids.subspan(static_cast<size_t>(first), static_cast<size_t>(m)), length_, pages_,

@@ -4,12 +4,11 @@
 #include <algorithm>
 #include <bit>
 
-#include "tessera/model/rope.h"
+#include "tessera/arch/rope.h"
 
 namespace tessera {
 namespace {
 
-constexpr int64_t kLogitElements = int64_t{1} << 22;  // 16 MiB of logits at once, whatever the vocabulary
 constexpr int64_t kLeastLogitRows = 32;
 constexpr int64_t kLeastPositions = 1024;  // of the rotary table
 
@@ -39,6 +38,7 @@ Model::Model(const std::filesystem::path& dir, const ModelConfig& config,
     : checkpoint_(dir),
       spec_(make_model_spec(config, checkpoint_)),
       backend_(backend),
+      max_rows_(backend.limits().rows),
       weights_(load_weights(spec_, checkpoint_, quantization, backend)),
       kv_format_(quantization ? quantization->kv_format : KvFormat::kF16) {
   allocate_scratch();
@@ -46,11 +46,11 @@ Model::Model(const std::filesystem::path& dir, const ModelConfig& config,
 
 void Model::allocate_scratch() {
   batch_ = backend_.make_batch();
-  input_ = backend_.make_input(kMaxRows, weights_.max_input_width);
-  hidden_ = backend_.make_rows(RowUse::kResidual, kMaxRows, spec_.hidden_size);
-  delta_ = backend_.make_rows(RowUse::kIntermediate, kMaxRows, spec_.hidden_size);
+  input_ = backend_.make_input(max_rows_, weights_.max_input_width);
+  hidden_ = backend_.make_rows(RowUse::kResidual, max_rows_, spec_.hidden_size);
+  delta_ = backend_.make_rows(RowUse::kIntermediate, max_rows_, spec_.hidden_size);
   const int64_t logit_rows =
-      std::clamp<int64_t>(kLogitElements / spec_.vocab_size, kLeastLogitRows, kMaxRows);
+      std::clamp<int64_t>(backend_.limits().logit_elements / spec_.vocab_size, kLeastLogitRows, max_rows_);
   logits_ = backend_.make_rows(RowUse::kLogits, logit_rows, spec_.vocab_size);
   for (size_t site = 0; site < spec_.sites.size(); ++site) {
     projected_.emplace_back();
@@ -60,12 +60,12 @@ void Model::allocate_scratch() {
       places_[id] = {site, width};
       width += spec_.linears[id].n;
     }
-    projected_[site] = backend_.make_rows(RowUse::kIntermediate, kMaxRows, width);
+    projected_[site] = backend_.make_rows(RowUse::kIntermediate, max_rows_, width);
   }
 }
 
 KvShape Model::kv_shape(std::optional<KvFormat> format) const {
-  return {spec_.n_layers, spec_.n_kv_heads, spec_.head_dim, format.value_or(kv_format_)};
+  return {spec_.n_layers, spec_.n_kv_heads, spec_.head_dim, format.value_or(kv_format_), spec_.n_heads};
 }
 
 std::unique_ptr<KvPool> Model::make_kv_pool(int64_t pages, std::optional<KvFormat> format) {
@@ -92,16 +92,24 @@ void Model::reserve_positions(const Batch& batch) {
   if (spec_.positions != Positions::kRope || needed <= rope_positions_) return;
   const auto doubled = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(needed)));
   rope_positions_ = std::min(spec_.max_positions, std::max(doubled, kLeastPositions));
-  rope_ = make_rope_table(spec_.rope, spec_.head_dim, rope_positions_, backend_);
+  const RopeAngles angles = rope_angles(spec_.rope, spec_.head_dim, rope_positions_);
+  rope_ = {to_device(angles.cos, backend_), to_device(angles.sin, backend_)};
 }
 
 void Model::step(const Batch& batch, KvPool& pool) {
   check_ids(batch.ids);
-  assert(batch.rows() <= kMaxRows);
+  assert(batch.rows() <= max_rows_);
   reserve_positions(batch);
-  rows_ = batch.rows();
-  has_delta_ = false;
   backend_.upload(batch, *batch_);
+  batch_rows_ = batch.rows();
+  rows_ = batch_->rows();
+  if (observer_) return run_blocks(pool);
+  backend_.run(*batch_, pool, [&] { run_blocks(pool); });
+  has_delta_ = true;
+}
+
+void Model::run_blocks(KvPool& pool) {
+  has_delta_ = false;
   backend_.embed({.tokens = weights_.embedding.get(),
                   .positions = weights_.position_embedding.get(),
                   .position_offset = spec_.position_offset,
@@ -198,8 +206,8 @@ void Model::show_hidden(int64_t layer) {
   const Rows hidden = hidden_.rows.first(rows_);
   if (has_delta_) backend_.add(delta_.rows.first(rows_), hidden);
   has_delta_ = false;
-  host_.resize(static_cast<size_t>(rows_ * spec_.hidden_size));
-  backend_.download(hidden, host_);
+  host_.resize(static_cast<size_t>(batch_rows_ * spec_.hidden_size));
+  backend_.download(hidden.first(batch_rows_), host_);
   observer_(layer, host_);
 }
 

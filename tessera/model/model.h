@@ -21,9 +21,6 @@ using HiddenObserver = std::function<void(int64_t layer, std::span<const float> 
 /// Weights, kernels and scratch memory. One thread at a time may run it; the backend brings its own threads.
 class Model {
  public:
-  /// Rows of one step: enough to keep a GEMM busy.
-  static constexpr int64_t kMaxRows = 512;
-
   /// Reads a Hugging Face folder. The checkpoint stays mapped as long as the model lives; `backend` must
   /// outlive it. Throws Error for an unknown architecture and for everything that load_weights refuses.
   static std::unique_ptr<Model> load(const std::filesystem::path& dir, Backend& backend);
@@ -39,7 +36,9 @@ class Model {
   KvShape kv_shape(std::optional<KvFormat> format = {}) const;
   std::unique_ptr<KvPool> make_kv_pool(int64_t pages, std::optional<KvFormat> format = {});
 
-  /// Runs the rows of `batch` (at most kMaxRows) and stores their keys and values in `pool`. Throws Error
+  /// Rows of one step at most.
+  int64_t max_rows() const { return max_rows_; }
+  /// Runs the rows of `batch` (at most max_rows()) and stores their keys and values in `pool`. Throws Error
   /// when an id is outside the vocabulary or a position beyond the model's context.
   void step(const Batch& batch, KvPool& pool);
   /// Rows of logits that one call below takes.
@@ -67,6 +66,7 @@ class Model {
         const std::optional<QuantizationConfig>& quantization, Backend& backend);
   void allocate_scratch();
   void reserve_positions(const Batch& batch);
+  void run_blocks(KvPool& pool);
   void run_block(int64_t layer, KvPool& pool);
   /// The norm of the residual stream through the linears of a site.
   void project(const BlockWeights& block, size_t site);
@@ -80,6 +80,7 @@ class Model {
   Checkpoint checkpoint_;
   ModelSpec spec_;
   Backend& backend_;
+  int64_t max_rows_;
   ModelWeights weights_;
   KvFormat kv_format_;
   RopeTable rope_;
@@ -91,7 +92,8 @@ class Model {
   RowBuffer hidden_, delta_, logits_;
   std::vector<RowBuffer> projected_;  ///< of each site that reads a norm, the outputs of its linears
   std::array<Place, kLinearCount> places_ = {};
-  int64_t rows_ = 0;         ///< of this step
+  int64_t batch_rows_ = 0;   ///< of this step
+  int64_t rows_ = 0;         ///< the same, with those that the device adds
   bool has_delta_ = false;   ///< delta_ is still to be added to hidden_
   std::vector<float> host_;  ///< downloaded rows
   HiddenObserver observer_;

@@ -298,13 +298,13 @@ TEST_P(ModelTest, BadCheckpointsAreRefusedInOneLine) {
   expect_error(nan, "model.layers.1.input_layernorm.weight holds a value that is not finite");
 
   TestLlama foreign(json{{"quantization_config", {{"quant_method", "gptq"}, {"bits", 4}}}});
-  expect_error(foreign, "quant_method \"gptq\" is not readable");
+  expect_error(foreign, "quant_method: \"gptq\" is not readable");
 
   TestLlama wide(json{{"quantization_config", {{"quant_method", "qqq"}, {"wbits", 8}}}});
   expect_error(wide, "weights of 8 bits are not readable here");
 
   TestLlama later(json{{"quantization_config", {{"quant_method", "tessera"}, {"version", 2}}}});
-  expect_error(later, "version 2");
+  expect_error(later, "version: 2");
 
   TestLlama undeclared;
   quantize(undeclared, WeightFormat::kInt4, kTokenActivation, kTokenActivation);

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "tessera/format/quantization_config.h"
 #include "tessera/format/random_layer.h"
 #include "tessera/model/test_llama.h"
 
@@ -14,22 +15,22 @@ inline const nlohmann::json kTokenActivation = {{"bits", 8}, {"symmetric", true}
 /// Quantizes every linear of `llama` at random, to weights of at most 0.6; `down` is the input of down_proj.
 inline void quantize(TestLlama& llama, WeightFormat format, const nlohmann::json& activation,
                      const nlohmann::json& down, int64_t group_size = 16) {
-  llama.config["quantization_config"] = {{"quant_method", "tessera"},
-                                         {"version", 1},
-                                         {"recipe", nlohmann::json::object()},
-                                         {"activation", activation},
-                                         {"activation_overrides", {{"down_proj", down}}}};
+  const ActivationFormat format_of_down = activation_format_from_json({down, "test"}),
+                         format_of_others = activation_format_from_json({activation, "test"});
+  llama.config["quantization_config"] = QuantizationConfig{
+      .activation = format_of_others,
+      .overrides = {
+          {"down_proj", format_of_down}}}.to_json();
   const float largest_code = format == WeightFormat::kInt4 ? 8 : 128;
   unsigned seed = 0;
   for (int64_t layer = 0; layer < llama.extent("num_hidden_layers"); ++layer) {
     for (const auto& [name, shape] : llama.linear_shapes()) {
-      const auto& chosen = name == "mlp.down_proj" ? down : activation;
       QuantizedLinear linear =
           random_layer({.format = format,
                         .n = shape[0],
                         .k = shape[1],
                         .group_size = format == WeightFormat::kUint4Grouped ? group_size : 0,
-                        .activation = activation_format_from_json(chosen, "test")},
+                        .activation = name == "mlp.down_proj" ? format_of_down : format_of_others},
                        ++seed);
       for (float& scale : linear.scale.as<float>()) {
         scale = 0.3f / largest_code * static_cast<float>(1.5 + 0.5 * llama.uniform());

@@ -23,7 +23,7 @@ class WeightLoader {
       weights_.position_embedding = load_float({checkpoint_.at(spec_.position_embedding)});
     }
     if (!spec_.embedding_norm.empty()) weights_.embedding_norm = norm(spec_.embedding_norm);
-    if (spec_.positions == Positions::kAlibi) weights_.alibi_slopes = to_device(spec_.alibi_slopes);
+    if (spec_.positions == Positions::kAlibi) weights_.alibi_slopes = to_device(spec_.alibi_slopes, backend_);
     for (int64_t layer = 0; layer < spec_.n_layers; ++layer) weights_.blocks.push_back(block(layer));
     weights_.final_norm = norm(spec_.final_norm);
     load_lm_head();
@@ -36,7 +36,7 @@ class WeightLoader {
     if (!quantization_) return;
     for (const auto& [name, format] : quantization_->overrides) {
       const auto is_named = [&wanted = name](const LinearSpec& linear) {
-        return linear.name.substr(linear.name.rfind('.') + 1) == wanted;
+        return last_component(linear.name) == wanted;
       };
       if (std::none_of(spec_.linears.begin(), spec_.linears.end(), is_named)) {
         throw Error(
@@ -51,12 +51,6 @@ class WeightLoader {
     for (NormId id : spec_.existing_norms()) block.norms[id] = norm(spec_.norm_name(layer, id));
     for (const Site& site : spec_.sites) block.sites.push_back(load_site(layer, site));
     return block;
-  }
-
-  std::unique_ptr<Buffer> to_device(const std::vector<float>& values) {
-    auto buffer = backend_.allocate(values.size() * sizeof(float));
-    backend_.upload(std::as_bytes(std::span(values)), *buffer);
-    return buffer;
   }
 
   /// What a quantized model computes does not depend on the batch, so the floats in it may not either.
@@ -82,8 +76,8 @@ class WeightLoader {
     NormWeights weights;
     weights.layer_norm = spec_.norm == NormKind::kLayer;
     weights.eps = spec_.norm_eps;
-    weights.gain = to_device(finite_vector(name + ".weight"));
-    if (weights.layer_norm) weights.bias = to_device(finite_vector(name + ".bias"));
+    weights.gain = to_device(finite_vector(name + ".weight"), backend_);
+    if (weights.layer_norm) weights.bias = to_device(finite_vector(name + ".bias"), backend_);
     return weights;
   }
 
@@ -207,6 +201,12 @@ class WeightLoader {
 };
 
 }  // namespace
+
+std::unique_ptr<Buffer> to_device(std::span<const float> values, Backend& backend) {
+  auto buffer = backend.allocate(values.size_bytes());
+  backend.upload(std::as_bytes(values), *buffer);
+  return buffer;
+}
 
 ModelWeights load_weights(const ModelSpec& spec, const Checkpoint& checkpoint,
                           const std::optional<QuantizationConfig>& quantization, Backend& backend) {

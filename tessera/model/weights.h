@@ -4,12 +4,13 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "tessera/arch/linear_tensors.h"
+#include "tessera/format/quantization_config.h"
 #include "tessera/kernels/backend.h"
-#include "tessera/model/quantization_config.h"
 
 namespace tessera {
 
@@ -49,6 +50,9 @@ struct ModelWeights {
 
   const Linear& lm_head() const { return untied_lm_head ? *untied_lm_head : *embedding; }
 };
+
+/// `values` in memory of the backend's device.
+std::unique_ptr<Buffer> to_device(std::span<const float> values, Backend& backend);
 
 /// Loads everything that `spec` names; `checkpoint` must outlive the result. Throws Error when a tensor is
 /// missing or has another shape, a norm, bias or scale is not finite, codes are damaged, or quantized

@@ -20,6 +20,7 @@ void TextOptions::add_to(CLI::App& command) {
       ->check(CLI::PositiveNumber);
   command.add_option("--max-windows", max_windows, "Only the first N windows")->check(CLI::PositiveNumber);
   kv.add_to(command);
+  device.add_to(command);
 }
 
 Windows read_windows(const TextOptions& options, const Tokenizer& tokenizer, const ModelSpec& spec) {
@@ -50,7 +51,7 @@ json evaluate_perplexity(const std::vector<std::string>& dirs, const TextOptions
   Table table({"model", "perplexity", "+-", "predictions", "tokens/s"});
   std::string protocol;
   for (const std::string& dir : dirs) {
-    const LoadedModel loaded = load_model(dir);
+    const LoadedModel loaded = load_model(dir, text.device);
     text.kv.apply(*loaded.model);
     const Windows windows = read_windows(text, *loaded.tokenizer, loaded.model->spec());
     const Stopwatch watch;

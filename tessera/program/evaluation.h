@@ -12,13 +12,14 @@
 
 namespace tessera {
 
-/// The options --text, --window, --protocol, --max-windows and --kv-bits.
+/// The options --text, --window, --protocol, --max-windows, --kv-bits and --device.
 struct TextOptions {
   std::string file;
   std::string protocol = "gptq";
   int64_t window = 0;
   int64_t max_windows = 0;
   KvOption kv = {};
+  DeviceOption device = {};
 
   void add_to(CLI::App& command);
 };

@@ -1,14 +1,22 @@
 // Loading, as all commands do it.
 #include "tessera/program/loaded_model.h"
 
+#include <map>
+
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
 #include "tessera/kernels/backends.h"
 
 namespace tessera {
 
-Backend& default_backend() {
-  static const std::unique_ptr<Backend> backend = make_backend("cpu");
+void DeviceOption::add_to(CLI::App& command) {
+  command.add_option("--device", name, "Where the model runs: " + device_names())->capture_default_str();
+}
+
+Backend& DeviceOption::backend() const {
+  static std::map<std::string, std::unique_ptr<Backend>> backends;
+  std::unique_ptr<Backend>& backend = backends[name];
+  if (!backend) backend = make_backend(name);
   return *backend;
 }
 
@@ -24,9 +32,9 @@ void KvOption::apply(Model& model) const {
   if (bits != 0) model.set_kv_format(kv_format_of_bits(bits, "--kv-bits"));
 }
 
-LoadedModel load_model(const std::string& dir) {
+LoadedModel load_model(const std::string& dir, const DeviceOption& device) {
   LoadedModel loaded;
-  loaded.model = Model::load(dir, default_backend());
+  loaded.model = Model::load(dir, device.backend());
   loaded.tokenizer = Tokenizer::load(dir);
   return loaded;
 }

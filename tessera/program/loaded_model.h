@@ -1,4 +1,4 @@
-// Models as the commands load them: on the best backend of this machine.
+// Models as the commands load them.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -21,16 +21,22 @@ struct KvOption {
   void apply(Model& model) const;
 };
 
-/// A model with its tokenizer on the best backend of this machine.
+/// The option --device.
+struct DeviceOption {
+  std::string name = "cpu";
+
+  void add_to(CLI::App& command);
+  /// The backend of this process for the device, made on first use. Throws Error for an unknown name.
+  Backend& backend() const;
+};
+
+/// A model with its tokenizer.
 struct LoadedModel {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Model> model;
 };
 
-/// The backend of this process, made on first use.
-Backend& default_backend();
-
-LoadedModel load_model(const std::string& dir);
+LoadedModel load_model(const std::string& dir, const DeviceOption& device);
 
 /// Ids of a UTF-8 text file with the tokenizer's own BOS. Throws Error when the file cannot be read or is
 /// empty.

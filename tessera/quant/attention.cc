@@ -2,45 +2,23 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numbers>
 
+#include "tessera/arch/rope.h"
 #include "tessera/quant/block.h"
 #include "tessera/quant/fake_quant.h"
 
 namespace tessera {
 namespace {
 
-/// Angle of a position step for the pair i of a head, in radians, after the scaling that the model was
-/// trained with.
-double rope_frequency(const RopeConfig& rope, int64_t i, int64_t head_dim) {
-  const double frequency =
-      std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
-  if (rope.type == RopeConfig::Type::kLinear) return frequency / rope.factor;
-  if (rope.type == RopeConfig::Type::kDefault) return frequency;
-  const double turns = rope.original_context * frequency / (2 * std::numbers::pi);
-  const double keep =
-      std::clamp((turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor), 0.0, 1.0);
-  return keep * frequency + (1 - keep) * frequency / rope.factor;
-}
-
 struct RopeTable {
   at::Tensor cos, sin;  ///< [T, head_dim]; sin carries the sign of the rotated half
 };
 
 RopeTable rope_table(const ModelSpec& spec, int64_t tokens, const at::Device& device) {
-  const int64_t d = spec.head_dim, half = d / 2;
-  at::Tensor cos = at::empty({tokens, d}), sin = at::empty({tokens, d});
-  float *c = cos.data_ptr<float>(), *s = sin.data_ptr<float>();
-  for (int64_t i = 0; i < half; ++i) {
-    const double frequency = rope_frequency(spec.rope, i, d);
-    for (int64_t t = 0; t < tokens; ++t) {
-      const double angle = static_cast<double>(t) * frequency;
-      c[t * d + i] = c[t * d + half + i] = static_cast<float>(std::cos(angle));
-      s[t * d + half + i] = static_cast<float>(std::sin(angle));
-      s[t * d + i] = -s[t * d + half + i];
-    }
-  }
-  return {cos.to(device), sin.to(device)};
+  const RopeAngles angles = rope_angles(spec.rope, spec.head_dim, tokens);
+  const at::Tensor cos = at::tensor(angles.cos).view({tokens, -1}),
+                   sin = at::tensor(angles.sin).view({tokens, -1});
+  return {at::cat({cos, cos}, -1).to(device), at::cat({-sin, sin}, -1).to(device)};
 }
 
 /// x [B, T, heads * d] -> [B, heads, T, d].

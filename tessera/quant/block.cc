@@ -94,17 +94,20 @@ at::Tensor mlp_core(const ModelSpec& spec, const at::Tensor& gate, const at::Ten
 
 at::Tensor block_step(const ModelSpec& spec, const Block& block, const LinearFn& linear,
                       const at::Tensor& x) {
-  const auto mlp_of = [&](const at::Tensor& in) {
-    const at::Tensor gate = spec.gated() ? linear(kGate, in) : at::Tensor();
-    return mlp_core(spec, gate, linear(kUp, in));
-  };
-  const at::Tensor attention_in = norm_forward(spec, block, kAttentionNorm, x);
-  const at::Tensor q = linear(kQ, attention_in), k = linear(kK, attention_in), v = linear(kV, attention_in);
-  at::Tensor mlp;
-  if (spec.parallel) mlp = mlp_of(spec.has(kMlpNorm) ? norm_forward(spec, block, kMlpNorm, x) : attention_in);
-  const at::Tensor middle = x + linear(kO, attention_core(spec, block, q, k, v));
-  if (!spec.parallel) mlp = mlp_of(norm_forward(spec, block, kMlpNorm, middle));
-  return middle + linear(kDown, mlp);
+  at::Tensor hidden = x;
+  std::array<at::Tensor, kLinearCount> out;  // of the linears behind norms
+  for (const Site& site : spec.sites) {
+    if (site.producer == Site::Producer::kNorm) {
+      const at::Tensor in = norm_forward(spec, block, site.norm, hidden);
+      for (LinearId id : site.readers) out[id] = linear(id, in);
+    } else if (site.linear == kV) {
+      hidden = hidden + linear(kO, attention_core(spec, block, out[kQ], out[kK], out[kV]));
+      out[kQ] = out[kK] = out[kV] = {};
+    } else {
+      hidden = hidden + linear(kDown, mlp_core(spec, out[kGate], out[kUp]));
+    }
+  }
+  return hidden;
 }
 
 size_t forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {

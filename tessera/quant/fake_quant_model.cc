@@ -7,7 +7,7 @@
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
-#include "tessera/quant/recipe.h"
+#include "tessera/format/quantization_config.h"
 #include "tessera/quant/run_checks.h"
 #include "tessera/quant/streams.h"
 #include "tessera/quant/tensor_bridge.h"
@@ -23,15 +23,12 @@ class FakeQuantModel {
       : config_(ModelConfig::load(dir)),
         checkpoint_(dir),
         spec_(make_model_spec(config_, checkpoint_)),
-        device_(parse_device(device)) {
+        device_(parse_device(device)),
+        quantization_(read_quantization_config(config_)) {
     check_tensors(spec_, checkpoint_);
-    if (config_.has("quantization_config")) {
-      const auto section = config_.get<nlohmann::json>("quantization_config");
-      if (const auto method = section.value("quant_method", nlohmann::json()); method != "tessera") {
-        throw Error("{}: quantized by another tool ({}); only what tessera quantize made can be simulated",
-                    config_.file(), method.dump());
-      }
-      recipe_ = Recipe::from_json(section.value("recipe", nlohmann::json()), config_.file() + ": recipe");
+    if (quantization_ && quantization_->recipe.is_null()) {
+      throw Error("{}: quantized by another tool; only what tessera quantize made can be simulated",
+                  config_.file());
     }
   }
 
@@ -69,12 +66,12 @@ class FakeQuantModel {
   }
 
   void run_block(int64_t layer, const LinearObserver& observe, at::Tensor& x) const {
-    if (!recipe_) {
+    if (!quantization_) {
       const Block block = load_block(checkpoint_, spec_, layer, device_);
       return propagate(spec_, block, float_linears(block), x);
     }
     Block norms = load_norms(checkpoint_, spec_, layer, device_);
-    norms.kv_format = recipe_->kv_format;
+    norms.kv_format = quantization_->kv_format;
     const QuantizedBlock quantized = load_linears(layer);
     const LinearFn linears = fake_quant_linears(quantized, device_);
     const LinearFn observed = [&](LinearId id, const at::Tensor& input) {
@@ -89,8 +86,7 @@ class FakeQuantModel {
     for (LinearId id : spec_.existing_linears()) {
       const LinearSpec& linear = spec_.linears[id];
       quantized[id] = load_quantized_linear(checkpoint_, spec_.linear_name(layer, id),
-                                            recipe_->scheme_of(last_component(linear.name)).activation,
-                                            linear.n, linear.k);
+                                            quantization_->activation_of(linear.name), linear.n, linear.k);
     }
     return quantized;
   }
@@ -99,7 +95,7 @@ class FakeQuantModel {
   Checkpoint checkpoint_;
   ModelSpec spec_;
   at::Device device_;
-  std::optional<Recipe> recipe_;  ///< absent in float checkpoints
+  std::optional<QuantizationConfig> quantization_;  ///< absent in float checkpoints
 };
 
 }  // namespace

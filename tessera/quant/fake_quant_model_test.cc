@@ -77,8 +77,7 @@ TEST_F(WindowNll, RefusesWhatAnotherToolQuantized) {
     window_nll(dir, windows);
     FAIL() << "no error";
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("quantized by another tool (\"qqq\")"), std::string::npos)
-        << error.what();
+    EXPECT_NE(std::string(error.what()).find("quantized by another tool"), std::string::npos) << error.what();
   }
 }
 

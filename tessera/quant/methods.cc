@@ -2,7 +2,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <regex>
 #include <sstream>
 #include <string_view>
 
@@ -38,10 +37,11 @@ namespace {
 
 /// "NAME" or "NAME-gG".
 Recipe grouped_recipe(const std::string& name) {
-  static const std::regex kGrouped("(.+)-g([0-9]{1,4})");
-  std::smatch match;
-  if (!std::regex_match(name, match, kGrouped)) return find_method(name);
-  return find_method(match[1]).with_weight(4, std::stoll(match[2]));
+  const size_t suffix = name.rfind("-g");
+  const std::string size = suffix == std::string::npos ? "" : name.substr(suffix + 2);
+  const bool grouped =
+      !size.empty() && size.size() <= 4 && size.find_first_not_of("0123456789") == std::string::npos;
+  return grouped ? find_method(name.substr(0, suffix)).with_weight(4, std::stoll(size)) : find_method(name);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "tessera/base/hash.h"
 #include "tessera/base/mapped_file.h"
 #include "tessera/base/parallel.h"
+#include "tessera/format/quantization_config.h"
 #include "tessera/quant/channel_profile.h"
 #include "tessera/quant/checkpoint_writer.h"
 #include "tessera/quant/fake_quant.h"
@@ -31,8 +32,6 @@ namespace {
 
 using nlohmann::json;
 namespace fs = std::filesystem;
-
-constexpr int kFormatVersion = 1;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -131,7 +130,7 @@ class Run {
   void run_pass(Pass& pass, BlockContext& context, ProgressMeter& meter);
   void write_shard(int64_t index, const Shard& shard);
   void write_report();
-  json quantization_config() const;
+  QuantizationConfig quantization_config() const;
 
   MemoryPlan plan_memory() const {
     return tessera::plan_memory(spec_, checkpoint_, passes_, windows(), tokens());
@@ -220,7 +219,7 @@ void Run::execute() {
   try {
     calibrate();
     quantize_blocks();
-    writer_.write_metadata(quantization_config(), unties_embedding());
+    writer_.write_metadata(quantization_config().to_json(), unties_embedding());
     write_report();
     output_.publish(options_.overwrite);
   } catch (const std::exception& e) {
@@ -420,20 +419,17 @@ void Run::write_report() {
       fmt::format("peak memory {} MB, predicted {} MB", peak_memory() / 1000000, memory_.peak() / 1000000));
 }
 
-/// What a reader needs beside the tensors. "activation_overrides" are keyed by the last component of a
-/// linear's name.
-json Run::quantization_config() const {
+/// What a reader needs beside the tensors.
+QuantizationConfig Run::quantization_config() const {
   const Recipe& recipe = options_.recipe;
-  json overrides = json::object();
+  QuantizationConfig config{
+      .activation = recipe.scheme.activation, .kv_format = recipe.kv_format, .recipe = recipe.to_json()};
   for (LinearId id : spec_.existing_linears()) {
     const ActivationFormat& activation = schemes_[id].activation;
-    if (activation != recipe.scheme.activation) {
-      overrides[last_component(spec_.linears[id].name)] = to_json(activation);
-    }
+    if (activation != config.activation)
+      config.overrides[last_component(spec_.linears[id].name)] = activation;
   }
-  return {{"quant_method", "tessera"},         {"version", kFormatVersion},
-          {"recipe", recipe.to_json()},        {"activation", to_json(recipe.scheme.activation)},
-          {"activation_overrides", overrides}, {"kv_bits", kv_bits(recipe.kv_format)}};
+  return config;
 }
 
 }  // namespace

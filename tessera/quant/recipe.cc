@@ -4,11 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <regex>
 #include <set>
 
-#include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
+#include "tessera/base/json_node.h"
 
 namespace tessera {
 namespace {
@@ -18,14 +17,6 @@ using nlohmann::json;
 constexpr int64_t kGroupSizes[] = {128, 64, 32};
 /// Behind the key of an override: for models that have such a linear.
 constexpr char kWhereThereIsOne = '?';
-
-void expect_keys(const json& object, const std::set<std::string>& known, const std::string& where) {
-  if (!object.is_object()) throw Error("{}: not a JSON object", where);
-  for (const auto& [key, value] : object.items()) {
-    if (!known.contains(key))
-      throw Error("{}: unknown key '{}' (known: {})", where, key, fmt::join(known, ", "));
-  }
-}
 
 /// Throws Error for formats that QuantizedLinear does not have. Which group sizes there are is for the model
 /// to say (check_group_sizes).
@@ -39,28 +30,17 @@ void check_weight(const WeightScheme& weight, const std::string& where) {
   }
 }
 
-int64_t integer(const json& value, const std::string& where, const char* key) {
-  if (!value.is_number_integer()) throw Error("{}: '{}' is not an integer", where, key);
-  return value.get<int64_t>();
+KvFormat kv_format_from_json(const JsonNode& bits) {
+  return kv_format_of_bits(bits.get<int>(), bits.where());
 }
 
-KvFormat kv_format_from_json(const json& bits, const std::string& where) {
-  return kv_format_of_bits(static_cast<int>(std::clamp<int64_t>(integer(bits, where, "kv_bits"), 0, 99)),
-                           where);
-}
-
-WeightScheme weight_from_json(const json& value, const std::string& where) {
-  expect_keys(value, {"bits", "group_size", "symmetric"}, where);
+WeightScheme weight_from_json(const JsonNode& node) {
+  node.expect_keys({"bits", "group_size", "symmetric"});
   WeightScheme weight;
-  if (value.contains("bits")) {
-    weight.bits = static_cast<int>(std::clamp<int64_t>(integer(value["bits"], where, "bits"), 0, 99));
-  }
-  if (value.contains("group_size")) weight.group_size = integer(value["group_size"], where, "group_size");
-  if (value.contains("symmetric")) {
-    if (!value["symmetric"].is_boolean()) throw Error("{}: 'symmetric' is not true or false", where);
-    weight.symmetric = value["symmetric"].get<bool>();
-  }
-  check_weight(weight, where);
+  weight.bits = node["bits"].get_or(weight.bits);
+  weight.group_size = node["group_size"].get_or(weight.group_size);
+  weight.symmetric = node["symmetric"].get_or(weight.symmetric);
+  check_weight(weight, node.where());
   return weight;
 }
 
@@ -68,11 +48,19 @@ json weight_to_json(const WeightScheme& weight) {
   return {{"bits", weight.bits}, {"group_size", weight.group_size}, {"symmetric", weight.symmetric}};
 }
 
-/// Replaces what `value` names; other parts of `scheme` stay.
-void apply_scheme(const json& value, const std::string& where, LinearScheme& scheme) {
-  if (value.contains("weight")) scheme.weight = weight_from_json(value["weight"], where + ": weight");
-  if (value.contains("activation")) {
-    scheme.activation = activation_format_from_json(value["activation"], where);
+/// Replaces what `node` names; other parts of `scheme` stay.
+void apply_scheme(const JsonNode& node, LinearScheme& scheme) {
+  const JsonNode weight = node["weight"], activation = node["activation"];
+  if (!weight.is_null()) scheme.weight = weight_from_json(weight);
+  if (!activation.is_null()) scheme.activation = activation_format_from_json(activation);
+}
+
+/// JSON, or a string as it stands.
+json json_or_text(const std::string& text) {
+  try {
+    return parse_json(text, "");
+  } catch (const Error&) {
+    return text;
   }
 }
 
@@ -88,20 +76,12 @@ json change_passes(const json& passes, const std::string& pass, const std::strin
   return changed;
 }
 
-void check_passes(const json& passes, const std::string& where) {
-  if (!passes.is_array() || passes.empty()) throw Error("{}: 'passes' is not a list with entries", where);
-  for (const json& step : passes) {
-    if (!step.is_object() || !step.contains("pass") || !step["pass"].is_string()) {
-      throw Error("{}: pass {} has no name; write {{\"pass\": NAME, option: value}}", where, step.dump());
-    }
+void check_passes(const JsonNode& passes) {
+  if (passes.items().empty()) passes.fail("expected at least one pass");
+  for (const JsonNode& step : passes.items()) {
+    if (!step["pass"].is_string())
+      step.fail("{} has no name; write {{\"pass\": NAME, option: value}}", step.shown());
   }
-}
-
-/// An optional text of the recipe.
-std::string text_of(const json& recipe, const std::string& key, const std::string& where) {
-  if (!recipe.contains(key)) return "";
-  if (!recipe[key].is_string()) throw Error("{}: '{}' is not a string", where, key);
-  return recipe[key].get<std::string>();
 }
 
 /// The group sizes that divide the inputs of every linear of `spec` whose weights have groups.
@@ -152,36 +132,31 @@ json Recipe::to_json() const {
 }
 
 Recipe Recipe::from_json(const json& value, const std::string& where) {
-  expect_keys(value,
-              {"name", "summary", "source", "cost", "weight", "activation", "overrides", "passes", "kv_bits"},
-              where);
+  const JsonNode root(value, where);
+  root.expect_keys(
+      {"name", "summary", "source", "cost", "weight", "activation", "overrides", "passes", "kv_bits"});
   Recipe recipe;
-  recipe.name = text_of(value, "name", where);
-  if (recipe.name.empty()) throw Error("{}: the recipe has no 'name'", where);
-  recipe.summary = text_of(value, "summary", where);
-  recipe.source = text_of(value, "source", where);
-  recipe.cost = text_of(value, "cost", where);
-  apply_scheme(value, where, recipe.scheme);
-  if (value.contains("overrides")) {
-    recipe.overrides = value["overrides"];
-    if (!recipe.overrides.is_object()) throw Error("{}: 'overrides' is not a JSON object", where);
+  recipe.name = root["name"].string();
+  recipe.summary = root["summary"].get_or<std::string>("");
+  recipe.source = root["source"].get_or<std::string>("");
+  recipe.cost = root["cost"].get_or<std::string>("");
+  apply_scheme(root, recipe.scheme);
+  if (const JsonNode overrides = root["overrides"]; !overrides.is_null()) {
+    recipe.overrides = overrides.value();
+    for (const auto& [component, change] : overrides.members()) {
+      change.expect_keys({"weight", "activation"});
+      LinearScheme checked;
+      apply_scheme(change, checked);
+    }
   }
-  for (const auto& [component, change] : recipe.overrides.items()) {
-    const std::string place = fmt::format("{}: overrides: {}", where, component);
-    expect_keys(change, {"weight", "activation"}, place);
-    LinearScheme checked;
-    apply_scheme(change, place, checked);
-  }
-  if (value.contains("passes")) recipe.passes = value["passes"];
-  check_passes(recipe.passes, where);
-  if (value.contains("kv_bits")) recipe.kv_format = kv_format_from_json(value["kv_bits"], where);
+  check_passes(root["passes"]);
+  recipe.passes = root["passes"].value();
+  if (const JsonNode bits = root["kv_bits"]; !bits.is_null()) recipe.kv_format = kv_format_from_json(bits);
   return recipe;
 }
 
 Recipe Recipe::load(const std::filesystem::path& file) {
-  const json value = json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
-  if (value.is_discarded()) throw Error("{}: not valid JSON", file.string());
-  return from_json(value, file.string());
+  return from_json(read_json(file), file.string());
 }
 
 Recipe Recipe::with_weight(int bits, int64_t group_size) const {
@@ -193,32 +168,31 @@ Recipe Recipe::with_weight(int bits, int64_t group_size) const {
 }
 
 Recipe Recipe::with_setting(const std::string& change) const {
-  static const std::regex form(R"((\w+)(?:\.(\w+))?=(.+))");
   const std::string place = fmt::format("setting '{}'", change);
-  std::smatch match;
-  if (!std::regex_match(change, match, form) ||
-      (!match[2].matched && match[3] != "off" && match[1] != "kv_bits")) {
+  const size_t equals = change.find('='), dot = change.substr(0, equals).find('.');
+  const std::string where = change.substr(0, std::min(dot, equals)),
+                    key = dot == std::string::npos ? "" : change.substr(dot + 1, equals - dot - 1),
+                    text = equals == std::string::npos ? "" : change.substr(equals + 1);
+  if (where.empty() || text.empty() || (key.empty() && text != "off" && where != "kv_bits")) {
     throw Error(
         "{}: write weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off or kv_bits=BITS",
         place);
   }
-  const std::string where = match[1], key = match[2], text = match[3];
-  json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (value.is_discarded()) value = text;
+  const json value = json_or_text(text);
 
   Recipe recipe = *this;
   if (where == "kv_bits") {
-    recipe.kv_format = kv_format_from_json(value, place);
+    recipe.kv_format = kv_format_from_json({value, place});
   } else if (where == "weight" || where == "activation") {
     json formats = to_json();
     formats[where][key] = value;
-    apply_scheme(formats, place, recipe.scheme);
+    apply_scheme({formats, place}, recipe.scheme);
   } else {
     recipe.passes = change_passes(passes, where, key, value);
     if (recipe.passes == passes) {
       throw Error("{}: changes nothing; the recipe's passes are {}", place, passes.dump());
     }
-    check_passes(recipe.passes, place);
+    check_passes({recipe.passes, place});
   }
   return recipe;
 }
@@ -226,7 +200,7 @@ Recipe Recipe::with_setting(const std::string& change) const {
 LinearScheme Recipe::scheme_of(const std::string& component) const {
   LinearScheme result = scheme;
   for (const std::string& key : {component, component + kWhereThereIsOne}) {
-    if (overrides.contains(key)) apply_scheme(overrides[key], "recipe " + name, result);
+    if (overrides.contains(key)) apply_scheme({overrides[key], "recipe " + name}, result);
   }
   return result;
 }
@@ -253,10 +227,6 @@ std::array<LinearScheme, kLinearCount> Recipe::schemes(const ModelSpec& spec) co
     }
   }
   return result;
-}
-
-std::string last_component(const std::string& name) {
-  return name.substr(name.rfind('.') + 1);
 }
 
 }  // namespace tessera

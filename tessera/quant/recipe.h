@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "tessera/arch/model_spec.h"
-#include "tessera/format/kv_format.h"
+#include "tessera/format/quantization_config.h"
 #include "tessera/quant/scheme.h"
 
 namespace tessera {
@@ -58,9 +58,6 @@ struct Recipe {
   /// when an override matches no linear.
   std::array<LinearScheme, kLinearCount> schemes(const ModelSpec& spec) const;
 };
-
-/// "down_proj" of "mlp.down_proj".
-std::string last_component(const std::string& name);
 
 /// The built-in recipes, sorted by name.
 const std::vector<Recipe>& methods();

@@ -62,26 +62,26 @@ TEST(Recipe, SurvivesJson) {
 TEST(Recipe, RefusesHostileJson) {
   const std::pair<json, const char*> changes[] = {
       {{{"pases", 1}}, "unknown key 'pases'"},
-      {{{"name", 3}}, "'name'"},
+      {{{"name", 3}}, "name: expected a string"},
       {{{"kv_bits", 5}}, "keys and values of 5 bits do not exist"},
-      {{{"kv_bits", "4"}}, "'kv_bits' is not an integer"},
-      {{{"passes", json::array()}}, "'passes'"},
-      {{{"passes", "rtn"}}, "'passes'"},
-      {{{"passes", {3}}}, "has no name"},
+      {{{"kv_bits", "4"}}, "kv_bits: expected an integer"},
+      {{{"passes", json::array()}}, "passes: expected at least one pass"},
+      {{{"passes", "rtn"}}, "passes: expected an array"},
+      {{{"passes", {3}}}, "passes[0]: expected an object"},
       {{{"passes", {{{"pass", nullptr}}}}}, "has no name"},
-      {{{"weight", 4}}, "weight: not a JSON object"},
+      {{{"weight", 4}}, "weight: expected an object"},
       {{{"weight", {{"bits", 3}}}}, "3 weight bits"},
-      {{{"weight", {{"bits", 4.5}}}}, "'bits' is not an integer"},
-      {{{"weight", {{"bits", 4294967300}}}}, "weight bits"},
-      {{{"weight", {{"group_size", "128"}}}}, "'group_size' is not an integer"},
+      {{{"weight", {{"bits", 4.5}}}}, "weight.bits: expected an integer"},
+      {{{"weight", {{"bits", 4294967300}}}}, "weight.bits: 4294967300 is outside"},
+      {{{"weight", {{"group_size", "128"}}}}, "weight.group_size: expected an integer"},
       {{{"weight", {{"bits", 8}, {"group_size", 128}}}}, "8-bit weights"},
       {{{"weight", {{"group", 128}}}}, "unknown key 'group'"},
       {{{"activation", {{"bits", 3}}}}, "bits"},
       {{{"weight", {{"bits", 8}, {"symmetric", false}}}}, "8-bit weights have no zero points"},
-      {{{"weight", {{"symmetric", 0}}}}, "'symmetric' is not true or false"},
-      {{{"summary", 3}}, "'summary' is not a string"},
-      {{{"overrides", json::array()}}, "'overrides'"},
-      {{{"overrides", {{"down_proj", 8}}}}, "overrides: down_proj"},
+      {{{"weight", {{"symmetric", 0}}}}, "weight.symmetric: expected true or false"},
+      {{{"summary", 3}}, "summary: expected a string"},
+      {{{"overrides", json::array()}}, "overrides: expected an object"},
+      {{{"overrides", {{"down_proj", 8}}}}, "overrides.down_proj: expected an object"},
       {{{"overrides", {{"down_proj", {{"bits", 8}}}}}}, "unknown key 'bits'"},
   };
   for (const auto& [change, text] : changes) {
@@ -95,7 +95,7 @@ TEST(Recipe, RefusesHostileJson) {
     value.erase(key);
     EXPECT_ERROR(Recipe::from_json(value, "r.json"), key);
   }
-  EXPECT_ERROR(Recipe::from_json(json::array(), "r.json"), "not a JSON object");
+  EXPECT_ERROR(Recipe::from_json(json::array(), "r.json"), "r.json: expected an object");
   EXPECT_ERROR(Recipe::load("/nonexistent/r.json"), "/nonexistent/r.json");
 }
 
@@ -147,10 +147,20 @@ TEST(Recipe, TakesSettings) {
   EXPECT_ERROR(recipe.with_setting("gptq=fast"), "write weight.KEY=VALUE");
   EXPECT_ERROR(recipe.with_setting("gptq.clip"), "write weight.KEY=VALUE");
   EXPECT_ERROR(recipe.with_setting("kv_bits=5"), "setting 'kv_bits=5'");
-  EXPECT_ERROR(recipe.with_setting("kv_bits=off"), "'kv_bits' is not an integer");
+  EXPECT_ERROR(recipe.with_setting("kv_bits=off"), "setting 'kv_bits=off': expected an integer");
   EXPECT_ERROR(recipe.with_setting("weight.bits=3"), "3 weight bits");
   EXPECT_ERROR(recipe.with_setting("weight.size=5"), "unknown key 'size'");
-  EXPECT_ERROR(recipe.with_setting("smooth=off").with_setting("gptq=off"), "not a list with entries");
+  EXPECT_ERROR(recipe.with_setting("smooth=off").with_setting("gptq=off"), "expected at least one pass");
+}
+
+TEST(Recipe, SurvivesHostileLengthAndNesting) {
+  const Recipe recipe = find_method("qqq");
+  const std::string deep = std::string(100'000, '[') + std::string(100'000, ']');
+  EXPECT_ERROR(recipe.with_setting(std::string(100'000, 'a')), "write weight.KEY=VALUE");
+  EXPECT_ERROR(recipe.with_setting("weight.bits=" + deep), "expected an integer");
+  EXPECT_ERROR(recipe.with_setting("weight.bits=" + std::string(100'000, '1')), "expected an integer");
+  EXPECT_ERROR(method_recipe(std::string(100'000, 'a') + "-g128"), "is not known");
+  EXPECT_EQ(method_recipe("qqq-g128").scheme.weight.group_size, 128);
 }
 
 TEST(Recipe, NamesItsFormats) {

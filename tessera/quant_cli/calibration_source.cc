@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kMaxDefaultTokens = 2048;
 
 TokenWindows sample_windows_of(const std::string& dir, const SelfTextOptions& options, Reporter& reporter) {
-  const LoadedModel loaded = load_model(dir);
+  const LoadedModel loaded = load_model(dir, DeviceOption());
   const auto bos = loaded.tokenizer->bos_id();
   if (!bos)
     throw Error("{}: the tokenizer names no BOS to begin a sample with; give a text with --calib", dir);

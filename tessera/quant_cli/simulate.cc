@@ -26,7 +26,7 @@ void run(const Options& o, const GlobalOptions& global) {
   const auto ids =
       split(read_windows(o.text, *Tokenizer::load(o.dir), make_model_spec(ModelConfig::load(o.dir))));
   reporter.note(fmt::format("{}: layers", o.dir));
-  const SimulationCheck check = check_simulation(o.dir, ids.front(), default_backend());
+  const SimulationCheck check = check_simulation(o.dir, ids.front(), o.text.device.backend());
   reporter.note(fmt::format("{}: simulation in libtorch, {} windows", o.dir, ids.size()));
   const nlohmann::json out{{"layers", check.kernels.layers},
                            {"accumulators", check.accumulators},
@@ -51,6 +51,7 @@ void add_simulate(CLI::App& app, const GlobalOptions& global) {
       ->check(CLI::PositiveNumber);
   command->add_option("--max-windows", o->text.max_windows, "Only the first N windows")
       ->check(CLI::PositiveNumber);
+  o->text.device.add_to(*command);
   command->callback([o, &global] { run(*o, global); });
 }
 

@@ -16,8 +16,7 @@ json ApiError::body() const {
 }
 
 HttpResponse ApiError::response() const {
-  HttpResponse response{.status = status,
-                        .body = to_text(body())};
+  HttpResponse response{.status = status, .body = to_text(body())};
   if (retry_after) response.headers.emplace_back("Retry-After", std::to_string(*retry_after));
   return response;
 }

@@ -27,8 +27,8 @@ class HttpServer {
   explicit HttpServer(const HttpOptions& options);
   ~HttpServer();
 
-  /// Listens, and serves in threads of its own until stop(); calls `handler` on I/O threads. Throws Error when
-  /// the address cannot be used.
+  /// Listens, and serves in threads of its own until stop(); calls `handler` on I/O threads. Throws Error
+  /// when the address cannot be used.
   void start(HttpHandler handler);
   /// Ends the threads. `handler` is not called any more.
   void stop();

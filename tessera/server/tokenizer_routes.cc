@@ -28,16 +28,16 @@ void Routes::tokenizer_info(const VisitPtr& visit) {
   const auto text_of = [&](std::optional<int32_t> id) {
     return id ? json(served.tokenizer.decode({{*id}}, /*skip_special=*/false)) : json();
   };
-  respond(
-      visit,
-      {.body = to_text({{"bos_token", text_of(served.tokenizer.bos_id())},
-                     {"eos_token", text_of(served.tokenizer.eos_id())},
-                     {"bos_token_id", served.tokenizer.bos_id() ? json(*served.tokenizer.bos_id()) : json()},
-                     {"eos_token_id", served.tokenizer.eos_id() ? json(*served.tokenizer.eos_id()) : json()},
-                     {"pad_token", nullptr},
-                     {"chat_template", nullptr},
-                     {"vocab_size", served.model.spec().vocab_size},
-                     {"model_max_length", served.max_length}})});
+  respond(visit,
+          {.body = to_text(
+               {{"bos_token", text_of(served.tokenizer.bos_id())},
+                {"eos_token", text_of(served.tokenizer.eos_id())},
+                {"bos_token_id", served.tokenizer.bos_id() ? json(*served.tokenizer.bos_id()) : json()},
+                {"eos_token_id", served.tokenizer.eos_id() ? json(*served.tokenizer.eos_id()) : json()},
+                {"pad_token", nullptr},
+                {"chat_template", nullptr},
+                {"vocab_size", served.model.spec().vocab_size},
+                {"model_max_length", served.max_length}})});
 }
 
 }  // namespace tessera

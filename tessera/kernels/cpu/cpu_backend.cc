@@ -28,6 +28,7 @@ class CpuBuffer : public Buffer {
 
 struct CpuBatch : DeviceBatch {
   Batch batch;
+  int64_t rows() const override { return batch.rows(); }
 };
 
 const Batch& host(const DeviceBatch& batch) {

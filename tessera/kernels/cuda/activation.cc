@@ -31,9 +31,14 @@ std::string shape_obstacle(const ActivationProblem& p) {
     return fmt::format("inputs is {}, not a multiple of 8 in 8 .. {}", p.width(), kMaxInputs);
   }
   if (p.width() != p.k && !p.map.index) return "a row of other width than K needs a map";
-  if (p.bits < 2 || p.bits > 8) return fmt::format("bits is {}, not in 2 .. 8", p.bits);
+  if (!p.halves && (p.bits < 2 || p.bits > 8)) return fmt::format("bits is {}, not in 2 .. 8", p.bits);
   if (p.stride < p.width() || p.stride % 8 != 0)
     return fmt::format("stride {} is no multiple of 8 of at least the row's width", p.stride);
+  if (p.halves) {
+    return p.halves_stride < p.k || p.halves_stride % 8 != 0
+               ? "halves_stride is no multiple of 8 of at least K"
+               : "";
+  }
   if (p.codes_stride < p.k || p.codes_stride % 16 != 0)
     return fmt::format("codes_stride {} is no multiple of 16 of at least K", p.codes_stride);
   return {};
@@ -41,14 +46,21 @@ std::string shape_obstacle(const ActivationProblem& p) {
 
 std::string pointer_obstacle(const ActivationProblem& p) {
   const bool norm = p.source == ActivationSource::kRmsNorm || p.source == ActivationSource::kLayerNorm;
-  if (!p.x || !p.codes || !p.scale) return "x, codes or scale is null";
+  if (!p.x || (!p.halves && (!p.codes || !p.scale))) return "x, codes or scale is null";
+  if (p.halves && (p.map.index || p.outliers.count > 0)) return "half rows have no map and no outliers";
+  if ((p.added.delta || p.rows) && (!norm || p.type != OutputType::kFloat))
+    return "rows are added and picked before norms of float rows alone";
+  if (p.added.delta && (p.added.stride < p.width() || p.added.stride % 8 != 0))
+    return "the stride of added rows is no multiple of 8 of at least the row's width";
+  if (p.static_scale > 0 && !p.symmetric) return "a static scale is that of symmetric codes";
   if (norm && !p.weight) return "a norm needs its weight";
   if (norm && p.norm_type != OutputType::kFloat && p.norm_type != p.type)
     return "norm_type is neither float nor that of x";
   if (p.source == ActivationSource::kSiluProduct && !p.up) return "the product needs up";
   if (!p.symmetric && !p.zero && !p.map.repeat) return "asymmetric codes need zero";
   if ((p.map.gain || p.map.offset) && !p.map.index) return "a map needs its index";
-  if (!aligned({p.x, p.up, p.weight, p.bias, p.codes, p.map.index, p.map.gain, p.map.offset, p.map.repeat})) {
+  if (!aligned({p.x, p.up, p.added.delta, p.added.sum, p.weight, p.bias, p.codes, p.halves, p.map.index,
+                p.map.gain, p.map.offset, p.map.repeat})) {
     return "x, up, weight, bias, codes or the map is not 16-byte aligned";
   }
   return {};

@@ -10,6 +10,7 @@
 
 #include "tessera/kernels/cuda/activation_kernels.cuh"
 #include "tessera/kernels/cuda/check.h"
+#include "tessera/kernels/cuda/launch.cuh"
 
 namespace tessera::cuda {
 namespace {
@@ -23,22 +24,13 @@ struct Launch {
   template <int kRuns>
   void enqueue(void (*kernel)(ActivationProblem), int64_t blocks, int64_t shared = 0) const {
     constexpr int64_t kPart = kRuns * kWarpRun;
-    cudaLaunchAttribute attribute;
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = static_cast<unsigned>(blocks);
-    config.blockDim = static_cast<unsigned>((std::max(problem.k, problem.inputs) + kPart - 1) / kPart * 32);
-    config.stream = stream;
-    config.attrs = &attribute;
-    config.numAttrs = overlap_previous && device_attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
-    config.dynamicSmemBytes = static_cast<size_t>(shared);
-    if (shared > 0) {
-      check(
-          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-          "cudaFuncSetAttribute");
-    }
-    check(cudaLaunchKernelEx(&config, kernel, problem), "launch of the activation quantizer");
+    launch(kernel,
+           {.blocks = blocks,
+            .threads = static_cast<int>((std::max(problem.k, problem.inputs) + kPart - 1) / kPart * 32),
+            .shared = static_cast<int>(shared),
+            .stream = stream,
+            .overlap_previous = overlap_previous},
+           problem);
   }
 };
 
@@ -47,7 +39,7 @@ template <class In, ActivationSource kSource, class Norm, int kRuns, int kMaxWar
 void launch_rows(const Launch& launch) {
   const ActivationProblem& p = launch.problem;
   const bool whole = p.inputs % (kRuns * kWarpRun) == 0;
-  if constexpr (kSource == ActivationSource::kLayerNorm) {
+  if constexpr (kSource == ActivationSource::kLayerNorm && !std::is_same_v<In, float>) {
     const int64_t resident = int64_t{kBlocks} * device_attribute(cudaDevAttrMultiProcessorCount);
     launch.template enqueue<kRuns>(whole ? quantize_layer_norms<In, Norm, true, kRuns, kMaxWarps, kBlocks>
                                          : quantize_layer_norms<In, Norm, false, kRuns, kMaxWarps, kBlocks>,
@@ -62,7 +54,9 @@ void launch_rows(const Launch& launch) {
 template <class In, ActivationSource kSource, class Norm>
 void launch_rows_by_width(const Launch& launch) {
   const int64_t width = launch.problem.inputs;
-  if constexpr (kSource == ActivationSource::kSiluProduct) {
+  if constexpr (std::is_same_v<In, float>) {  // the residual stream: twice the registers an input
+    if (width <= 8192) return launch_rows<In, kSource, Norm, 2, 16, 2>(launch);
+  } else if constexpr (kSource == ActivationSource::kSiluProduct || kSource == ActivationSource::kActivated) {
     if (width <= 4096) return launch_rows<In, kSource, Norm, 2, 8, 4>(launch);
     if (width <= 12288) return launch_rows<In, kSource, Norm, 2, 24, 2>(launch);
   } else if constexpr (kSource == ActivationSource::kLayerNorm) {
@@ -87,10 +81,18 @@ void launch_columns(const Launch& launch) {
 }
 
 template <class In, ActivationSource kSource, class Norm>
+void launch_halves(const Launch& launch) {
+  const ActivationProblem& p = launch.problem;
+  if (p.inputs <= 8192) return launch.template enqueue<1>(write_rows<In, kSource, Norm, 1>, p.m);
+  launch.template enqueue<4>(write_rows<In, kSource, Norm, 4>, p.m);
+}
+
+template <class In, ActivationSource kSource, class Norm>
 void launch_source(const Launch& launch) {
   const ActivationProblem& p = launch.problem;
+  if (p.halves) return launch_halves<In, kSource, Norm>(launch);
   if (p.map.gain || p.map.offset || p.map.repeat) return launch_columns<In, kSource, Norm, true>(launch);
-  if (p.map.index || p.outliers.count > 0 || !p.symmetric)
+  if (p.map.index || p.outliers.count > 0 || !p.symmetric || p.static_scale > 0)
     return launch_columns<In, kSource, Norm, false>(launch);
   launch_rows_by_width<In, kSource, Norm>(launch);
 }
@@ -104,6 +106,8 @@ void launch_type(const Launch& launch) {
       return launch_source<In, kPlain, In>(launch);
     case kSiluProduct:
       return launch_source<In, kSiluProduct, In>(launch);
+    case kActivated:
+      return launch_source<In, kActivated, In>(launch);
     case kRmsNorm:
       return wide ? launch_source<In, kRmsNorm, float>(launch) : launch_source<In, kRmsNorm, In>(launch);
     case kLayerNorm:

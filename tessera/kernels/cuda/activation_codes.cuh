@@ -95,6 +95,31 @@ struct Quotient {
   }
 };
 
+/// Quantizes with the scale that all tokens share.
+template <bool kWhole, int kRuns, class AnyReducer>
+__device__ __forceinline__ void quantize_static(const ActivationProblem& p, int64_t token, AnyReducer& reduce,
+                                                Row<float, kRuns>& row, const uint8_t* repeat = nullptr) {
+  const bool finite = reduce.max(row.most()) < INFINITY;
+  const auto qmax = static_cast<float>((1 << (p.bits - 1)) - 1);
+  const Quotient divide(p.static_scale);
+  if (!finite) row = {};
+  store_row<kWhole>(p, token, row, [&](float(&y)[kRun], int at) {
+#pragma unroll
+    for (int j = 0; j < kRun; ++j) {  // quotients beyond the range that shifted() takes become the last code
+      y[j] = fminf(fmaxf(y[j], -256 * p.static_scale), 256 * p.static_scale);
+    }
+    divide(y);
+#pragma unroll
+    for (int j = 0; j < kRun; ++j) {
+      y[j] = fminf(fmaxf(y[j], kRoundingShift - qmax), kRoundingShift + qmax);
+      if (repeat) y[j] = shifted((y[j] - kRoundingShift) * repeat[at + j]);
+    }
+  });
+  if (threadIdx.x > 0) return;
+  p.scale[token] = finite ? p.static_scale : NAN;
+  if (p.zero) p.zero[token] = 0;
+}
+
 template <bool kWhole, class V, int kRuns, class AnyReducer>
 __device__ __forceinline__ void quantize_asymmetric(const ActivationProblem& p, int64_t token,
                                                     AnyReducer& reduce, Row<V, kRuns>& row,

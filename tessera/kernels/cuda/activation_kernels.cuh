@@ -69,7 +69,36 @@ __global__ void __launch_bounds__(32 * kMostWarps)
   Row<float, kRuns> columns = map_columns<kMixed>(p, staged, index);
   const uint8_t* const repeat = kMixed ? p.map.repeat : nullptr;
   if (!p.symmetric) return quantize_asymmetric<false>(p, token, reduce, columns, repeat);
+  if (p.static_scale > 0) return quantize_static<false>(p, token, reduce, columns, repeat);
   quantize_symmetric<false, true>(p, token, 1, reduce, columns, repeat);
+}
+
+/// A source's rows as half, a block a row.
+template <class In, ActivationSource kSource, class Norm, int kRuns>
+__global__ void __launch_bounds__(32 * kMostWarps) write_rows(const __grid_constant__ ActivationProblem p) {
+  __shared__ typename Reducer<kMostWarps>::Scratch scratch;
+  Reducer<kMostWarps> reduce(scratch);
+  ptx::launch_dependents();
+  Row<float, kRuns> row;
+  float factor = 1;
+  if constexpr (kSource == ActivationSource::kPlain) {
+    Row<In, kRuns> x;
+    load_row<kSource, Norm, false, In>(p, blockIdx.x, reduce, x);
+    row = x.floats();
+  } else {
+    factor = load_row<kSource, Norm, false, In>(p, blockIdx.x, reduce, row);
+  }
+  auto* const to = static_cast<__half*>(p.halves) + blockIdx.x * p.halves_stride + row.first();
+#pragma unroll
+  for (int i = 0; i < kRuns; ++i) {
+    if (!row.exists(i, static_cast<int>(p.k))) continue;
+    float y[kRun];
+    row.get(i, y);
+    alignas(16) __half2 pairs[kRun / 2];
+#pragma unroll
+    for (int j = 0; j < kRun / 2; ++j) pairs[j] = __floats2half2_rn(y[2 * j] * factor, y[2 * j + 1] * factor);
+    *reinterpret_cast<uint4*>(to + i * kWarpRun) = *reinterpret_cast<const uint4*>(pairs);
+  }
 }
 
 }  // namespace tessera::cuda

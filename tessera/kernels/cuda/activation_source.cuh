@@ -34,6 +34,35 @@ __device__ __forceinline__ void silu_product(const Row<In, kRuns>& x, const Row<
   }
 }
 
+__device__ __forceinline__ float activate(GluActivation function, float x) {
+  switch (function) {
+    case GluActivation::kSilu:
+      return silu(x);
+    case GluActivation::kRelu:
+      return x < 0 ? 0 : x;  // NaN stays NaN
+    case GluActivation::kGelu:
+      return 0.5f * x * (1 + erff(x * 0.70710678f));
+    case GluActivation::kGeluTanh:
+      return 0.5f * x * (1 + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
+  }
+  return x;
+}
+
+/// y = function(x) * up, or function(x) without `up`.
+template <class In, int kRuns>
+__device__ __forceinline__ void activated(const ActivationProblem& p, const Row<In, kRuns>& x,
+                                          const Row<In, kRuns>& up, Row<float, kRuns>& y) {
+#pragma unroll
+  for (int i = 0; i < kRuns; ++i) {
+    float values[kRun], factors[kRun];
+    x.get(i, values);
+    up.get(i, factors);
+#pragma unroll
+    for (int j = 0; j < kRun; ++j) values[j] = activate(p.function, values[j]) * (p.up ? factors[j] : 1);
+    y.set(i, values);
+  }
+}
+
 /// Weights and biases of a norm for a thread's inputs.
 template <class Norm, int kRuns>
 struct NormConstants {
@@ -112,6 +141,27 @@ __device__ __forceinline__ void load_input(const ActivationProblem& p, const voi
   row.template load<kWhole>(static_cast<const In*>(from) + token * p.stride, static_cast<int>(p.inputs));
 }
 
+/// The row of x that `token` is made of, with what is added to it.
+template <bool kWhole, int kRuns>
+__device__ __forceinline__ void load_sum(const ActivationProblem& p, int64_t token, Row<float, kRuns>& row) {
+  if (p.rows) token = p.rows[token];
+  load_input<kWhole>(p, p.x, token, row);
+  if (!p.added.delta) return;
+  const int width = static_cast<int>(p.inputs);
+  Row<__half, kRuns> delta;
+  delta.template load<kWhole>(static_cast<const __half*>(p.added.delta) + token * p.added.stride, width);
+#pragma unroll
+  for (int i = 0; i < kRuns; ++i) {
+    float values[kRun], others[kRun];
+    row.get(i, values);
+    delta.get(i, others);
+#pragma unroll
+    for (int j = 0; j < kRun; ++j) values[j] += others[j];
+    row.set(i, values);
+  }
+  if (p.added.sum) row.store(p.added.sum + token * p.stride, width);
+}
+
 /// Loads row `token` and applies the source, but for the factor that it returns. Constants do not depend on
 /// the kernel before this one and are loaded while it ends; their latency hides behind the row's.
 template <ActivationSource kSource, class Norm, bool kWhole, class In, int kRuns, class AnyReducer, class Out>
@@ -128,12 +178,23 @@ __device__ __forceinline__ float load_row(const ActivationProblem& p, int64_t to
     load_input<kWhole>(p, p.up, token, up);
     silu_product(x, up, y);
     return 1;
+  } else if constexpr (kSource == ActivationSource::kActivated) {
+    Row<In, kRuns> x, up;
+    ptx::wait_for_predecessors();
+    load_input<kWhole>(p, p.x, token, x);
+    if (p.up) load_input<kWhole>(p, p.up, token, up);
+    activated(p, x, up, y);
+    return 1;
   } else {
     NormConstants<Norm, kRuns> constants;
     constants.template load<kWhole>(p);
     Row<In, kRuns> x;
     ptx::wait_for_predecessors();
-    load_input<kWhole>(p, p.x, token, x);
+    if constexpr (std::is_same_v<In, float>) {
+      load_sum<kWhole>(p, token, x);
+    } else {
+      load_input<kWhole>(p, p.x, token, x);
+    }
     if (kSource == ActivationSource::kRmsNorm) return rms_norm(p, reduce, x, constants.weight, y);
     y = x.floats();
     layer_norm<kWhole>(p, reduce, constants, y);

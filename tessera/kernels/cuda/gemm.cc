@@ -114,15 +114,6 @@ std::optional<GemmConfig> choose_with_outliers(const GemmProblem& p) {
       });
 }
 
-GemmConfig choose_config_for(const GemmProblem& p, int device) {
-  if (runs_sm90a(device)) {
-    if (!p.adds_outliers()) return choose_config(p.weights.layout, p.m, p.weights.n, p.weights.k);
-    if (const auto best = choose_with_outliers(p)) return *best;
-  }
-  return sm80::choose_config(p, attribute(cudaDevAttrMultiProcessorCount, device),
-                             attribute(cudaDevAttrComputeCapabilityMajor, device) == 8);
-}
-
 }  // namespace
 
 std::string gemm_obstacle(const GemmProblem& problem, int device) {
@@ -142,6 +133,15 @@ std::vector<GemmConfig> configs_for(const GemmProblem& problem, int device) {
   return found;
 }
 
+GemmConfig choose_config(const GemmProblem& p, int device) {
+  if (runs_sm90a(device)) {
+    if (!p.adds_outliers()) return choose_config(p.weights.layout, p.m, p.weights.n, p.weights.k);
+    if (const auto best = choose_with_outliers(p)) return *best;
+  }
+  return sm80::choose_config(p, attribute(cudaDevAttrMultiProcessorCount, device),
+                             attribute(cudaDevAttrComputeCapabilityMajor, device) == 8);
+}
+
 void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& options) {
   int device = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
@@ -149,7 +149,7 @@ void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& 
     throw Error("integer GEMM: {}", obstacle);
   }
   const PackedWeights& w = problem.weights;
-  const GemmConfig config = options.config ? *options.config : choose_config_for(problem, device);
+  const GemmConfig config = options.config ? *options.config : choose_config(problem, device);
   if (options.config && !exists(config, problem, runs_sm90a(device))) {
     throw Error("integer GEMM: no kernel for {} outputs x {} tokens a block, {} warps, K = {} split {} ways",
                 config.rows, config.tokens, config.warps, w.k, config.split);

@@ -119,6 +119,9 @@ std::vector<GemmConfig> configs_for(const GemmProblem& problem, int device);
 /// capability 9.0.
 GemmConfig choose_config(WeightLayout layout, int64_t m, int64_t n, int64_t k);
 
+/// The same for any problem that `device` can run.
+GemmConfig choose_config(const GemmProblem& problem, int device);
+
 /// Enqueues the product on `stream` of the current device. Throws Error when the problem cannot run or the
 /// launch fails.
 void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& options = {});

@@ -79,6 +79,14 @@ __device__ __forceinline__ void bulk_copy(uint32_t to, const void* from, uint32_
       : "memory");
 }
 
+/// Starts to bring `bytes` (a multiple of 16, 16-byte aligned) into L2; nothing before 9.0.
+__device__ __forceinline__ void prefetch_bulk([[maybe_unused]] const void* from,
+                                              [[maybe_unused]] uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+#endif
+}
+
 /// Copies a word; this thread waits for its copies with wait_for_words.
 __device__ __forceinline__ void copy_word(uint32_t to, const void* from) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");

@@ -55,6 +55,7 @@ class FloatInput : public LinearInput {
 
 struct ReferenceBatch : DeviceBatch {
   Batch batch;
+  int64_t rows() const override { return batch.rows(); }
 };
 
 const Batch& host(const DeviceBatch& batch) {

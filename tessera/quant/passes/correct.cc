@@ -8,13 +8,13 @@ namespace {
 class CorrectPass : public Pass {
  public:
   explicit CorrectPass(const PassOptions& options)
-      : options_{.rank = options.in_range<int64_t>("rank", 1, 1 << 12),
-                 .epochs = options.in_range<int64_t>("epochs", 1, 1 << 16),
-                 .batch = options.in_range<int64_t>("batch", 1, 1 << 16),
-                 .learning_rate = options.in_range("learning_rate", 1e-9, 1.0),
-                 .norms = options.get<bool>("norms"),
-                 .seed = options.in_range<uint64_t>("seed", 0, UINT64_MAX)},
-        blocks_(options.in_range<int64_t>("blocks", 1, 1 << 12)) {}
+      : options_{.rank = options["rank"].integer<int64_t>(1, 1 << 12),
+                 .epochs = options["epochs"].integer<int64_t>(1, 1 << 16),
+                 .batch = options["batch"].integer<int64_t>(1, 1 << 16),
+                 .learning_rate = options["learning_rate"].number(1e-9, 1.0),
+                 .norms = options["norms"].boolean(),
+                 .seed = options["seed"].integer<uint64_t>()},
+        blocks_(options["blocks"].integer<int64_t>(1, 1 << 12)) {}
 
   std::string name() const override { return "correct"; }
   int64_t group_blocks() const override { return blocks_; }

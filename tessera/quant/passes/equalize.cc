@@ -11,11 +11,10 @@ enum class Sites { kAll, kNorms, kNormsAndGated };
 class EqualizePass : public Pass {
  public:
   explicit EqualizePass(const PassOptions& options)
-      : percentile_(options.choice<bool>("rule", {{"percentile", true}, {"smoothquant", false}})),
-        fraction_(options.in_range("fraction", 0.0, 1.0)),
-        alpha_(options.in_range("alpha", 0.0, 1.0)),
-        sites_(options.choice<Sites>(
-            "sites",
+      : percentile_(options["rule"].choice<bool>({{"percentile", true}, {"smoothquant", false}})),
+        fraction_(options["fraction"].number(0.0, 1.0)),
+        alpha_(options["alpha"].number(0.0, 1.0)),
+        sites_(options["sites"].choice<Sites>(
             {{"all", Sites::kAll}, {"norms", Sites::kNorms}, {"norms_and_gated", Sites::kNormsAndGated}})) {}
 
   std::string name() const override { return "equalize"; }

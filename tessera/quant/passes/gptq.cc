@@ -12,17 +12,17 @@ class GptqPass : public Pass {
  public:
   explicit GptqPass(const PassOptions& options)
       : grid_(grid_options(options)),
-        act_order_(options.get<bool>("act_order")),
-        damping_(options.in_range("damping", 1e-6, 10.0)),
-        block_size_(options.in_range<int64_t>("block_size", 4, 1 << 16)),
-        sparse_(options.choice<Sparse>("sparse", {{"none", Sparse::kNone},
+        act_order_(options["act_order"].boolean()),
+        damping_(options["damping"].number(1e-6, 10.0)),
+        block_size_(options["block_size"].integer<int64_t>(4, 1 << 16)),
+        sparse_(options["sparse"].choice<Sparse>({{"none", Sparse::kNone},
                                                   {"attention", Sparse::kAttention},
                                                   {"mlp", Sparse::kMlp},
                                                   {"all", Sparse::kAll}})),
-        true_sequential_(options.get<bool>("true_sequential")),
+        true_sequential_(options["true_sequential"].boolean()),
         observe_{.hessian = true,
-                 .quantized_input = options.get<bool>("quantized_input"),
-                 .static_quantile = options.in_range("static_quantile", 0.0, 1.0)} {}
+                 .quantized_input = options["quantized_input"].boolean(),
+                 .static_quantile = options["static_quantile"].number(0.0, 1.0)} {}
 
   std::string name() const override { return "gptq"; }
   bool quantizes() const override { return true; }

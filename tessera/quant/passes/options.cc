@@ -1,6 +1,8 @@
 // Checks of a pass's options.
 #include "tessera/quant/passes/options.h"
 
+#include <fmt/ranges.h>
+
 namespace tessera {
 namespace {
 
@@ -13,18 +15,16 @@ bool same_kind(const nlohmann::json& value, const nlohmann::json& example) {
 }  // namespace
 
 PassOptions::PassOptions(const PassInfo& info, const nlohmann::json& step)
-    : pass_(info.name), values_(info.defaults) {
+    : place_("pass " + info.name), values_(info.defaults) {
   for (const auto& [key, value] : step.items()) {
     if (key == "pass") continue;
     if (!values_.contains(key)) {
-      std::string known;
-      for (const auto& [name, ignored] : values_.items()) known += (known.empty() ? "" : ", ") + name;
-      throw Error("pass '{}': unknown option '{}' (known: {})", pass_, key, known);
+      std::vector<std::string> known;
+      for (const auto& [name, ignored] : values_.items()) known.push_back(name);
+      throw Error("{}: unknown option '{}' (known: {})", place_, key, fmt::join(known, ", "));
     }
-    if (!same_kind(value, values_[key])) {
-      throw Error("pass '{}': option '{}' is {}, expected something like {}", pass_, key, value.dump(),
-                  values_[key].dump());
-    }
+    if (const JsonNode option = (*this)[key]; !same_kind(value, option.value()))
+      option.fail("expected something like {}, found {}", option.shown(), JsonNode(value, "").shown());
     values_[key] = value;
   }
 }

@@ -7,10 +7,10 @@ namespace {
 class OutliersPass : public Pass {
  public:
   explicit OutliersPass(const PassOptions& options)
-      : rule_{.count = options.in_range<int64_t>("count", 0, 1 << 20),
-              .max_share = options.in_range("max_share", 0.0, 0.9),
-              .alignment = options.in_range<int64_t>("alignment", 1, 1 << 12)},
-        threshold_(options.in_range("threshold", 0.0, 1e30)) {}
+      : rule_{.count = options["count"].integer<int64_t>(0, 1 << 20),
+              .max_share = options["max_share"].number(0.0, 0.9),
+              .alignment = options["alignment"].integer<int64_t>(1, 1 << 12)},
+        threshold_(options["threshold"].number(0.0, 1e30)) {}
 
   std::string name() const override { return "outliers"; }
 

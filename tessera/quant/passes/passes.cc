@@ -4,12 +4,12 @@
 namespace tessera {
 
 GridOptions grid_options(const PassOptions& options) {
-  return {.clip = options.choice<Clip>("clip", {{"none", Clip::kNone},
+  return {.clip = options["clip"].choice<Clip>({{"none", Clip::kNone},
                                                 {"mse", Clip::kMse},
                                                 {"weighted", Clip::kWeighted},
                                                 {"output", Clip::kOutput}}),
-          .search = options.get<bool>("search"),
-          .rerank = options.in_range<int64_t>("rerank", 1, 1000)};
+          .search = options["search"].boolean(),
+          .rerank = options["rerank"].integer<int64_t>(1, 1000)};
 }
 
 void report_linear(BlockContext& context, LinearId id, const std::string& pass, nlohmann::json values) {

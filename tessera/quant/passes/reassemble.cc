@@ -11,14 +11,14 @@ namespace {
 class ReassemblePass : public Pass {
  public:
   explicit ReassemblePass(const PassOptions& options)
-      : tokens_(options.in_range<int64_t>("tokens", 1, int64_t{1} << 40)),
-        search_{.theta = options.in_range("theta", 0.0, 1e30),
-                .max_expansion = options.in_range("max_expansion", 0.0, 0.9),
-                .candidates = options.in_range<int64_t>("candidates", 1, 1 << 20)},
-        assemble_(options.get<bool>("assembly")),
-        virtual_(options.get<bool>("virtual")),
-        metric_(options.choice<MergeMetric>(
-            "metric", {{"error", MergeMetric::kError}, {"legacy", MergeMetric::kLegacy}})) {}
+      : tokens_(options["tokens"].integer<int64_t>(1, int64_t{1} << 40)),
+        search_{.theta = options["theta"].number(0.0, 1e30),
+                .max_expansion = options["max_expansion"].number(0.0, 0.9),
+                .candidates = options["candidates"].integer<int64_t>(1, 1 << 20)},
+        assemble_(options["assembly"].boolean()),
+        virtual_(options["virtual"].boolean()),
+        metric_(options["metric"].choice<MergeMetric>(
+            {{"error", MergeMetric::kError}, {"legacy", MergeMetric::kLegacy}})) {}
 
   std::string name() const override { return "reassemble"; }
   bool keeps_function() const override { return false; }

@@ -11,9 +11,9 @@ namespace {
 class RotatePass : public Pass {
  public:
   explicit RotatePass(const PassOptions& options)
-      : seed_(options.in_range<uint64_t>("seed", 0, UINT64_MAX)),
-        hadamard_(options.choice<bool>("matrix", {{"hadamard", true}, {"random", false}})),
-        value_heads_(options.get<bool>("value_heads")) {}
+      : seed_(options["seed"].integer<uint64_t>()),
+        hadamard_(options["matrix"].choice<bool>({{"hadamard", true}, {"random", false}})),
+        value_heads_(options["value_heads"].boolean()) {}
 
   std::string name() const override { return "rotate"; }
   bool unties_embedding() const override { return true; }

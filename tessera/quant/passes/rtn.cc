@@ -13,8 +13,7 @@ class RtnPass : public Pass {
   explicit RtnPass(const PassOptions& options)
       : grid_(grid_options(options)),
         observe_(observe_options(options, grid_.clip == Clip::kOutput)),
-        group_scales_(options.choice<std::optional<GroupScales>>(
-            "scales",
+        group_scales_(options["scales"].choice<std::optional<GroupScales>>(
             {{"integer", {}}, {"float", GroupScales::kFloat}, {"wrapped", GroupScales::kWrapped}})) {}
 
   std::string name() const override { return "rtn"; }
@@ -48,12 +47,12 @@ class RtnPass : public Pass {
 
  private:
   static ObserveOptions observe_options(const PassOptions& options, bool moments) {
-    const bool quantized = options.choice<bool>("objective", {{"float", false}, {"quantized", true}});
+    const bool quantized = options["objective"].choice<bool>({{"float", false}, {"quantized", true}});
     return {.hessian = moments,
             .quantized_input = moments && quantized,
             .cross = moments && quantized,
-            .last_window = options.choice<bool>("samples", {{"all", false}, {"last", true}}),
-            .static_quantile = options.in_range("static_quantile", 0.0, 1.0)};
+            .last_window = options["samples"].choice<bool>({{"all", false}, {"last", true}}),
+            .static_quantile = options["static_quantile"].number(0.0, 1.0)};
   }
 
   void quantize(BlockContext& context, LinearId id, const SiteInputs& inputs) {

@@ -12,12 +12,12 @@ namespace {
 class SmoothPass : public Pass {
  public:
   explicit SmoothPass(const PassOptions& options)
-      : tokens_(options.in_range<int64_t>("tokens", 1, int64_t{1} << 40)),
-        grid_{.linear = options.choice<bool>("grid", {{"geometric", false}, {"qqq", true}}),
-              .points = options.in_range<int64_t>("points", 4, 10000),
-              .floor = options.in_range("floor", 1e-9, 1.0)},
-        awq_(options.choice<bool>("rule", {{"outliers", false}, {"awq", true}})),
-        share_heads_(options.choice<bool>("shared_heads", {{"max", true}, {"skip", false}})) {}
+      : tokens_(options["tokens"].integer<int64_t>(1, int64_t{1} << 40)),
+        grid_{.linear = options["grid"].choice<bool>({{"geometric", false}, {"qqq", true}}),
+              .points = options["points"].integer<int64_t>(4, 10000),
+              .floor = options["floor"].number(1e-9, 1.0)},
+        awq_(options["rule"].choice<bool>({{"outliers", false}, {"awq", true}})),
+        share_heads_(options["shared_heads"].choice<bool>({{"max", true}, {"skip", false}})) {}
 
   std::string name() const override { return "smooth"; }
 

@@ -1,11 +1,9 @@
 // Rotary frequencies and tables.
-#include "tessera/model/rope.h"
+#include "tessera/arch/rope.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
-
-#include "tessera/kernels/ref/reference_backend.h"
 
 namespace tessera {
 namespace {
@@ -41,14 +39,14 @@ TEST(Rope, Llama3ScalingKeepsShortWavesAndDividesLongOnes) {
   for (size_t i = 1; i < scaled.size(); ++i) EXPECT_LT(scaled[i], scaled[i - 1]);
 }
 
-TEST(Rope, TableHoldsEveryPosition) {
-  const auto backend = make_reference_backend();
-  const RopeTable table = make_rope_table({}, 8, 100, *backend);
+TEST(Rope, AnglesOfEveryPosition) {
+  const RopeAngles angles = rope_angles({}, 8, 100);
   const auto f = rope_frequencies({}, 8);
-  EXPECT_EQ(table.cos->bytes(), 100 * 4 * sizeof(float));
-  EXPECT_FLOAT_EQ(table.cos->floats()[99 * 4 + 2], static_cast<float>(std::cos(99 * f[2])));
-  EXPECT_FLOAT_EQ(table.sin->floats()[99 * 4 + 2], static_cast<float>(std::sin(99 * f[2])));
-  EXPECT_FLOAT_EQ(table.sin->floats()[3], 0.0f);
+  ASSERT_EQ(angles.cos.size(), 100u * 4);
+  ASSERT_EQ(angles.sin.size(), 100u * 4);
+  EXPECT_FLOAT_EQ(angles.cos[99 * 4 + 2], static_cast<float>(std::cos(99 * f[2])));
+  EXPECT_FLOAT_EQ(angles.sin[99 * 4 + 2], static_cast<float>(std::sin(99 * f[2])));
+  EXPECT_FLOAT_EQ(angles.sin[3], 0.0f);
 }
 
 }  // namespace

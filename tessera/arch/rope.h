@@ -1,10 +1,9 @@
-// Rotary position tables.
+// Rotary position tables: the one definition that both executors rotate with.
 #pragma once
 
 #include <vector>
 
 #include "tessera/format/model_config.h"
-#include "tessera/kernels/backend.h"
 
 namespace tessera {
 
@@ -13,7 +12,12 @@ namespace tessera {
 /// divided, those below original_context / high_freq_factor kept, those between interpolated).
 std::vector<double> rope_frequencies(const RopeConfig& rope, int64_t head_dim);
 
+/// [positions, head_dim / 2] each.
+struct RopeAngles {
+  std::vector<float> cos, sin;
+};
+
 /// Cosines and sines of positions 0 .. positions - 1, computed in double.
-RopeTable make_rope_table(const RopeConfig& rope, int64_t head_dim, int64_t positions, Backend& backend);
+RopeAngles rope_angles(const RopeConfig& rope, int64_t head_dim, int64_t positions);
 
 }  // namespace tessera

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
@@ -13,19 +14,23 @@
 namespace tessera {
 
 /// {"quant_method": "tessera", "version": 1, "recipe": {...}, "activation": {...}, "activation_overrides":
-/// {"down_proj": {...}}, "kv_bits": 16}; or {"quant_method": "qqq", "wbits": 4}. The recipe is a record of
-/// how the checkpoint was made; nothing here reads it.
+/// {"down_proj": {...}}, "kv_bits": 16}; read, too: {"quant_method": "qqq", "wbits": 4}.
 struct QuantizationConfig {
   ActivationFormat activation;
+  std::map<std::string, ActivationFormat> overrides = {};  ///< by the last component of a linear's name
   KvFormat kv_format = KvFormat::kF16;  ///< of the cache that the model was calibrated for; kv_bits on disk
-  std::map<std::string, ActivationFormat> overrides;  ///< by the last component of a linear's name
+  nlohmann::json recipe = nullptr;      ///< a record of how tessera made it; null for other tools' models
 
   /// The format of a linear such as "model.layers.0.mlp.down_proj".
   const ActivationFormat& activation_of(const std::string& linear_name) const;
+  nlohmann::json to_json() const;
 };
 
 /// Throws Error (file, key) when quant_method is another tool's, the version is unknown or a format is
 /// malformed. A config.json without the section describes a float model: the result is then empty.
 std::optional<QuantizationConfig> read_quantization_config(const ModelConfig& config);
+
+/// "down_proj" of "mlp.down_proj".
+std::string last_component(const std::string& name);
 
 }  // namespace tessera

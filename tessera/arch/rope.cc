@@ -1,5 +1,5 @@
 // Rotary position tables.
-#include "tessera/model/rope.h"
+#include "tessera/arch/rope.h"
 
 #include <cmath>
 #include <numbers>
@@ -18,12 +18,6 @@ double scale_llama3(double frequency, const RopeConfig& rope) {
   return (1 - kept) * frequency / rope.factor + kept * frequency;
 }
 
-std::unique_ptr<Buffer> upload(std::span<const float> values, Backend& backend) {
-  auto buffer = backend.allocate(values.size_bytes());
-  backend.upload(std::as_bytes(values), *buffer);
-  return buffer;
-}
-
 }  // namespace
 
 std::vector<double> rope_frequencies(const RopeConfig& rope, int64_t head_dim) {
@@ -37,18 +31,20 @@ std::vector<double> rope_frequencies(const RopeConfig& rope, int64_t head_dim) {
   return frequencies;
 }
 
-RopeTable make_rope_table(const RopeConfig& rope, int64_t head_dim, int64_t positions, Backend& backend) {
+RopeAngles rope_angles(const RopeConfig& rope, int64_t head_dim, int64_t positions) {
   const std::vector<double> frequencies = rope_frequencies(rope, head_dim);
   const size_t half = frequencies.size();
-  std::vector<float> cosines(static_cast<size_t>(positions) * half), sines(cosines.size());
+  RopeAngles angles;
+  angles.cos.resize(static_cast<size_t>(positions) * half);
+  angles.sin.resize(angles.cos.size());
   parallel_for(positions, [&](int64_t p) {
     for (size_t i = 0; i < half; ++i) {
       const double angle = static_cast<double>(p) * frequencies[i];
-      cosines[static_cast<size_t>(p) * half + i] = static_cast<float>(std::cos(angle));
-      sines[static_cast<size_t>(p) * half + i] = static_cast<float>(std::sin(angle));
+      angles.cos[static_cast<size_t>(p) * half + i] = static_cast<float>(std::cos(angle));
+      angles.sin[static_cast<size_t>(p) * half + i] = static_cast<float>(std::sin(angle));
     }
   });
-  return {upload(cosines, backend), upload(sines, backend)};
+  return angles;
 }
 
 }  // namespace tessera

@@ -1,0 +1,85 @@
+// The kernels of attention.h. Both compute pages by page.cuh and add them up in the order of spans.
+#include <algorithm>
+
+#include "tessera/kernels/cuda/attention/attention.h"
+#include "tessera/kernels/cuda/attention/decode.cuh"
+#include "tessera/kernels/cuda/attention/prefill.cuh"
+#include "tessera/kernels/cuda/check.h"
+#include "tessera/kernels/cuda/launch.cuh"
+
+namespace tessera::cuda {
+namespace {
+
+/// Calls function.template operator()<format, head_dim>().
+template <KvFormat kFormat, class Function>
+void with_head_dim(int head_dim, const Function& function) {
+  switch (head_dim) {
+    case 32:
+      return function.template operator()<kFormat, 32>();
+    case 64:
+      return function.template operator()<kFormat, 64>();
+    case 80:
+      return function.template operator()<kFormat, 80>();
+    case 96:
+      return function.template operator()<kFormat, 96>();
+    case 128:
+      return function.template operator()<kFormat, 128>();
+    default:
+      return function.template operator()<kFormat, 256>();
+  }
+}
+template <class Function>
+void with_shape(const KvPages& pages, const Function& function) {
+  switch (pages.format) {
+    case KvFormat::kInt8:
+      return with_head_dim<KvFormat::kInt8>(pages.head_dim, function);
+    case KvFormat::kInt4:
+      return with_head_dim<KvFormat::kInt4>(pages.head_dim, function);
+    default:
+      return with_head_dim<KvFormat::kF16>(pages.head_dim, function);
+  }
+}
+
+/// Warps of a block of the prefill kernel: as many as its shared memory lets.
+template <KvFormat kFormat, int kDim>
+bool fits(int warps) {
+  return prefill_shared_bytes<kFormat, kDim>(warps) <=
+         device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+}
+
+}  // namespace
+
+void attend_decode(const AttentionProblem& problem, int64_t blocks, cudaStream_t stream,
+                   bool overlap_previous) {
+  const int shared_heads = problem.heads / problem.pages.kv_heads;
+  with_shape(problem.pages, [&]<KvFormat kFormat, int kDim>() {
+    const auto kernel =
+        shared_heads <= 8 ? decode_kernel<kFormat, kDim, 8> : decode_kernel<kFormat, kDim, 16>;
+    const int bytes = decode_shared_bytes<kDim>(shared_heads <= 8 ? 8 : 16);
+    launch(kernel,
+           {.blocks = blocks,
+            .threads = 32 * kSpanPages,
+            .shared = bytes,
+            .stream = stream,
+            .overlap_previous = overlap_previous},
+           problem);
+  });
+}
+
+void attend_prefill(const AttentionProblem& problem, int64_t tasks, cudaStream_t stream) {
+  with_shape(problem.pages, [&]<KvFormat kFormat, int kDim>() {
+    constexpr int kMost = kMostPrefillWarps<kDim>;
+    const auto run = [&]<int kWarps>() {
+      launch(prefill_kernel<kFormat, kDim, kWarps>,
+             {.blocks = tasks * problem.pages.kv_heads * (kMost / kWarps),
+              .threads = 32 * kWarps,
+              .shared = prefill_shared_bytes<kFormat, kDim>(kWarps),
+              .stream = stream},
+             problem);
+    };
+    if (fits<kFormat, kDim>(kMost)) return run.template operator()<kMost>();
+    run.template operator()<kMost / 2>();
+  });
+}
+
+}  // namespace tessera::cuda
