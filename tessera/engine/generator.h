@@ -1,6 +1,7 @@
 // Text from a prompt, streamed.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <set>
 #include <string>
@@ -14,6 +15,7 @@ namespace tessera {
 
 struct GenerateOptions {
   SamplingOptions sampling = {};
+  LogitRules rules = {};
   int64_t max_tokens = 256;
   std::vector<std::string> stop = {};  ///< generation ends before the first of them
 };
@@ -31,13 +33,16 @@ struct Generation {
   double decode_rate() const;
 };
 
+/// Ids that end a text: those of config.json, generation_config.json and the tokenizer together.
+std::set<int32_t> ends_of_text(const std::filesystem::path& model_dir, const Tokenizer& tokenizer);
+
 /// Receives text as soon as it is certain; pieces are whole UTF-8 sequences.
 using TextSink = std::function<void(std::string_view)>;
 
 /// Writes with one model and its tokenizer; both must outlive it. One thread at a time.
 class Generator {
  public:
-  /// Ends of text are those of config.json, generation_config.json and the tokenizer together.
+  /// Texts end at ends_of_text().
   Generator(Model& model, const Tokenizer& tokenizer);
 
   /// The prompt is tokenized with its BOS. Throws Error when it is empty or longer than the model's context.
