@@ -48,9 +48,22 @@ double Generation::decode_rate() const {
   return ids.size() > 1 ? static_cast<double>(ids.size() - 1) / decode_seconds : 0;
 }
 
-Generator::Generator(Model& model, const Tokenizer& tokenizer) : model_(model), tokenizer_(tokenizer) {
+Generator::Generator(Model& model, const Tokenizer& tokenizer, bool keep_prompts)
+    : model_(model), tokenizer_(tokenizer), keep_prompts_(keep_prompts) {
   for (int32_t id : ModelConfig::load(model.dir()).eos_token_ids()) ends_.insert(id);
   if (tokenizer.eos_id()) ends_.insert(*tokenizer.eos_id());
+}
+
+BatchEngine& Generator::engine_for(int64_t tokens) {
+  if (keep_prompts_ && engine_ && tokens <= engine_tokens_) return *engine_;
+  const int64_t most = model_.spec().max_positions + 1;
+  engine_tokens_ = std::min(most, keep_prompts_ ? 2 * tokens : tokens);  // a conversation grows
+  engine_.reset();                                                       // its memory goes first
+  engine_ =
+      std::make_unique<BatchEngine>(model_, EngineOptions{.max_sequences = 1,
+                                                          .pages = pages_for_sequences(1, engine_tokens_),
+                                                          .prefix_cache = keep_prompts_});
+  return *engine_;
 }
 
 Generation Generator::generate(std::string_view prompt, const GenerateOptions& options,
@@ -64,8 +77,7 @@ Generation Generator::generate(std::span<const int32_t> prompt, const GenerateOp
   if (options.max_tokens < 1) throw Error("{} tokens to generate; ask for at least one", options.max_tokens);
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
   const int64_t longest = std::min(model_.spec().max_positions + 1, prompt_tokens + options.max_tokens);
-  BatchEngine engine(model_,
-                     {.max_sequences = 1, .pages = pages_for_sequences(1, longest), .prefix_cache = false});
+  BatchEngine& engine = engine_for(longest);
   TextStream stream(tokenizer_, prompt, options.stop, sink);
   Generation result{.prompt_tokens = prompt_tokens};
   std::optional<Stopwatch> decode;
@@ -91,12 +103,15 @@ Generation Generator::generate(std::span<const int32_t> prompt, const GenerateOp
                           },
                       .on_finish = [&](FinishReason reason) { result.finish = reason; }});
   while (engine.step()) {
+    if (!options.interrupted || !options.interrupted()) continue;
+    result.interrupted = true;
+    engine.cancel(id);
   }
   if (result.finish == FinishReason::kNotFinite) {
     throw Error("{}: the model's logits are not finite; its weights are damaged or overflow",
                 model_.dir().string());
   }
-  result.decode_seconds = decode->seconds();
+  if (decode) result.decode_seconds = decode->seconds();
   stream.finish();
   result.text = std::move(stream).text();
   return result;
