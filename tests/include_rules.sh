@@ -15,8 +15,9 @@ declare -A may_use=(
   [bench]="base format arch kernels model text engine"
   [quant]="base format arch text"
   [eval]="base format arch kernels model text engine"
-  [program]="base format arch kernels model text engine eval"
-  [cli]="base format arch kernels model text chat engine bench eval program"
+  [server]="base format arch kernels model text chat engine eval"
+  [program]="base format arch kernels model text chat engine eval"
+  [cli]="base format arch kernels model text chat engine bench eval server program"
   [quant_cli]="base format arch kernels model text engine quant eval program"
 )
 

@@ -4,16 +4,21 @@
 #include <fmt/format.h>
 
 #include <stdexcept>
+#include <string>
 
 namespace tessera {
 
+/// `text` with its control characters escaped.
+std::string one_line(const std::string& text);
+
 /// A mistake of the caller or a bad file. The message is one line that says what is wrong, where (file,
-/// tensor), and what to do about it. Only cli/ and server/ catch it; they print it and exit with status 2.
+/// tensor), and what to do about it; control characters of names in it are escaped. Only the programs catch
+/// it; they print it and exit with status 2.
 class Error : public std::runtime_error {
  public:
   template <class... Args>
   explicit Error(fmt::format_string<Args...> format, Args&&... args)
-      : std::runtime_error(fmt::format(format, std::forward<Args>(args)...)) {}
+      : std::runtime_error(one_line(fmt::format(format, std::forward<Args>(args)...))) {}
 };
 
 }  // namespace tessera

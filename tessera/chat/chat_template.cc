@@ -2,7 +2,8 @@
 #include "tessera/chat/chat_template.h"
 
 #include "tessera/base/atomic_output.h"
-#include "tessera/text/json_node.h"
+#include "tessera/base/json_node.h"
+#include "tessera/text/unicode.h"
 
 namespace tessera {
 namespace {

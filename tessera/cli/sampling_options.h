@@ -7,7 +7,7 @@
 
 namespace tessera {
 
-/// --max-tokens, --temperature, --top-k, --top-p, --seed and --stop, with the values of `options` as
+/// --max-tokens, --temperature, --top-p, the penalties, --seed, --stop and their kin, with the values of `options` as
 /// defaults. `options` must outlive the command.
 void add_sampling_options(CLI::App& command, GenerateOptions& options);
 

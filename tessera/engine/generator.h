@@ -1,6 +1,7 @@
 // Text from a prompt, streamed.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <set>
@@ -15,6 +16,7 @@ namespace tessera {
 
 struct GenerateOptions {
   SamplingOptions sampling = {};
+  LogitRules rules = {};
   int64_t max_tokens = 256;
   std::vector<std::string> stop = {};  ///< generation ends before the first of them
   /// Asked after every step; the text ends where it says yes. Empty: nobody asks.
@@ -35,14 +37,17 @@ struct Generation {
   double decode_rate() const;
 };
 
+/// Ids that end a text: those of config.json, generation_config.json and the tokenizer together.
+std::set<int32_t> ends_of_text(const std::filesystem::path& model_dir, const Tokenizer& tokenizer);
+
 /// Receives text as soon as it is certain; pieces are whole UTF-8 sequences.
 using TextSink = std::function<void(std::string_view)>;
 
 /// Writes with one model and its tokenizer; both must outlive it. One thread at a time.
 class Generator {
  public:
-  /// Ends of text are those of config.json, generation_config.json and the tokenizer together. With
-  /// `keep_prompts` what a prompt has in common with earlier ones and their texts is not computed again.
+  /// Texts end at ends_of_text(). With `keep_prompts` what a prompt has in common with earlier ones and their
+  /// texts is not computed again.
   Generator(Model& model, const Tokenizer& tokenizer, bool keep_prompts = false);
 
   /// The prompt is tokenized with its BOS. Throws Error when it is empty or longer than the model's context.

@@ -39,7 +39,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 /// libtorch's messages carry a stack trace.
-std::string one_line(const std::exception& e) {
+std::string first_line(const std::exception& e) {
   const auto* torch = dynamic_cast<const c10::Error*>(&e);
   const std::string text = torch ? torch->what_without_backtrace() : e.what();
   return text.substr(0, text.find('\n'));
@@ -229,7 +229,7 @@ void Run::execute() {
       output_.discard();
       throw;
     }
-    throw Error("{} ({} of {} blocks are kept in {}; continue with --resume)", one_line(e),
+    throw Error("{} ({} of {} blocks are kept in {}; continue with --resume)", first_line(e),
                 journal_->finished_blocks(), spec_.n_layers, output_.partial().string());
   }
 }
@@ -455,7 +455,7 @@ void quantize(const QuantizeOptions& options, Reporter& reporter) {
   } catch (const Error&) {
     throw;
   } catch (const std::exception& e) {  // of libtorch, the file system or the allocator
-    throw Error("{}", one_line(e));
+    throw Error("{}", first_line(e));
   }
 }
 

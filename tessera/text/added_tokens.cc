@@ -69,11 +69,11 @@ void extract(const Piece& piece, const TokenMatcher& matcher, std::vector<Piece>
 AddedToken parse_added_token(const JsonNode& node) {
   AddedToken token;
   token.content = node["content"].string();
-  token.single_word = node["single_word"].boolean_or(false);
-  token.lstrip = node["lstrip"].boolean_or(false);
-  token.rstrip = node["rstrip"].boolean_or(false);
-  token.special = node["special"].boolean_or(false);
-  token.normalized = node["normalized"].boolean_or(!token.special);
+  token.single_word = node["single_word"].get_or(false);
+  token.lstrip = node["lstrip"].get_or(false);
+  token.rstrip = node["rstrip"].get_or(false);
+  token.special = node["special"].get_or(false);
+  token.normalized = node["normalized"].get_or(!token.special);
   return token;
 }
 

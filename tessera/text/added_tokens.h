@@ -9,7 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "tessera/text/json_node.h"
+#include "tessera/base/json_node.h"
 #include "tessera/text/normalizer.h"
 #include "tessera/text/split.h"
 #include "tessera/text/vocabulary.h"

@@ -65,9 +65,9 @@ Bpe::Bpe(const JsonNode& node) : vocabulary_(node["vocab"]) {
   refuse_if_set(node["dropout"]);
   refuse_if_set(node["continuing_subword_prefix"]);
   refuse_if_set(node["end_of_word_suffix"]);
-  fuse_unknown_ = node["fuse_unk"].boolean_or(false);
-  ignore_merges_ = node["ignore_merges"].boolean_or(false);
-  if (node["byte_fallback"].boolean_or(false)) {
+  fuse_unknown_ = node["fuse_unk"].get_or(false);
+  ignore_merges_ = node["ignore_merges"].get_or(false);
+  if (node["byte_fallback"].get_or(false)) {
     for (unsigned b = 0; b < byte_ids_.size(); ++b)
       byte_ids_[b] = vocabulary_.id(fmt::format("<0x{:02X}>", b));
   }

@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "tessera/text/json_node.h"
+#include "tessera/base/json_node.h"
 #include "tessera/text/vocabulary.h"
 
 namespace tessera {

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "tessera/text/byte_level.h"
+#include "tessera/text/component.h"
 #include "tessera/text/split.h"
 
 namespace tessera {
@@ -91,9 +92,8 @@ Decoder byte_fallback(const JsonNode&) {
 
 /// Removes up to `start` copies of a character from the start of each token, and up to `stop` from its end.
 Decoder strip(const JsonNode& node) {
-  std::string content;
-  append_utf8(node["content"].character(), content);
-  const int32_t start = node["start"].integer(INT32_MAX), stop = node["stop"].integer(INT32_MAX);
+  const std::string content = one_character(node["content"]);
+  const auto start = node["start"].integer<int32_t>(0), stop = node["stop"].integer<int32_t>(0);
   return each_token([content, start, stop](std::string_view token) {
     for (int32_t i = 0; i < start && token.starts_with(content); ++i) token.remove_prefix(content.size());
     for (int32_t i = 0; i < stop && token.ends_with(content); ++i) token.remove_suffix(content.size());
@@ -102,12 +102,11 @@ Decoder strip(const JsonNode& node) {
 }
 
 Decoder metaspace(const JsonNode& node) {
-  std::string replacement;
-  append_utf8(node["replacement"].character(), replacement);
+  const std::string replacement = one_character(node["replacement"]);
   const Regex pattern(replacement, Regex::Syntax::kLiteral, node.where());
   const JsonNode scheme = node["prepend_scheme"];
   const bool prepended =
-      scheme.is_null() ? node["add_prefix_space"].boolean_or(true) : scheme.string() != "never";
+      scheme.is_null() ? node["add_prefix_space"].get_or(true) : scheme.string() != "never";
   return [pattern, prepended](Tokens tokens) {
     for (size_t i = 0; i < tokens.size(); ++i) {
       tokens[i] = replace_all(tokens[i], pattern, i == 0 && prepended ? "" : " ");

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "tessera/text/json_node.h"
+#include "tessera/base/json_node.h"
 
 namespace tessera {
 

@@ -3,8 +3,8 @@
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/hash.h"
+#include "tessera/base/json_node.h"
 #include "tessera/base/test_paths.h"
-#include "tessera/text/json_node.h"
 #include "tessera/text/tokenizer.h"
 
 namespace tessera {

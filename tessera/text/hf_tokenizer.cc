@@ -11,7 +11,7 @@ std::vector<AddedToken> parse_added_tokens(const JsonNode& node, const Vocabular
   if (node.is_null()) return tokens;
   for (const JsonNode& item : node.items()) {
     AddedToken& token = tokens.emplace_back(parse_added_token(item));
-    token.id = item["id"].integer(kMaxVocabSize);
+    token.id = item["id"].integer<int32_t>(0, kMaxVocabSize - 1);
     const int32_t id = vocabulary.id(token.content).value_or(token.id);
     if (id != token.id)
       item.fail("'{}' has id {} here and {} in the vocabulary", token.content, token.id, id);

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "tessera/text/byte_level.h"
+#include "tessera/text/component.h"
 #include "tessera/text/split.h"
 
 namespace tessera {

@@ -10,7 +10,7 @@ namespace {
 using nlohmann::json;
 
 std::string normalize(const std::string& component, const std::string& text) {
-  const json document = json::parse(component);
+  const json document = parse_json(component, "test.json");
   return parse_normalizer(JsonNode(document, "test.json"))(text);
 }
 
@@ -71,7 +71,7 @@ TEST(Normalizer, ErrorsNameThePlace) {
   };
   EXPECT_EQ(error_of(R"({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Nmt"}]})"),
             "test.json: normalizers[1]: components of type 'Nmt' are not supported");
-  EXPECT_EQ(error_of(R"({"type": "Prepend"})"), "test.json: prepend: expected a string, found null");
+  EXPECT_EQ(error_of(R"({"type": "Prepend"})"), "test.json: prepend: expected a string, found nothing");
   EXPECT_EQ(error_of(R"({"type": "Replace", "pattern": {}, "content": ""})"),
             "test.json: pattern: expected either a \"String\" or a \"Regex\"");
   EXPECT_EQ(error_of(R"("NFC")"), "test.json: expected an object, found string");

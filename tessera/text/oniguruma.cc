@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "tessera/base/error.h"
-#include "tessera/text/unicode.h"
 
 namespace tessera {
 namespace {
@@ -55,7 +54,7 @@ class Rewriter {
   void posix_class();
   void interval();
   [[noreturn]] void unsupported(std::string_view what) const {
-    throw Error("{}: regex '{}': {} is not supported", where_, one_line(std::string(pattern_)), what);
+    throw Error("{}: regex '{}': {} is not supported", where_, pattern_, what);
   }
 
   std::string_view pattern_;

@@ -17,7 +17,7 @@ PostProcessor parse_template(const JsonNode& node, int32_t vocab_size) {
     }
     const std::string& name = special["id"].string();
     for (const JsonNode& id : node["special_tokens"][name]["ids"].items()) {
-      (text_seen ? result.after : result.before).push_back(id.integer(vocab_size));
+      (text_seen ? result.after : result.before).push_back(id.integer(0, vocab_size - 1));
     }
   }
   if (!text_seen) node.fail("the template for one sequence does not contain it");

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "tessera/text/byte_level.h"
+#include "tessera/text/component.h"
 
 namespace tessera {
 namespace {
@@ -29,7 +30,7 @@ PreTokenizer sequence(const JsonNode& node) {
 
 PreTokenizer split(const JsonNode& node) {
   return [pattern = parse_pattern(node["pattern"]), behavior = parse_split_behavior(node["behavior"]),
-          invert = node["invert"].boolean_or(false)](const Piece& piece, std::vector<Piece>& out) {
+          invert = node["invert"].get_or(false)](const Piece& piece, std::vector<Piece>& out) {
     std::vector<Span> spans = cover(pattern.find_all(piece.text), piece.text.size());
     if (invert) {
       for (Span& span : spans) span.match = !span.match;
@@ -40,7 +41,7 @@ PreTokenizer split(const JsonNode& node) {
 
 PreTokenizer byte_level(const JsonNode& node) {
   std::optional<Regex> pattern;
-  if (node["use_regex"].boolean_or(true)) {
+  if (node["use_regex"].get_or(true)) {
     pattern.emplace(kGpt2Pattern, Regex::Syntax::kOniguruma, node.where());
   }
   return [pattern, add_prefix_space = node["add_prefix_space"].boolean()](Piece&& piece,
@@ -57,23 +58,24 @@ PreTokenizer byte_level(const JsonNode& node) {
   };
 }
 
+/// Which pieces get a blank in front.
+enum class Prepend { kAlways, kFirst, kNever };
+
 PreTokenizer metaspace(const JsonNode& node) {
-  std::string replacement;
-  append_utf8(node["replacement"].character(), replacement);
+  const std::string replacement = one_character(node["replacement"]);
   const JsonNode scheme = node["prepend_scheme"];
   // Files older than prepend_scheme say add_prefix_space.
-  const std::string prepend = !scheme.is_null()                           ? scheme.string()
-                              : node["add_prefix_space"].boolean_or(true) ? "always"
-                                                                          : "never";
-  if (prepend != "always" && prepend != "first" && prepend != "never") {
-    scheme.fail("expected \"always\", \"first\" or \"never\", found \"{}\"", prepend);
+  Prepend prepend = node["add_prefix_space"].get_or(true) ? Prepend::kAlways : Prepend::kNever;
+  if (!scheme.is_null()) {
+    prepend = scheme.choice<Prepend>(
+        {{"always", Prepend::kAlways}, {"first", Prepend::kFirst}, {"never", Prepend::kNever}});
   }
   const Regex space(" ", Regex::Syntax::kLiteral, node.where());
   const Regex delimiter(replacement, Regex::Syntax::kLiteral, node.where());
-  const bool cut = node["split"].boolean_or(true);
+  const bool cut = node["split"].get_or(true);
   return [=](Piece&& piece, std::vector<Piece>& out) {
     piece.text = replace_all(piece.text, space, replacement);
-    const bool wanted = prepend == "always" || (prepend == "first" && piece.at_start);
+    const bool wanted = prepend == Prepend::kAlways || (prepend == Prepend::kFirst && piece.at_start);
     if (wanted && !piece.text.starts_with(replacement)) piece.text.insert(0, replacement);
     if (!cut) return out.push_back(std::move(piece));
     const auto spans = cover(delimiter.find_all(piece.text), piece.text.size());
@@ -95,7 +97,7 @@ PreTokenizer character_splitter(CharacterClass delimiter, SplitBehavior behavior
 }
 
 PreTokenizer digits(const JsonNode& node) {
-  const bool individual = node["individual_digits"].boolean_or(false);
+  const bool individual = node["individual_digits"].get_or(false);
   return character_splitter(is_number, individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous);
 }
 

@@ -4,7 +4,7 @@
 #include <functional>
 #include <vector>
 
-#include "tessera/text/json_node.h"
+#include "tessera/base/json_node.h"
 #include "tessera/text/split.h"
 
 namespace tessera {

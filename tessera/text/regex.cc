@@ -59,8 +59,7 @@ Regex::Regex(std::string_view pattern, Syntax syntax, std::string where) : where
                             &offset, context.get()),
               pcre2_code_free);
   if (!code_) {
-    throw Error("{}: regex '{}' does not compile: {}", where_, one_line(std::string(pattern)),
-                message_of(error));
+    throw Error("{}: regex '{}' does not compile: {}", where_, pattern, message_of(error));
   }
   pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // where it fails, PCRE2 interprets the pattern
 }

@@ -46,7 +46,7 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& path
     tokens.push_back(std::move(token));
   }
   added_tokens_ = std::make_unique<AddedTokens>(std::move(tokens), identity);
-  decoder_ = parse_decoder(JsonNode(nlohmann::json::parse(kDecoder), path.string()));
+  decoder_ = parse_decoder(JsonNode(parse_json(kDecoder, path.string()), path.string()));
   const auto id_or_none = [](int id) { return id < 0 ? std::nullopt : std::optional<int32_t>(id); };
   bos_id_ = id_or_none(model_->bos_id());
   eos_id_ = id_or_none(model_->eos_id());

@@ -38,15 +38,11 @@ void merge_equals(std::vector<Span>& spans) {
 }  // namespace
 
 SplitBehavior parse_split_behavior(const JsonNode& node) {
-  static const std::map<std::string_view, SplitBehavior> names{
-      {"Removed", SplitBehavior::kRemoved},
-      {"Isolated", SplitBehavior::kIsolated},
-      {"MergedWithPrevious", SplitBehavior::kMergedWithPrevious},
-      {"MergedWithNext", SplitBehavior::kMergedWithNext},
-      {"Contiguous", SplitBehavior::kContiguous}};
-  const auto behavior = names.find(node.string());
-  if (behavior == names.end()) node.fail("unknown split behavior '{}'", node.string());
-  return behavior->second;
+  return node.choice<SplitBehavior>({{"Removed", SplitBehavior::kRemoved},
+                                     {"Isolated", SplitBehavior::kIsolated},
+                                     {"MergedWithPrevious", SplitBehavior::kMergedWithPrevious},
+                                     {"MergedWithNext", SplitBehavior::kMergedWithNext},
+                                     {"Contiguous", SplitBehavior::kContiguous}});
 }
 
 std::vector<Span> cover(const std::vector<Range>& matches, size_t text_size) {

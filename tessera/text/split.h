@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tessera/text/json_node.h"
+#include "tessera/base/json_node.h"
 #include "tessera/text/regex.h"
 #include "tessera/text/unicode.h"
 

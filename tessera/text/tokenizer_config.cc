@@ -28,9 +28,9 @@ void read_config(const fs::path& path, TokenizerConfig& config) {
   const JsonNode root(document, path.string());
   config.bos_token = token_text(root["bos_token"]);
   config.eos_token = token_text(root["eos_token"]);
-  config.add_bos_token = root["add_bos_token"].boolean_or(config.add_bos_token);
-  config.add_eos_token = root["add_eos_token"].boolean_or(config.add_eos_token);
-  config.legacy = root["legacy"].boolean_or(config.legacy);
+  config.add_bos_token = root["add_bos_token"].get_or(config.add_bos_token);
+  config.add_eos_token = root["add_eos_token"].get_or(config.add_eos_token);
+  config.legacy = root["legacy"].get_or(config.legacy);
   const JsonNode added = root["added_tokens_decoder"];
   if (added.is_null()) return;
   for (const auto& [id, value] : added.object()) {

@@ -25,9 +25,6 @@ bool is_valid_utf8(std::string_view text);
 /// `text` with every maximal invalid part replaced by U+FFFD, as Python and Rust do.
 std::string replace_invalid_utf8(std::string_view text);
 
-/// `text` with control characters shown as "?", to be quoted in a message of one line.
-std::string one_line(std::string text);
-
 /// Unicode's White_Space.
 bool is_white_space(char32_t c);
 /// \w of Rust's regex crate: Alphabetic, Mark, Decimal_Number, Connector_Punctuation, Join_Control.

@@ -6,7 +6,7 @@ namespace tessera {
 Vocabulary::Vocabulary(const JsonNode& node) {
   ids_.reserve(node.object().size());
   for (const auto& [token, value] : node.object()) {
-    const int32_t id = node[token].integer(kMaxVocabSize);
+    const int32_t id = node[token].integer<int32_t>(0, kMaxVocabSize - 1);
     if (id >= size()) {
       tokens_.resize(static_cast<size_t>(id) + 1);
       present_.resize(tokens_.size());

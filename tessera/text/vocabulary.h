@@ -9,7 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "tessera/text/json_node.h"
+#include "tessera/base/json_node.h"
 
 namespace tessera {
 
