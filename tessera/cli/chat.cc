@@ -136,7 +136,10 @@ class Chat {
 };
 
 void run(const Options& o, const GlobalOptions& global) {
-  const auto partner = local_partner(o.model, o.kv.bits, o.template_file);
+  const bool is_url = o.model.find("://") != std::string::npos;
+  if (is_url && (o.kv.bits != 0 || !o.template_file.empty()))
+    throw Error("{}: --kv-bits and --template are for models of this process, not for a server", o.model);
+  const auto partner = is_url ? remote_partner(o.model) : local_partner(o.model, o.kv.bits, o.template_file);
   Chat(*partner, o, global).run();
 }
 
@@ -146,10 +149,12 @@ void add_chat(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command = app.add_subcommand("chat", "Talk with a chat model on the terminal");
   auto o = std::make_shared<Options>();
   command->footer(
-      "Examples:\n  tessera chat llama-chat-qqq\n  tessera chat llama-chat-qqq --system \"Answer in "
+      "Examples:\n  tessera chat llama-chat-qqq\n  tessera chat http://127.0.0.1:8000\n  tessera chat "
+      "llama-chat-qqq --system \"Answer in "
       "French.\"\n\n" +
       std::string(kHelp));
-  command->add_option("model", o->model, "Model folder")->required();
+  command->add_option("model", o->model, "Model folder, or the address of a server: http://HOST:PORT")
+      ->required();
   command->add_option("--system", o->system, "A system message in front of the conversation");
   command->add_option("--template", o->template_file, "A Jinja template instead of the model's own");
   add_sampling_options(*command, o->generate);

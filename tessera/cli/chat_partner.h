@@ -32,5 +32,8 @@ class ChatPartner {
 /// template.
 std::unique_ptr<ChatPartner> local_partner(const std::string& model_dir, int kv_bits,
                                            const std::string& template_file);
+/// A server of OpenAI's API, such as `tessera serve`, by its address: "http://127.0.0.1:8000". Its key is in
+/// TESSERA_API_KEY or OPENAI_API_KEY.
+std::unique_ptr<ChatPartner> remote_partner(const std::string& url);
 
 }  // namespace tessera

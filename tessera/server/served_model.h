@@ -65,7 +65,6 @@ struct ServedModel {
   std::vector<int32_t> ends;
   TokenNames tokens;
   std::unique_ptr<const ChatTemplate> chat;  ///< null: the model has none
-  std::unique_ptr<const ChatTemplate> chat;  ///< null: the model has none
 };
 
 }  // namespace tessera
