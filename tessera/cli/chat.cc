@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 
@@ -35,9 +34,8 @@ class LineReader {
   LineReader& operator=(const LineReader&) = delete;
   ~LineReader() { std::free(line_); }
 
-  /// One line without its end. False at the end of the input, or when `interrupt` came.
+  /// One line without its end. False at the end of the input, or when a signal came.
   bool read(std::string& line) {
-    errno = 0;
     const ssize_t size = getline(&line_, &capacity_, stdin);
     if (size < 0) return false;
     line.assign(line_, static_cast<size_t>(size));
@@ -149,10 +147,9 @@ void add_chat(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command = app.add_subcommand("chat", "Talk with a chat model on the terminal");
   auto o = std::make_shared<Options>();
   command->footer(
-      "Examples:\n  tessera chat llama-chat-qqq\n  tessera chat http://127.0.0.1:8000\n  tessera chat "
-      "llama-chat-qqq --system \"Answer in "
-      "French.\"\n\n" +
-      std::string(kHelp));
+      fmt::format("Examples:\n  tessera chat llama-chat-qqq\n  tessera chat http://127.0.0.1:8000\n"
+                  "  tessera chat llama-chat-qqq --system \"Answer in French.\"\n\n{}",
+                  kHelp));
   command->add_option("model", o->model, "Model folder, or the address of a server: http://HOST:PORT")
       ->required();
   command->add_option("--system", o->system, "A system message in front of the conversation");

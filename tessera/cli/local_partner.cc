@@ -1,4 +1,6 @@
 // A model of this process as the one who answers.
+#include <optional>
+
 #include "tessera/cli/chat_partner.h"
 #include "tessera/program/loaded_model.h"
 

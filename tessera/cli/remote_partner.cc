@@ -1,5 +1,6 @@
 // A server of OpenAI's API as the one who answers.
 #include <cstdlib>
+#include <optional>
 
 #include "tessera/base/json_node.h"
 #include "tessera/base/stopwatch.h"

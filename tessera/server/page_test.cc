@@ -19,7 +19,7 @@ TEST(ChatPage, IsTheFileUnderAPolicyOfItsOwnScript) {
   EXPECT_EQ(page.body.find("://"), std::string::npos) << "nothing comes from elsewhere";
   EXPECT_EQ(page.body.find("innerHTML"), std::string::npos) << "text becomes text nodes";
   const std::string& policy = page.headers.at(0).second;
-  EXPECT_NE(policy.find("'sha256-" + sha256_base64(page.body.substr(first, last - first)) + "'"),
+  EXPECT_NE(policy.find(fmt::format("'sha256-{}'", sha256_base64(page.body.substr(first, last - first)))),
             std::string::npos);
 }
 

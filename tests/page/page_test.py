@@ -38,7 +38,7 @@ class Page:
         self.browser = browser
         self.url = url
         browser.open(url)
-        wait_for("the model's name", lambda: self.value("document.getElementById('model').textContent"))
+        wait_for("the model's name", lambda: self.value("document.getElementById('model')?.textContent"))
 
     def value(self, script):
         return self.browser.evaluate(script)
