@@ -3,6 +3,7 @@
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/json_node.h"
+#include "tessera/text/unicode.h"
 
 namespace tessera {
 namespace {
@@ -57,6 +58,10 @@ Json special_tokens(const fs::path& model_dir) {
 }
 
 }  // namespace
+
+Json chat_message(std::string_view role, std::string_view content) {
+  return {{"role", role}, {"content", replace_invalid_utf8(content)}};
+}
 
 ChatTemplate::ChatTemplate(Templates templates, Json variables)
     : templates_(std::move(templates)), variables_(std::move(variables)) {

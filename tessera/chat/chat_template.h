@@ -23,6 +23,9 @@ struct ChatPrompt {
   std::optional<std::time_t> now = {};  ///< for templates that print the date; nothing: the clock
 };
 
+/// A message of these; the content is read as UTF-8.
+ChatPrompt::Json chat_message(std::string_view role, std::string_view content);
+
 /// The chat template of a model. Immutable: any number of threads may use one at the same time.
 class ChatTemplate {
  public:

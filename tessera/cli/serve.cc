@@ -226,6 +226,7 @@ void add_serve(CLI::App& app, const GlobalOptions& global) {
   command->add_flag("--open-metrics", o->routes.open_metrics, "/metrics needs no key");
   command->add_option("--metrics-prefix", o->metrics_prefix, "Opens the names of metrics")
       ->capture_default_str();
+  command->add_flag("!--no-page", o->routes.page, "No chat page at /");
   command->add_flag("--log-text", o->routes.log_text, "Log prompts");
   command->add_option("--cors-origin", o->http.cors_origin, "Origin whose pages may call");
   command->add_option("--max-connections", o->http.max_connections, "Open connections")

@@ -17,8 +17,23 @@ std::set<int32_t> ends_of_text(const std::filesystem::path& model_dir, const Tok
   return ends;
 }
 
-Generator::Generator(Model& model, const Tokenizer& tokenizer)
-    : model_(model), tokenizer_(tokenizer), ends_(ends_of_text(model.dir(), tokenizer)) {}
+Generator::Generator(Model& model, const Tokenizer& tokenizer, bool keep_prompts)
+    : model_(model),
+      tokenizer_(tokenizer),
+      keep_prompts_(keep_prompts),
+      ends_(ends_of_text(model.dir(), tokenizer)) {}
+
+BatchEngine& Generator::engine_for(int64_t tokens) {
+  if (keep_prompts_ && engine_ && tokens <= engine_tokens_) return *engine_;
+  const int64_t most = model_.spec().max_positions + 1;
+  engine_tokens_ = std::min(most, keep_prompts_ ? 2 * tokens : tokens);  // a conversation grows
+  engine_.reset();                                                       // its memory goes first
+  engine_ =
+      std::make_unique<BatchEngine>(model_, EngineOptions{.max_sequences = 1,
+                                                          .pages = pages_for_sequences(1, engine_tokens_),
+                                                          .prefix_cache = keep_prompts_});
+  return *engine_;
+}
 
 Generation Generator::generate(std::string_view prompt, const GenerateOptions& options,
                                const TextSink& sink) {
@@ -31,8 +46,7 @@ Generation Generator::generate(std::span<const int32_t> prompt, const GenerateOp
   if (options.max_tokens < 1) throw Error("{} tokens to generate; ask for at least one", options.max_tokens);
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
   const int64_t longest = std::min(model_.spec().max_positions + 1, prompt_tokens + options.max_tokens);
-  BatchEngine engine(model_,
-                     {.max_sequences = 1, .pages = pages_for_sequences(1, longest), .prefix_cache = false});
+  BatchEngine& engine = engine_for(longest);
   TextStream stream(tokenizer_, prompt, options.stop);
   Generation result{.prompt_tokens = prompt_tokens};
   const auto emit = [&](const std::string& piece) {
@@ -63,12 +77,15 @@ Generation Generator::generate(std::span<const int32_t> prompt, const GenerateOp
                           },
                       .on_finish = [&](FinishReason reason) { result.finish = reason; }});
   while (engine.step()) {
+    if (!options.interrupted || !options.interrupted()) continue;
+    result.interrupted = true;
+    engine.cancel(id);
   }
   if (result.finish == FinishReason::kNotFinite) {
     throw Error("{}: the model's logits are not finite; its weights are damaged or overflow",
                 model_.dir().string());
   }
-  result.decode_seconds = decode->seconds();
+  if (decode) result.decode_seconds = decode->seconds();
   emit(stream.finish());
   return result;
 }

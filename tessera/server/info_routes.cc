@@ -1,4 +1,5 @@
-// The routes that compute nothing: health, models, version, metrics.
+// The routes that compute nothing: the page, health, models, version, metrics.
+#include "tessera/server/page.h"
 #include "tessera/server/routes.h"
 
 namespace tessera {
@@ -9,6 +10,10 @@ void Routes::health(const VisitPtr& visit) {
   const bool draining = draining_;
   respond(visit,
           {.status = draining ? 503 : 200, .body = json{{"status", draining ? "draining" : "ok"}}.dump()});
+}
+
+void Routes::page(const VisitPtr& visit) {
+  respond(visit, chat_page());
 }
 
 void Routes::models(const VisitPtr& visit) {
@@ -22,6 +27,7 @@ void Routes::models(const VisitPtr& visit) {
                       {"max_model_len", served.max_length},
                       {"quantization", linear.kernel.kernel},
                       {"kernel", linear.kernel.isa},
+                      {"chat_template", served.chat != nullptr},
                       {"bos_before_ids", served.options.bos_before_ids}};
   constexpr std::string_view kList = "/v1/models/";
   const std::string& path = visit->request.path;

@@ -24,6 +24,7 @@ Routes::Routes(const RouteContext& context, const RouteOptions& options)
              {"/v1/models", {"GET", true, false, &Routes::models}},
              {"/v1/completions", {"POST", true, true, &Routes::completions}},
              {"/v1/chat/completions", {"POST", true, true, &Routes::chat_completions}}};
+  if (options.page) routes_["/"] = {"GET", false, false, &Routes::page};
   for (const char* prefix : {"", "/v1"}) {
     routes_[fmt::format("{}/tokenize", prefix)] = {"POST", true, true, &Routes::tokenize};
     routes_[fmt::format("{}/detokenize", prefix)] = {"POST", true, true, &Routes::detokenize};

@@ -22,6 +22,7 @@ struct RouteOptions {
   bool open_metrics = false;   ///< /metrics needs no key
   bool log_text = false;       ///< prompts go to the log
   bool isolate_owners = true;  ///< owners share no cached pages
+  bool page = true;            ///< the chat page at /
 };
 
 /// Everything that routes need; all of it must outlive them.
@@ -68,6 +69,7 @@ class Routes {
   void health(const VisitPtr& visit);
   void models(const VisitPtr& visit);
   void version(const VisitPtr& visit);
+  void page(const VisitPtr& visit);
   void metrics(const VisitPtr& visit);
   void completions(const VisitPtr& visit);
   void chat_completions(const VisitPtr& visit);

@@ -189,7 +189,7 @@ class Lexer {
       advance(sign.size());
       return;
     }
-    fail(fmt::format("unexpected character '{}'", one_line(std::string(characters(rest())[0]))));
+    fail(fmt::format("unexpected character '{}'", characters(rest())[0]));
   }
 
   void balance(char sign, std::string& open) const {

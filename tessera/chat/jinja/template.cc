@@ -11,7 +11,7 @@ namespace {
 constexpr size_t kMaxSource = 1u << 20u;  // bytes; those of real models have up to 30,000
 
 Error located(const std::string& name, Place place, const std::string& what) {
-  return Error("{}: line {}, column {}: {}", name, place.line, place.column, one_line(what));
+  return Error("{}: line {}, column {}: {}", name, place.line, place.column, what);
 }
 
 }  // namespace

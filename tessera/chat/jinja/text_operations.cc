@@ -118,7 +118,7 @@ class PercentFormatter {
       case 'g':
         return write_float(c, value);
       default:
-        throw Failure("unsupported format character '{}'", one_line(std::string(1, c.type)));
+        throw Failure("unsupported format character '{}'", c.type);
     }
   }
 

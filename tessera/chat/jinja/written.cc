@@ -85,7 +85,7 @@ class JsonWriter {
 
   void write_text(const std::string& text) {
     runtime_.budget.spend_text(text.size());
-    out_ += Json(text).dump(-1, ' ', style_.ensure_ascii);
+    out_ += Json(text).dump(-1, ' ', style_.ensure_ascii, Json::error_handler_t::replace);
   }
 
   void write_list(const List& list) {
