@@ -130,7 +130,7 @@ def main():
     parser.add_argument("--bodies", type=int, default=12)
     parser.add_argument("--words", type=int, default=120, help="of a prompt at most")
     parser.add_argument("--health-ms", type=float, default=0, help="p99 of /health at most; 0: not judged")
-    parser.add_argument("--kv-memory", default="4MB", help="small, so that sequences are preempted")
+    parser.add_argument("--kv-memory", default="6MB", help="small, so that sequences are preempted")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     with Server("-q", "--kv-memory", options.kv_memory) as server:

@@ -108,7 +108,9 @@ class Routes(unittest.TestCase):
     def test_sampling_options_bear_on_the_text(self):
         base = {"prompt": "The city", "max_tokens": 30, "temperature": 0}
         plain = self.server.complete(**base, logprobs=0)["choices"][0]
-        first = self.server.post("/tokenize", {"prompt": plain["text"], "add_special_tokens": False})[2]["tokens"][0]
+        def tokens(text):
+            return self.server.post("/tokenize", {"prompt": text})[2]["tokens"]
+        first = tokens("The city" + plain["text"])[len(tokens("The city"))]
         for change in ({"logit_bias": {str(first): -100}}, {"presence_penalty": 2}, {"frequency_penalty": 2},
                        {"repetition_penalty": 1.5}):
             self.assertNotEqual(self.server.complete(**base, **change)["choices"][0]["text"], plain["text"], change)

@@ -10,7 +10,7 @@ import random
 import tempfile
 import unittest
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", OPENAI_API_KEY="EMPTY", TOKENIZERS_PARALLELISM="false")
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", OPENAI_API_KEY="EMPTY", TOKENIZERS_PARALLELISM="false", TQDM_DISABLE="1")
 
 import lm_eval  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
@@ -64,7 +64,7 @@ class LmEval(unittest.TestCase):
             (folder / f"{name}.yaml").write_text(text.replace("DATA", str(folder / "items.json")))
         cls.tasks = TaskManager(include_path=str(folder), include_defaults=False)
         cls.server = Server("-q")
-        cls.items = [json.loads(line) for line in open(folder / "items.json")]
+        cls.items = [json.loads(line) for line in (folder / "items.json").read_text().splitlines()]
 
     @classmethod
     def tearDownClass(cls):

@@ -93,7 +93,7 @@ class OpenAi(unittest.TestCase):
             self.client.chat.completions.create(model=self.model, messages=[{"role": "pilot", "content": "x"}])
         self.assertIn("unknown role pilot", str(refusal.exception))
         with Server("-q", "--max-queue", "0") as full:
-            client = openai.OpenAI(base_url=full.url + "/v1", api_key="", max_retries=0)
+            client = openai.OpenAI(base_url=full.url + "/v1", api_key="none", max_retries=0)
             with self.assertRaises(openai.RateLimitError):
                 client.completions.create(model="default", prompt="x")
 
