@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>  // Asio 1.74 does without
 
 namespace tessera {
 

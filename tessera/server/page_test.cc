@@ -1,6 +1,7 @@
 // The page as the server sends it; tests/page uses it in a browser.
 #include "tessera/server/page.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tessera/base/atomic_output.h"
