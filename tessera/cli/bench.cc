@@ -87,6 +87,7 @@ struct ModelOptions {
   std::vector<std::string> models;
   std::string format = "w4a8";
   DeviceOption device;
+  KvOption kv;
   std::vector<int64_t> batches{1, 8, 32}, prompts{128, 512}, contexts{512};
   double seconds = 1;
 };
@@ -104,6 +105,7 @@ class BenchModel {
     const Stopwatch watch;
     model_ = Model::load(dir, backend);
     load_seconds_ = watch.seconds();
+    o.kv.apply(*model_);
   }
   ~BenchModel() {
     model_.reset();
@@ -215,6 +217,7 @@ void add_bench(CLI::App& app, const GlobalOptions& global) {
   model->add_option("models", m->models, "Model folders, or config.json files alone")->required();
   model->add_option("--format", m->format, "Random weights: a format of bench gemm")->capture_default_str();
   m->device.add_to(*model);
+  m->kv.add_to(*model);
   const auto list = [model](const char* name, std::vector<int64_t>& values, const char* help) {
     model->add_option(name, values, help)->delimiter(',')->check(CLI::PositiveNumber)->capture_default_str();
   };

@@ -62,7 +62,7 @@ struct Piece {
   static constexpr int kBytes = kUnits * kBits / 2;
   uint32_t word[(kBytes + 3) / 4];
 
-  __device__ __forceinline__ explicit Piece(const uint8_t* from) {
+  __device__ __forceinline__ void load(const uint8_t* from) {
     if constexpr (kBytes == 16) {
       const uint4 v = *reinterpret_cast<const uint4*>(from);
       word[0] = v.x, word[1] = v.y, word[2] = v.z, word[3] = v.w;
@@ -89,6 +89,44 @@ struct Piece {
     }
   }
 };
+
+/// The tiles of an operand in turn, the next kAhead of them on their way into registers.
+template <Fragments kOperand, int kTiles, int kAhead>
+class TileStream {
+ public:
+  using PieceOf = Piece<kOperand.bits, kOperand.piece_units()>;
+  static constexpr int kPieces = kOperand.pieces();
+
+  __device__ __forceinline__ explicit TileStream(const uint8_t* from) : from_(from) {
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) load(j);
+  }
+  /// Tile j; called for 0, 1, ... in turn, where j is a constant.
+  __device__ __forceinline__ const PieceOf (&tile(int j))[kPieces] {
+    load(j + kAhead);
+    return ring_[j % kRing];
+  }
+
+ private:
+  static constexpr int kRing = kAhead + 1;
+
+  __device__ __forceinline__ void load(int j) {
+    if (j >= kTiles) return;
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+      ring_[j % kRing][i].load(from_ + kOperand.piece_offset(j, i, static_cast<int>(threadIdx.x % 32)));
+    }
+  }
+
+  const uint8_t* from_;
+  PieceOf ring_[kRing][kPieces];
+};
+
+/// Tiles that registers for `words` words hold at most.
+constexpr int tiles_ahead(const Fragments& operand, int words, int tiles) {
+  const int ahead = words / (operand.units() * operand.unit_bytes() / 4);
+  return ahead < tiles ? ahead : tiles - 1;
+}
 
 /// Sum and maximum over the four lanes that share a row.
 __device__ __forceinline__ float quad_sum(float x) {
@@ -177,8 +215,9 @@ __device__ __forceinline__ void fold(Attended<kDim>& to, const Attended<kDim>& f
   }
 }
 
-/// The block of one head of one page, in global or shared memory.
-template <KvFormat kFormat, int kDim>
+/// The block of one head of one page, in global or shared memory. kWordsAhead: registers for what is on its
+/// way while products run; 0 where memory is near.
+template <KvFormat kFormat, int kDim, int kWordsAhead>
 class Page {
  public:
   static constexpr PageLayout kLayout{kFormat, kDim};
@@ -189,6 +228,7 @@ class Page {
                                          Attended<kDim>& result) const {
     float s[kScoreTiles][4];
     scores(q, view, s);
+    ValueStream values(block_ + kLayout.values_begin());
     mask(view, s);
     weigh(s, result);
     uint4 p[kScoreSteps];
@@ -199,7 +239,7 @@ class Page {
 #pragma unroll
       for (int i = 0; i < kScoreSteps; ++i) p[i] = pack(s[2 * i], s[2 * i + 1]);
     }
-    values(p, result);
+    multiply(values, p, result);
     if constexpr (is_quantized(kFormat)) {
 #pragma unroll
       for (auto& tile : result.out) {
@@ -211,6 +251,10 @@ class Page {
 
  private:
   static constexpr int kCentre = kFormat == KvFormat::kInt8 ? 128 : 8;
+  static constexpr Fragments kKeys = kLayout.keys(), kValues = kLayout.values();
+  static constexpr int kValueTiles = kLayout.value_rows() / 8;
+  using KeyStream = TileStream<kKeys, kScoreTiles, tiles_ahead(kKeys, kWordsAhead, kScoreTiles)>;
+  using ValueStream = TileStream<kValues, kValueTiles, tiles_ahead(kValues, kWordsAhead, kValueTiles)>;
 
   static __device__ __forceinline__ int lane() {
     return static_cast<int>(threadIdx.x % 32);
@@ -222,18 +266,18 @@ class Page {
 
   __device__ __forceinline__ void scores(const Queries<kDim>& q, const PageView& view,
                                          float (&s)[kScoreTiles][4]) const {
-    constexpr Fragments kKeys = kLayout.keys();
     constexpr int kUnits = kKeys.piece_units();
+    KeyStream stream(block_);
 #pragma unroll
     for (int j = 0; j < kScoreTiles; ++j) {
 #pragma unroll
       for (float& v : s[j]) v = 0;
+      const auto& keys = stream.tile(j);
 #pragma unroll
       for (int piece = 0; piece < kKeys.pieces(); ++piece) {
-        const Piece<kKeys.bits, kUnits> keys(block_ + kKeys.piece_offset(j, piece, lane()));
 #pragma unroll
         for (int u = 0; u < kUnits; ++u) {
-          const auto [first, second] = keys.unit(u);
+          const auto [first, second] = keys[piece].unit(u);
           ptx::mma(s[j], q.step[piece * kUnits + u], first, second);
         }
       }
@@ -357,31 +401,30 @@ class Page {
     return pair.y == 0 ? sum : __fmaf_rn(pair.y, zero[1] - kCentre, sum);
   }
 
-  __device__ __forceinline__ void values(const uint4 (&p)[kScoreSteps], Attended<kDim>& result) const {
-    constexpr Fragments kValues = kLayout.values();
+  static __device__ __forceinline__ void multiply(ValueStream& stream, const uint4 (&p)[kScoreSteps],
+                                                  Attended<kDim>& result) {
     constexpr int kUnits = kValues.piece_units();
-    constexpr int kTiles = kLayout.value_rows() / 8;
-    const uint8_t* const from = block_ + kLayout.values_begin();
 #pragma unroll
-    for (int a = 0; a < kTiles; ++a) {
+    for (int a = 0; a < kValueTiles; ++a) {
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
         result.out[a][c] = 0;
-        if constexpr (kFormat == KvFormat::kInt4) result.out[a + kTiles][c] = 0;
+        if constexpr (kFormat == KvFormat::kInt4) result.out[a + kValueTiles][c] = 0;
       }
+      const auto& values = stream.tile(a);
 #pragma unroll
       for (int piece = 0; piece < kValues.pieces(); ++piece) {
-        const Piece<kValues.bits, kUnits> codes(from + kValues.piece_offset(a, piece, lane()));
 #pragma unroll
         for (int u = 0; u < kUnits; ++u) {
           const uint4& weights = p[piece * kUnits + u];
           if constexpr (kFormat == KvFormat::kInt4) {
-            const auto low = expand_bytes(codes.word[u] & 0x0F0F0F0F, kNibbleCentre);
-            const auto high = expand_bytes(codes.word[u] >> 4 & 0x0F0F0F0F, kNibbleCentre);
+            const uint32_t word = values[piece].word[u];
+            const auto low = expand_bytes(word & 0x0F0F0F0F, kNibbleCentre);
+            const auto high = expand_bytes(word >> 4 & 0x0F0F0F0F, kNibbleCentre);
             ptx::mma(result.out[a], weights, low.first, low.second);
-            ptx::mma(result.out[a + kTiles], weights, high.first, high.second);
+            ptx::mma(result.out[a + kValueTiles], weights, high.first, high.second);
           } else {
-            const auto [first, second] = codes.unit(u);
+            const auto [first, second] = values[piece].unit(u);
             ptx::mma(result.out[a], weights, first, second);
           }
         }
