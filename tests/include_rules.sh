@@ -8,14 +8,16 @@ declare -A may_use=(
   [format]="base"
   [arch]="base format"
   [text]="base"
+  [chat]="base text"
   [kernels]="base format"
   [model]="base format arch kernels"
   [engine]="base format arch kernels model text"
   [bench]="base format arch kernels model text engine"
   [quant]="base format arch text"
   [eval]="base format arch kernels model text engine"
-  [program]="base format arch kernels model text engine eval"
-  [cli]="base format arch kernels model text engine bench eval program"
+  [server]="base format arch kernels model text chat engine eval"
+  [program]="base format arch kernels model text chat engine eval"
+  [cli]="base format arch kernels model text chat engine bench eval server program"
   [quant_cli]="base format arch kernels model text engine quant eval program"
 )
 

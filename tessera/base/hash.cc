@@ -35,6 +35,15 @@ std::string Sha256::hex() {
   return out;
 }
 
+std::string Sha256::base64() {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned length = 0;
+  EVP_DigestFinal_ex(context_->md, digest.data(), &length);
+  std::array<unsigned char, 2 * EVP_MAX_MD_SIZE> text{};
+  const int size = EVP_EncodeBlock(text.data(), digest.data(), static_cast<int>(length));
+  return {reinterpret_cast<const char*>(text.data()), static_cast<size_t>(size)};
+}
+
 std::string sha256_hex(std::span<const std::byte> bytes) {
   Sha256 hash;
   hash.update(bytes);
@@ -43,6 +52,12 @@ std::string sha256_hex(std::span<const std::byte> bytes) {
 
 std::string sha256_hex(std::string_view text) {
   return sha256_hex(std::as_bytes(std::span(text)));
+}
+
+std::string sha256_base64(std::string_view text) {
+  Sha256 hash;
+  hash.update(text);
+  return hash.base64();
 }
 
 FileDigest digest_file(const std::filesystem::path& file) {

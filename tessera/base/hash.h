@@ -18,8 +18,10 @@ class Sha256 {
   ~Sha256();
   void update(std::span<const std::byte> bytes);
   void update(std::string_view text) { update(std::as_bytes(std::span(text))); }
-  /// 64 lower-case hexadecimal digits; call once.
+  /// 64 lower-case hexadecimal digits. One of hex() and base64() may be called, once.
   std::string hex();
+  /// 44 characters.
+  std::string base64();
 
  private:
   struct Context;
@@ -28,6 +30,9 @@ class Sha256 {
 
 std::string sha256_hex(std::span<const std::byte> bytes);
 std::string sha256_hex(std::string_view text);
+
+/// In Base64, as browsers want it.
+std::string sha256_base64(std::string_view text);
 
 /// What a file holds, in short.
 struct FileDigest {

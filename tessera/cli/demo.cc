@@ -140,6 +140,7 @@ void run(const Options& o, const GlobalOptions& global) {
       o.text.device.backend().name(), rows[0].prefill.context);
   write_lines("float", o.dir);
   write_lines("QQQ", rows[3].dir);
+  fmt::print("\nTo serve it as OpenAI's API:  tessera serve {}\n", rows[3].dir);
 }
 
 }  // namespace

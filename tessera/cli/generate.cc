@@ -3,8 +3,9 @@
 
 #include <cstdio>
 
+#include "tessera/chat/chat_template.h"
 #include "tessera/cli/commands.h"
-#include "tessera/engine/generator.h"
+#include "tessera/cli/sampling_options.h"
 #include "tessera/program/loaded_model.h"
 
 namespace tessera {
@@ -14,6 +15,8 @@ using nlohmann::json;
 
 struct Options {
   std::string dir, prompt;
+  bool chat = false;
+  std::string system, template_file;  ///< empty: none, and the model's own
   GenerateOptions generate;
   KvOption kv = {};
   DeviceOption device = {};
@@ -29,6 +32,15 @@ json result_json(const Options& o, const Generation& g) {
           {"decode_tokens_per_second", g.decode_rate()}};
 }
 
+/// The prompt as a user's message, in the form that the model was trained on.
+std::vector<int32_t> chat_ids(const Options& o, const Tokenizer& tokenizer) {
+  const auto chat_template = require_chat_template(o.dir, o.template_file, "--template");
+  ChatPrompt prompt;
+  if (!o.system.empty()) prompt.messages.push_back(chat_message("system", o.system));
+  prompt.messages.push_back(chat_message("user", o.prompt));
+  return tokenizer.encode(chat_template->render(prompt), /*add_special_tokens=*/false);
+}
+
 void run(const Options& o, const GlobalOptions& global) {
   const LoadedModel loaded = load_model(o.dir, o.device);
   o.kv.apply(*loaded.model);
@@ -37,7 +49,9 @@ void run(const Options& o, const GlobalOptions& global) {
     std::fwrite(piece.data(), 1, piece.size(), stdout);
     std::fflush(stdout);
   };
-  const Generation g = generator.generate(o.prompt, o.generate, global.json ? TextSink() : TextSink(print));
+  const TextSink sink = global.json ? TextSink() : TextSink(print);
+  const Generation g = o.chat ? generator.generate(chat_ids(o, *loaded.tokenizer), o.generate, sink)
+                              : generator.generate(o.prompt, o.generate, sink);
   if (global.json) {
     fmt::print("{}\n", result_json(o, g).dump(2, ' ', false, json::error_handler_t::replace));
     return;
@@ -58,23 +72,18 @@ void add_generate(CLI::App& app, const GlobalOptions& global) {
   command->footer(
       "Examples:\n  tessera generate llama-qqq --prompt \"The history of the city\"\n"
       "  tessera generate llama-qqq --prompt \"Once upon\" --temperature 0.8 --top-p 0.95 --seed 1 --stop "
-      "\"\\n\"");
+      "\"\\n\"\n"
+      "  tessera generate llama-chat-qqq --chat --prompt \"Name three rivers.\"");
   command->add_option("model", o->dir, "Model folder")->required();
   command->add_option("-p,--prompt", o->prompt, "The text to continue")->required();
-  command->add_option("-n,--max-tokens", o->generate.max_tokens, "Tokens to write at most")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  SamplingOptions& s = o->generate.sampling;
-  command->add_option("--temperature", s.temperature, "0: greedy, the same text every time")
-      ->capture_default_str();
-  command->add_option("--top-k", s.top_k, "Draw from the k likeliest tokens; 0: from all")
-      ->capture_default_str();
-  command->add_option("--top-p", s.top_p, "Draw from the likeliest tokens that hold this probability")
-      ->capture_default_str();
-  command->add_option("--seed", s.seed, "Seed of the draws")->capture_default_str();
+  add_sampling_options(*command, o->generate);
   o->kv.add_to(*command);
   o->device.add_to(*command);
-  command->add_option("--stop", o->generate.stop, "End before this string (may be repeated)");
+  CLI::Option* chat = command->add_flag("--chat", o->chat, "The prompt is a user's message to a chat model");
+  command->add_option("--system", o->system, "With --chat: a system message in front of it")->needs(chat);
+  command
+      ->add_option("--template", o->template_file, "With --chat: a Jinja template instead of the model's own")
+      ->needs(chat);
   command->callback([o, &global] { run(*o, global); });
 }
 

@@ -50,6 +50,7 @@ BatchEngine::BatchEngine(Model& model, const EngineOptions& options)
 SequenceId BatchEngine::submit(Request request) {
   model_.check_ids(request.prompt);
   check_sampling(request.sampling);
+  check_rules(request.rules, request.bias, model_.spec().vocab_size);
   const auto prompt = static_cast<int64_t>(request.prompt.size()), positions = model_.spec().max_positions;
   if (prompt > positions) {
     throw Error("{}: a prompt of {} tokens does not fit in the model's context of {}; shorten it",
@@ -57,12 +58,15 @@ SequenceId BatchEngine::submit(Request request) {
   }
   if (request.max_tokens < 0) throw Error("{} tokens cannot be generated", request.max_tokens);
   const SequenceId id = next_id_++;
-  Sequence sequence{.id = id, .ids = request.prompt, .owner = request.owner};
+  Sequence sequence{.id = id, .ids = request.prompt, .owner = request.owner, .salt = request.salt};
   // The last id is drawn and never run, so it needs no position.
   sequence.max_length = std::min(prompt + request.max_tokens, positions + 1);
-  sequence.scores_prompt = request.score_from.has_value();
+  // The prompt's last position runs in any case.
+  sequence.scores_prompt =
+      request.score_from && (*request.score_from < prompt - 1 || request.max_tokens == 0);
   scheduler_.add(std::move(sequence));
-  requests_.emplace(id, std::move(request));
+  LogitEditor editor(request.rules, request.bias, request.prompt, request.ends);
+  requests_.emplace(id, Running{std::move(request), std::move(editor)});
   return id;
 }
 
@@ -76,9 +80,7 @@ void BatchEngine::cancel(SequenceId id) {
 WantedLogits BatchEngine::wanted(const Sequence& sequence, const Request& request, const Chunk& chunk) const {
   int64_t from = chunk.count;
   if (draws(sequence, request, chunk)) from = chunk.count - 1;
-  if (request.score_from && chunk.first < sequence.prompt_tokens) {
-    from = std::min(from, std::max<int64_t>(0, *request.score_from - chunk.first));
-  }
+  if (request.score_from) from = std::min(from, std::max<int64_t>(0, *request.score_from - chunk.first));
   return {from};
 }
 
@@ -87,32 +89,33 @@ bool BatchEngine::draws(const Sequence& sequence, const Request& request, const 
   return request.max_tokens > 0 && chunk.first + chunk.count == std::ssize(sequence.ids);
 }
 
-Batch BatchEngine::make_batch(const StepPlan& plan) const {
+Batch BatchEngine::make_batch() const {
   Batch batch;
-  for (const Chunk& chunk : plan.chunks) {
+  for (const Chunk& chunk : plan_.chunks) {
     const Sequence& sequence = scheduler_.sequence(chunk.sequence);
     const auto ids =
         std::span(sequence.ids).subspan(static_cast<size_t>(chunk.first), static_cast<size_t>(chunk.count));
-    batch.add(ids, chunk.first, sequence.pages, wanted(sequence, requests_.at(chunk.sequence), chunk));
+    batch.add(ids, chunk.first, sequence.pages,
+              wanted(sequence, requests_.at(chunk.sequence).request, chunk));
   }
   return batch;
 }
 
 bool BatchEngine::step() {
   ended_.clear();
-  const StepPlan plan = scheduler_.plan();
-  if (plan.chunks.empty()) return false;
-  const Batch batch = make_batch(plan);
+  plan_ = scheduler_.plan();
+  if (plan_.chunks.empty()) return false;
+  const Batch batch = make_batch();
   model_.step(batch, *pool_);
-  const std::map<SequenceId, int32_t> tokens = sample(plan);
-  show_logits(plan, batch);
-  scheduler_.complete(plan);
-  for (const Chunk& chunk : plan.chunks) {
+  const std::map<SequenceId, int32_t> tokens = sample();
+  show_logits(batch);
+  scheduler_.complete(plan_);
+  for (const Chunk& chunk : plan_.chunks) {
     const auto request = requests_.find(chunk.sequence);
     if (request == requests_.end()) continue;  // cancelled from one of the calls
     if (const auto token = tokens.find(chunk.sequence); token != tokens.end()) {
       take_token(chunk.sequence, token->second);
-    } else if (request->second.max_tokens == 0 &&
+    } else if (request->second.request.max_tokens == 0 &&
                chunk.first + chunk.count == scheduler_.sequence(chunk.sequence).prompt_tokens) {
       finish(chunk.sequence, FinishReason::kMaxTokens);
     }
@@ -120,7 +123,7 @@ bool BatchEngine::step() {
   return true;
 }
 
-std::map<SequenceId, int32_t> BatchEngine::sample(const StepPlan& plan) {
+std::map<SequenceId, int32_t> BatchEngine::sample() {
   std::map<SequenceId, int32_t> tokens;
   std::vector<SequenceId> sequences;
   std::vector<Draw> draw;
@@ -133,9 +136,9 @@ std::map<SequenceId, int32_t> BatchEngine::sample(const StepPlan& plan) {
     draw.clear();
   };
   int64_t row = 0;  // first wanted row of the chunk
-  for (const Chunk& chunk : plan.chunks) {
+  for (const Chunk& chunk : plan_.chunks) {
     const Sequence& sequence = scheduler_.sequence(chunk.sequence);
-    const Request& request = requests_.at(chunk.sequence);
+    const auto& [request, editor] = requests_.at(chunk.sequence);
     const int64_t rows = chunk.count - wanted(sequence, request, chunk).from;
     if (draws(sequence, request, chunk)) {
       const int64_t last = row + rows - 1;
@@ -144,8 +147,9 @@ std::map<SequenceId, int32_t> BatchEngine::sample(const StepPlan& plan) {
         first = last;
       }
       sequences.push_back(chunk.sequence);
-      draw.push_back(
-          {request.sampling, static_cast<uint64_t>(std::ssize(sequence.ids) - sequence.prompt_tokens)});
+      draw.push_back({request.sampling,
+                      static_cast<uint64_t>(std::ssize(sequence.ids) - sequence.prompt_tokens),
+                      editor.edits()});
     }
     row += rows;
   }
@@ -153,20 +157,22 @@ std::map<SequenceId, int32_t> BatchEngine::sample(const StepPlan& plan) {
   return tokens;
 }
 
-void BatchEngine::show_logits(const StepPlan& plan, const Batch& batch) {
+void BatchEngine::show_logits(const Batch& batch) {
   int64_t begin = 0;
   for (int64_t i = 0; i < batch.sequences(); ++i) {
-    const Chunk& chunk = plan.chunks[static_cast<size_t>(i)];
+    const Chunk& chunk = plan_.chunks[static_cast<size_t>(i)];
     const int64_t first_row = batch.first_row[static_cast<size_t>(i)], end_row = first_row + chunk.count;
     int64_t end = begin;
     while (end < std::ssize(batch.logit_rows) && batch.logit_rows[static_cast<size_t>(end)] < end_row) ++end;
-    const auto request = requests_.find(chunk.sequence);
-    const bool shown = request != requests_.end() && request->second.on_logits && request->second.score_from;
-    for (int64_t row = begin; shown && row < end;) {
+    for (int64_t row = begin; row < end;) {
+      const auto found = requests_.find(chunk.sequence);
+      if (found == requests_.end()) break;  // cancelled from one of the calls
+      Request& request = found->second.request;
       const int64_t position = chunk.first + batch.logit_rows[static_cast<size_t>(row)] - first_row;
-      if (position >= std::ssize(request->second.prompt)) break;
+      if (!request.on_logits || !request.score_from || position < *request.score_from) break;
       const int64_t count = std::min(model_.max_logit_rows(), end - row);
-      request->second.on_logits(position, model_.logits(row, count));
+      request.score_from = position + count;  // not again after a preemption
+      request.on_logits(position, model_.logits(row, count));
       row += count;
     }
     begin = end;
@@ -174,13 +180,14 @@ void BatchEngine::show_logits(const StepPlan& plan, const Batch& batch) {
 }
 
 void BatchEngine::take_token(SequenceId id, int32_t token) {
-  const Request& request = requests_.at(id);
+  auto& [request, editor] = requests_.at(id);
   if (token == kNoToken) return finish(id, FinishReason::kNotFinite);
   if (request.on_token) request.on_token(token);
   if (!requests_.contains(id)) return;  // cancelled
   if (std::ranges::find(request.ends, token) != request.ends.end())
     return finish(id, FinishReason::kEndOfText);
   scheduler_.append(id, token);
+  editor.push(token);
   const Sequence& sequence = scheduler_.sequence(id);
   const int64_t length = std::ssize(sequence.ids);
   if (length - sequence.prompt_tokens == request.max_tokens) {
@@ -191,7 +198,7 @@ void BatchEngine::take_token(SequenceId id, int32_t token) {
 }
 
 void BatchEngine::finish(SequenceId id, FinishReason reason) {
-  const auto on_finish = std::move(requests_.at(id).on_finish);
+  const auto on_finish = std::move(requests_.at(id).request.on_finish);
   cancel(id);
   if (on_finish) on_finish(reason);
 }

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tessera/engine/logit_rules.h"
 #include "tessera/engine/scheduler.h"
 #include "tessera/model/model.h"
 
@@ -28,14 +29,19 @@ std::string_view name_of(FinishReason reason);
 struct Request {
   std::vector<int32_t> prompt = {};
   SamplingOptions sampling = {};
-  int64_t max_tokens = 256;                ///< to generate at most; 0: the prompt is only scored
-  std::vector<int32_t> ends = {};          ///< ids that end the text
-  std::optional<int64_t> score_from = {};  ///< logits behind the prompt's ids from this one on are wanted
-  int32_t owner = 0;                       ///< owners share the device fairly
+  LogitRules rules = {};
+  LogitBias bias = {};
+  int64_t max_tokens = 256;        ///< to generate at most; 0: the prompt is only scored
+  std::vector<int32_t> ends = {};  ///< ids that end the text
+  std::optional<int64_t> score_from =
+      {};             ///< logits behind the ids from this one on are wanted, drawn ones too
+  int32_t owner = 0;  ///< owners share the device fairly
+  uint64_t salt = 0;  ///< requests of different salts share no cached page
 
   // What becomes of it, told from within BatchEngine::step(). Empty: nobody asks.
   std::function<void(int32_t id)> on_token = {};  ///< every id that is drawn, the one that ends the text too
-  /// Logits [rows, vocab_size] behind prompt ids first, first + 1, ...
+  /// Logits [rows, vocab_size] behind ids first, first + 1, ... in order, each once; those that an id is
+  /// drawn from come before its on_token.
   std::function<void(int64_t first, std::span<const float> logits)> on_logits = {};
   std::function<void(FinishReason)> on_finish = {};  ///< the last call, unless the request is cancelled
 };
@@ -66,24 +72,32 @@ class BatchEngine {
   bool step();
 
   const Scheduler& scheduler() const { return scheduler_; }
+  /// What ran in the last step.
+  const StepPlan& last_plan() const { return plan_; }
 
  private:
-  Batch make_batch(const StepPlan& plan) const;
+  struct Running {
+    Request request;
+    LogitEditor editor;
+  };
+
+  Batch make_batch() const;
   WantedLogits wanted(const Sequence& sequence, const Request& request, const Chunk& chunk) const;
   bool draws(const Sequence& sequence, const Request& request, const Chunk& chunk) const;
   /// Hands out the logits that requests asked to see.
-  void show_logits(const StepPlan& plan, const Batch& batch);
+  void show_logits(const Batch& batch);
   /// The next id of every sequence in the plan whose ids are all computed.
-  std::map<SequenceId, int32_t> sample(const StepPlan& plan);
+  std::map<SequenceId, int32_t> sample();
   void take_token(SequenceId id, int32_t token);
   void finish(SequenceId id, FinishReason reason);
 
   Model& model_;
   Scheduler scheduler_;
+  StepPlan plan_;
   std::unique_ptr<KvPool> pool_;
-  std::map<SequenceId, Request> requests_;
+  std::map<SequenceId, Running> requests_;
   /// Kept until the next step: a request may be cancelled from within one of its own functions.
-  std::vector<std::map<SequenceId, Request>::node_type> ended_;
+  std::vector<std::map<SequenceId, Running>::node_type> ended_;
   SequenceId next_id_ = 1;
 };
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <set>
 
 #include "tessera/base/error.h"
 #include "tessera/base/test_paths.h"
@@ -72,9 +73,61 @@ TEST_F(BatchEngineTest, ScoresEveryPositionThatIsAskedFor) {
                      }});
   while (engine.step()) {
   }
-  ASSERT_EQ(scored.size(), expected.size());
-  for (size_t i = 0; i < scored.size(); ++i) ASSERT_NEAR(scored[i], expected[i], 1e-4);
+  // Of the three ids that are drawn, two run: their logits follow.
+  ASSERT_EQ(scored.size(), expected.size() + static_cast<size_t>(2 * vocab));
+  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(scored[i], expected[i], 1e-4);
   EXPECT_EQ(drawn.size(), 3u);
+}
+
+TEST_F(BatchEngineTest, ShowsTheLogitsThatEveryIdIsDrawnFromOnceDespitePreemption) {
+  const auto ids = prompt(7, 70);
+  constexpr int64_t kTokens = 60;
+  // Two texts that grow to three pages each do not fit in five: the younger one is preempted.
+  BatchEngine engine(*model_, {.pages = 1 + 5, .prefix_cache = false});
+  std::vector<std::vector<int32_t>> drawn(2), best(2);
+  for (size_t i : {0, 1}) {
+    Request request{.prompt = ids, .max_tokens = kTokens, .score_from = std::ssize(ids) - 1};
+    request.on_token = [&drawn, i](int32_t id) { drawn[i].push_back(id); };
+    request.on_logits = [&, i, next = std::ssize(ids) - 1](int64_t first,
+                                                           std::span<const float> logits) mutable {
+      EXPECT_EQ(first, next++);
+      EXPECT_EQ(std::ssize(logits), model_->spec().vocab_size);
+      best[i].push_back(sample_token(logits, {}));
+    };
+    engine.submit(std::move(request));
+  }
+  while (engine.step()) {
+  }
+  EXPECT_GT(engine.scheduler().counters().preemptions, 0);
+  for (size_t i : {0, 1}) {
+    EXPECT_EQ(drawn[i].size(), static_cast<size_t>(kTokens));
+    EXPECT_EQ(drawn[i], best[i]);
+  }
+}
+
+TEST_F(BatchEngineTest, RulesBearOnEveryDraw) {
+  const auto ids = prompt(8, 20);
+  const auto text = [&](const Request& rules) {
+    BatchEngine engine(*model_, {.pages = pages_for_sequences(1, 80)});
+    std::vector<int32_t> drawn;
+    Request request = rules;
+    request.prompt = ids;
+    request.max_tokens = 40;
+    request.on_token = [&](int32_t id) { drawn.push_back(id); };
+    engine.submit(std::move(request));
+    while (engine.step()) {
+    }
+    return drawn;
+  };
+  const auto plain = text({});
+  const std::set<int32_t> different(plain.begin(), plain.end());
+  ASSERT_LT(different.size(), plain.size()) << "greedy text repeats ids";
+  const auto fresh = text({.rules = {.presence_penalty = 1e6f}});
+  EXPECT_EQ(std::set<int32_t>(fresh.begin(), fresh.end()).size(), fresh.size());
+  const auto biased = text({.bias = {{5, 1e6f}}});
+  EXPECT_EQ(biased, std::vector<int32_t>(40, 5));
+  EXPECT_EQ(text({.ends = {plain[0]}}).size(), 1u);
+  EXPECT_GE(text({.rules = {.min_tokens = 7}, .ends = {plain[0]}}).size(), 7u);
 }
 
 TEST_F(BatchEngineTest, CancelledRequestsLeaveAtOnce) {
@@ -114,6 +167,8 @@ TEST_F(BatchEngineTest, BadRequestsAreRefusedInOneLine) {
   EXPECT_NE(refusal({.prompt = prompt(1, 200), .max_tokens = 50}).find("do not fit in the KV pool"),
             std::string::npos);
   EXPECT_NE(refusal({.prompt = {1}, .sampling = {.temperature = -1}}).find("temperature"), std::string::npos);
+  EXPECT_NE(refusal({.prompt = {1}, .bias = {{1 << 20, 1}}}).find("outside the vocabulary"),
+            std::string::npos);
   EXPECT_THROW(BatchEngine(*model_, {.step_tokens = model_->max_rows() + 1, .pages = 4}), Error);
   EXPECT_FALSE(engine.step()) << "nothing was taken in";
 }

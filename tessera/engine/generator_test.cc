@@ -48,6 +48,28 @@ TEST_F(GeneratorTest, StopStringsEndTheText) {
   EXPECT_EQ(g.text, text_.substr(0, text_.find("New York")));
 }
 
+TEST_F(GeneratorTest, AnInterruptionEndsTheText) {
+  int steps = 0;
+  const Generation g =
+      generator_.generate(prompt_, {.max_tokens = 32, .interrupted = [&] { return ++steps == 5; }});
+  EXPECT_TRUE(g.interrupted);
+  EXPECT_EQ(g.ids.size(), 5u);
+  EXPECT_TRUE(text_.starts_with(g.text));
+  EXPECT_TRUE(
+      generator_.generate(prompt_, {.max_tokens = 4, .interrupted = [] { return true; }}).interrupted);
+}
+
+TEST_F(GeneratorTest, KeptPromptsGiveTheSameTexts) {
+  Generator keeping(*model_, *tokenizer_, /*keep_prompts=*/true);
+  std::string conversation = prompt_;
+  for (int turn = 0; turn < 3; ++turn) {
+    const Generation g = keeping.generate(conversation, {.max_tokens = 40});
+    EXPECT_EQ(g.text, generator_.generate(conversation, {.max_tokens = 40}).text);
+    conversation += g.text + " And then";
+  }
+  EXPECT_EQ(keeping.generate(prompt_, {.max_tokens = 32}).text, text_);
+}
+
 TEST_F(GeneratorTest, PromptAndTextReadOn) {
   const std::vector<int32_t> prompt = golden_["ids"];
   const Generation g = generator_.generate(prompt, {.max_tokens = 8});

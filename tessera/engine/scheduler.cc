@@ -166,6 +166,7 @@ const Sequence* Scheduler::admit() {
   leave_queue(state);
   s.pages = std::move(chain);
   s.computed = std::ssize(s.pages) * kPageTokens;
+  if (length == s.prompt_tokens) s.cached = s.computed;
   while (std::ssize(s.pages) < pages_for(length)) s.pages.push_back(take_page());
   counters_.recomputed_tokens += std::max<int64_t>(0, state.lost - s.computed);
   counters_.prefix_hit_tokens += std::max<int64_t>(0, s.computed - state.lost);

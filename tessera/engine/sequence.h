@@ -12,6 +12,7 @@ struct Sequence {
   SequenceId id = 0;
   std::vector<int32_t> ids = {};  ///< the prompt, then what was generated
   int64_t prompt_tokens = 0;      ///< set by Scheduler::add()
+  int64_t cached = 0;             ///< prompt positions that the prefix cache held when it was first admitted
   int64_t computed = 0;           ///< positions whose keys and values are stored, from the first on
   std::vector<int32_t> pages =
       {};                  ///< position p is in pages[p / kPageTokens]; pages may be there ahead of it

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cassert>
 #include <cmath>
+#include <numeric>
 
 namespace tessera {
 namespace {
@@ -68,6 +69,22 @@ double log_sum_exp(std::span<const float> x) {
 
 double negative_log_likelihood(std::span<const float> logits, int32_t token) {
   return log_sum_exp(logits) - double{logits[static_cast<size_t>(token)]};
+}
+
+TokenScore score_token(std::span<const float> logits, int32_t token, int64_t count) {
+  const double total = log_sum_exp(logits);
+  const auto logprob = [&](int32_t id) { return double{logits[static_cast<size_t>(id)]} - total; };
+  TokenScore score{.logprob = logprob(token)};
+  if (std::isnan(total) || count == 0) return score;
+  std::vector<int32_t> ids(logits.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  const auto end = ids.begin() + std::min<std::ptrdiff_t>(count, std::ssize(ids));
+  std::partial_sort(ids.begin(), end, ids.end(), [&](int32_t a, int32_t b) {
+    const float left = logits[static_cast<size_t>(a)], right = logits[static_cast<size_t>(b)];
+    return left != right ? left > right : a < b;
+  });
+  for (auto id = ids.begin(); id != end; ++id) score.top.push_back({*id, logprob(*id)});
+  return score;
 }
 
 Divergence divergence(std::span<const float> reference, std::span<const float> candidate) {

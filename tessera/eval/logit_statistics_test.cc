@@ -48,6 +48,20 @@ TEST(LogitStatistics, LikelihoodOfAToken) {
   EXPECT_NEAR(negative_log_likelihood(logits, 2), std::log(4), 1e-6);
 }
 
+TEST(LogitStatistics, AScoreHoldsTheLikeliestTokensWithTheSameNumbers) {
+  const std::vector<float> logits = {1, 5, -2, 5, 3};
+  const TokenScore score = score_token(logits, 4, 3);
+  EXPECT_EQ(score.logprob, -negative_log_likelihood(logits, 4));
+  ASSERT_EQ(score.top.size(), 3u);
+  EXPECT_EQ(score.top[0].id, 1);
+  EXPECT_EQ(score.top[1].id, 3);
+  EXPECT_EQ(score.top[2].id, 4);
+  EXPECT_EQ(score.top[2].logprob, score.logprob) << "the same double: clients compare";
+  EXPECT_EQ(score_token(logits, 0, 99).top.size(), 5u);
+  EXPECT_TRUE(score_token(logits, 0, 0).top.empty());
+  EXPECT_TRUE(std::isnan(score_token(std::vector<float>{1, NAN, 2}, 0, 2).logprob));
+}
+
 TEST(LogitStatistics, DivergenceOfSmallAndLargeDifferences) {
   for (size_t size : {1, 5, 16, 1000, 8191}) {
     const auto a = random_logits(size, 8, 1);

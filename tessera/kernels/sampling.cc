@@ -32,6 +32,18 @@ std::vector<Candidate> candidates_of(std::span<const float> logits, const Sampli
   return all;
 }
 
+/// logits with the edits made; `edited` holds them where there are any.
+std::span<const float> apply_edits(std::span<const float> logits, std::span<const LogitEdit> edits,
+                                   std::vector<float>& edited) {
+  if (edits.empty()) return logits;
+  edited.assign(logits.begin(), logits.end());
+  for (const LogitEdit& edit : edits) {
+    float& logit = edited[static_cast<size_t>(edit.id)];
+    logit = edit(logit);
+  }
+  return edited;
+}
+
 /// Index of the weight in which `point`, a share of the total, falls; only the first weights that together
 /// hold `top_p` of the total count.
 size_t pick(std::vector<double> weights, double top_p, double point) {
@@ -44,9 +56,14 @@ size_t pick(std::vector<double> weights, double top_p, double point) {
     total = kept;
   }
   double rest = point * total;
-  size_t i = 0;
-  while (i + 1 < weights.size() && rest >= weights[i]) rest -= weights[i++];
-  return i;
+  size_t picked = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] == 0) continue;
+    picked = i;
+    if (rest < weights[i]) break;
+    rest -= weights[i];
+  }
+  return picked;
 }
 
 }  // namespace
@@ -59,9 +76,14 @@ void check_sampling(const SamplingOptions& options) {
   if (!(options.top_p > 0 && options.top_p <= 1)) {
     throw Error("top-p {} is out of range: above 0, at most 1", options.top_p);
   }
+  if (!(options.min_p >= 0 && options.min_p <= 1)) {
+    throw Error("min-p {} is out of range: 0 to 1", options.min_p);
+  }
 }
 
-int32_t sample_token(std::span<const float> logits, const Draw& draw) {
+int32_t sample_token(std::span<const float> raw_logits, const Draw& draw) {
+  std::vector<float> edited;
+  const std::span<const float> logits = apply_edits(raw_logits, draw.edits, edited);
   const auto best = std::max_element(logits.begin(), logits.end());
   const bool has_nan = std::any_of(logits.begin(), logits.end(), [](float v) { return std::isnan(v); });
   if (has_nan || !std::isfinite(*best)) return kNoToken;
@@ -72,7 +94,8 @@ int32_t sample_token(std::span<const float> logits, const Draw& draw) {
   std::vector<double> weights;
   weights.reserve(candidates.size());
   for (const Candidate& c : candidates) {
-    weights.push_back(std::exp((double{c.logit} - double{*best}) / double{options.temperature}));
+    const double weight = std::exp((double{c.logit} - double{*best}) / double{options.temperature});
+    weights.push_back(weight < double{options.min_p} ? 0 : weight);
   }
   return candidates[pick(std::move(weights), double{options.top_p}, uniform(options.seed, draw.index))].id;
 }

@@ -14,7 +14,7 @@ namespace {
 
 std::map<int32_t, int> draw(const SamplingOptions& options, std::span<const float> logits, int count) {
   std::map<int32_t, int> seen;
-  for (uint64_t i = 0; i < static_cast<uint64_t>(count); ++i) ++seen[sample_token(logits, {options, i})];
+  for (uint64_t i = 0; i < static_cast<uint64_t>(count); ++i) ++seen[sample_token(logits, {options, i, {}})];
   return seen;
 }
 
@@ -57,13 +57,42 @@ TEST(Sampling, TopPKeepsTheFewestThatHoldTheShare) {
   EXPECT_EQ(draw({.temperature = 1, .top_p = 1.0f}, logits, 5000).size(), 4u);
 }
 
+TEST(Sampling, MinPLeavesOutWhatIsUnlikelyBesideTheBest) {
+  const std::vector<float> logits = {std::log(0.2f), std::log(0.5f), std::log(0.05f), std::log(0.25f)};
+  EXPECT_EQ(draw({.temperature = 1, .min_p = 0.09f}, logits, 5000).size(), 4u);
+  const auto three = draw({.temperature = 1, .min_p = 0.3f}, logits, 5000);
+  EXPECT_EQ(three.size(), 3u);
+  EXPECT_FALSE(three.contains(2));
+  EXPECT_EQ(draw({.temperature = 1, .min_p = 1}, logits, 500).size(), 1u);
+  // It is measured at the temperature of the draw.
+  EXPECT_EQ(draw({.temperature = 0.1f, .min_p = 0.3f}, logits, 500).size(), 1u);
+  EXPECT_EQ(draw({.temperature = 1, .top_p = 0.5f, .min_p = 0.3f}, logits, 500).size(), 1u);
+}
+
+TEST(Sampling, EditsChangeLogitsBeforeAnythingElse) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const std::vector<float> logits = {2, 3, -1};
+  const auto greedy = [&](std::vector<LogitEdit> edits) { return sample_token(logits, {.edits = edits}); };
+  EXPECT_EQ(greedy({{.id = 1, .divisor = 2}}), 0);
+  EXPECT_EQ(greedy({{.id = 1, .addend = -1.5f}}), 0);
+  EXPECT_EQ(greedy({{.id = 2, .addend = 5}}), 2);
+  EXPECT_EQ(greedy({{.id = 0, .addend = -inf}, {.id = 1, .addend = -inf}}), 2);
+  EXPECT_EQ(greedy({{.id = 0, .addend = -inf}, {.id = 1, .addend = -inf}, {.id = 2, .addend = -inf}}),
+            kNoToken);
+  EXPECT_FLOAT_EQ((LogitEdit{.id = 2, .divisor = 2}(-1)), -2) << "a penalty lowers what is below 0, too";
+  const std::vector<LogitEdit> forbidden = {{.id = 2, .addend = -inf}};
+  for (uint64_t i = 0; i < 2000; ++i) {
+    ASSERT_NE(sample_token(logits, {{.temperature = 100}, i, forbidden}), 2);
+  }
+}
+
 TEST(Sampling, SeedAndIndexDecide) {
   std::vector<float> logits(100);
   for (size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(i % 7);
   const auto sequence = [&](uint64_t seed) {
     std::vector<int32_t> ids;
     for (uint64_t i = 0; i < 20; ++i) {
-      ids.push_back(sample_token(logits, {{.temperature = 1, .top_p = 0.9f, .seed = seed}, i}));
+      ids.push_back(sample_token(logits, {{.temperature = 1, .top_p = 0.9f, .seed = seed}, i, {}}));
     }
     return ids;
   };
@@ -85,6 +114,8 @@ TEST(Sampling, OptionsOutOfRangeAreRefused) {
   EXPECT_THROW(check_sampling({.top_k = -1}), Error);
   EXPECT_THROW(check_sampling({.top_p = 0}), Error);
   EXPECT_THROW(check_sampling({.top_p = 1.5f}), Error);
+  EXPECT_THROW(check_sampling({.min_p = -0.1f}), Error);
+  EXPECT_THROW(check_sampling({.min_p = 1.1f}), Error);
 }
 
 }  // namespace

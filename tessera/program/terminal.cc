@@ -14,10 +14,6 @@ namespace {
 constexpr int kBarWidth = 24;
 constexpr double kShowAfterSeconds = 2.0;
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 /// Columns that a UTF-8 string takes on the screen, for the characters that we print.
 size_t display_width(const std::string& text) {
   return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; }));
@@ -57,9 +53,9 @@ void TerminalReporter::progress(std::string_view task, int64_t done, int64_t tot
   if (task_ != task || done == 0) {
     clear();
     task_ = task;
-    start_ = last_shown_ = Clock::now();
+    since_start_ = since_shown_ = {};
   }
-  const double elapsed = seconds_since(start_);
+  const double elapsed = since_start_.seconds();
   const bool terminal = isatty(STDERR_FILENO) != 0;
   if (done >= total) {
     clear();
@@ -67,9 +63,8 @@ void TerminalReporter::progress(std::string_view task, int64_t done, int64_t tot
     task_.clear();
     return;
   }
-  if (done == 0 || elapsed < kShowAfterSeconds || seconds_since(last_shown_) < (terminal ? 0.1 : 10.0))
-    return;
-  last_shown_ = Clock::now();
+  if (done == 0 || elapsed < kShowAfterSeconds || since_shown_.seconds() < (terminal ? 0.1 : 10.0)) return;
+  since_shown_ = {};
   const double left = elapsed / static_cast<double>(done) * static_cast<double>(total - done);
   if (!terminal) {
     fmt::print(stderr, "{}: {}/{}, {} left\n", task, done, total, format_duration(left));

@@ -1,11 +1,11 @@
 // What the command line shows: progress on stderr, tables on stdout.
 #pragma once
 
-#include <chrono>
 #include <string>
 #include <vector>
 
 #include "tessera/base/reporter.h"
+#include "tessera/base/stopwatch.h"
 
 namespace tessera {
 
@@ -24,13 +24,12 @@ class TerminalReporter : public Reporter {
   void note(std::string_view line) override;
 
  private:
-  using Clock = std::chrono::steady_clock;
   void clear();
 
   bool quiet_;
   bool bar_shown_ = false;
   std::string task_;
-  Clock::time_point start_{}, last_shown_{};
+  Stopwatch since_start_, since_shown_;
 };
 
 /// A table of text cells: the first column aligned left, the others right.

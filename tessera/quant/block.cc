@@ -102,7 +102,7 @@ at::Tensor block_step(const ModelSpec& spec, const Block& block, const LinearFn&
       for (LinearId id : site.readers) out[id] = linear(id, in);
     } else if (site.linear == kV) {
       hidden = hidden + linear(kO, attention_core(spec, block, out[kQ], out[kK], out[kV]));
-      out[kQ] = out[kK] = out[kV] = {};
+      for (LinearId id : {kQ, kK, kV}) out[id].reset();
     } else {
       hidden = hidden + linear(kDown, mlp_core(spec, out[kGate], out[kUp]));
     }

@@ -49,8 +49,6 @@ void for_each_slice(const TensorView& view, const Visit& visit) {
   }
 }
 
-constexpr const char* kAfresh = "start afresh with --overwrite";
-
 /// Throws Error for the first part that differs, with both texts where they are no hashes.
 void check_fingerprint(const Fingerprint& earlier, const Fingerprint& now, const fs::path& journal) {
   for (const auto& [part, text] : now) {
@@ -58,8 +56,8 @@ void check_fingerprint(const Fingerprint& earlier, const Fingerprint& now, const
     if (found != earlier.end() && found->second == text) continue;
     const std::string before = found == earlier.end() ? "" : found->second;
     const bool readable = !before.empty() && std::max(text.size(), before.size()) < kHashDigits;
-    throw Error("{}: the {} differs from that of the interrupted run{}; restore it, or {}", journal.string(),
-                part, readable ? fmt::format(" ({}, not {})", before, text) : "", kAfresh);
+    throw Error("{}: the {} differs from that of the interrupted run{}; restore it", journal.string(), part,
+                readable ? fmt::format(" ({}, not {})", before, text) : "");
   }
 }
 
@@ -102,14 +100,14 @@ Journal Journal::resume(const fs::path& dir, const Fingerprint& fingerprint,
                         const std::set<std::string>& files) {
   const fs::path file = dir / kJournalName;
   if (!fs::exists(file))
-    throw Error("{}: not there, so the run cannot be resumed; {}", file.string(), kAfresh);
+    throw Error("{}: not there, so the run cannot be resumed; restore it", file.string());
   const json value = json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
   Journal journal(dir, fingerprint, files);
   try {
     check_fingerprint(value.at("fingerprint").get<Fingerprint>(), fingerprint, file);
     journal.read(value);
   } catch (const json::exception&) {
-    throw Error("{}: damaged; {}", file.string(), kAfresh);
+    throw Error("{}: damaged; restore it", file.string());
   }
   journal.check_kept();
   return journal;
@@ -128,14 +126,14 @@ void Journal::check_kept() const {
   for (const auto& [name, digest] : kept_) {  // first all sizes, which cost nothing
     const fs::path file = dir_ / name;
     if (!fs::exists(file))
-      throw Error("{}: missing, so the run cannot be resumed; {}", file.string(), kAfresh);
+      throw Error("{}: missing, so the run cannot be resumed; restore it", file.string());
     if (const auto bytes = fs::file_size(file); bytes != digest.bytes) {
-      throw Error("{}: has {} bytes instead of {}; {}", file.string(), bytes, digest.bytes, kAfresh);
+      throw Error("{}: has {} bytes instead of {}; restore it", file.string(), bytes, digest.bytes);
     }
   }
   for (const auto& [name, digest] : kept_) {
     if (digest_file(dir_ / name) == digest) continue;
-    throw Error("{}: has changed since the run wrote it; {}", (dir_ / name).string(), kAfresh);
+    throw Error("{}: has changed since the run wrote it; restore it", (dir_ / name).string());
   }
 }
 

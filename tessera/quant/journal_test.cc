@@ -89,8 +89,7 @@ TEST_F(JournalTest, RefusesAbsentAndDamagedFiles) {
         R"({"fingerprint": {"model": "m", "recipe": "r"}, "files": [], "kept": {}, "blocks": 3})",
         R"({"fingerprint": {"model": "m", "recipe": "r"}, "files": [], "kept": {"a": 1}, "blocks": []})"}) {
     write_file(dir_ / "journal.json", text);
-    EXPECT_NE(resume_error(fingerprint_).find("damaged; start afresh with --overwrite"), std::string::npos)
-        << text;
+    EXPECT_NE(resume_error(fingerprint_).find("damaged; restore it"), std::string::npos) << text;
   }
 }
 

@@ -76,8 +76,10 @@ bool OutputFolder::has_run() const {
 void OutputFolder::check_replaceable() const {
   if (!fs::exists(out_) || fs::is_empty(out_)) return;
   if (listed_files(out_).empty()) {
-    throw Error("{}: not made by tessera quantize, so --overwrite will not replace it; choose another output",
-                out_.string());
+    throw Error(
+        "{}: has no report.json that lists its files, so --overwrite will not replace it; choose another "
+        "output, or remove it if tessera quantize made it",
+        out_.string());
   }
   check_own(out_);
 }

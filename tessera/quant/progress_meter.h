@@ -2,11 +2,11 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 #include <vector>
 
 #include "tessera/base/reporter.h"
+#include "tessera/base/stopwatch.h"
 
 namespace tessera {
 
@@ -20,8 +20,8 @@ class ProgressMeter {
 
   /// One more step of the group in hand is finished.
   void finish_step() {
-    current_.push_back(std::chrono::duration<double>(Clock::now() - step_start_).count());
-    step_start_ = Clock::now();
+    current_.push_back(step_.seconds());
+    step_ = {};
     if (current_.size() >= seconds_.size()) return;
     const auto end = seconds_.begin() + static_cast<std::ptrdiff_t>(current_.size());
     const double share =
@@ -36,7 +36,6 @@ class ProgressMeter {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   static constexpr int64_t kUnits = 1000;
 
   void report(int64_t units) { reporter_.progress("quantize", group_ * kUnits + units, n_groups_ * kUnits); }
@@ -44,7 +43,7 @@ class ProgressMeter {
   Reporter& reporter_;
   int64_t n_groups_, group_;
   std::vector<double> seconds_, current_;
-  Clock::time_point step_start_ = Clock::now();
+  Stopwatch step_;
 };
 
 }  // namespace tessera

@@ -5,7 +5,6 @@
 #include <torch/version.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 
 #include "tessera/base/atomic_output.h"
@@ -14,6 +13,7 @@
 #include "tessera/base/hash.h"
 #include "tessera/base/mapped_file.h"
 #include "tessera/base/parallel.h"
+#include "tessera/base/stopwatch.h"
 #include "tessera/format/quantization_config.h"
 #include "tessera/quant/channel_profile.h"
 #include "tessera/quant/checkpoint_writer.h"
@@ -32,10 +32,6 @@ namespace {
 
 using nlohmann::json;
 namespace fs = std::filesystem;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 /// libtorch's messages carry a stack trace.
 std::string first_line(const std::exception& e) {
@@ -121,6 +117,7 @@ class Run {
   void check_output() const;
   void check_absent() const;
   Journal open_journal();
+  Journal start_journal(const Fingerprint& fingerprint);
   void calibrate();
   void quantize_blocks();
   void start();
@@ -239,12 +236,23 @@ Journal Run::open_journal() {
     fingerprint["number of threads"] = std::to_string(thread_count());
     fingerprint["processor"] = cpu_info().model;
   }
-  if (options_.resume && output_.has_run()) {
+  if (!options_.resume) return start_journal(fingerprint);
+  if (!output_.has_run()) {
+    reporter_.note("nothing to resume, starting with the first block");
+    return start_journal(fingerprint);
+  }
+  try {
     Journal journal = Journal::resume(output_.partial(), fingerprint, writer_.files());
     reporter_.note(fmt::format("resuming after {} of {} blocks", journal.finished_blocks(), spec_.n_layers));
     return journal;
+  } catch (const Error& e) {
+    if (!options_.overwrite) throw Error("{}, or start afresh with --overwrite", e.what());
+    reporter_.note(fmt::format("starting afresh: {}", e.what()));
+    return start_journal(fingerprint);
   }
-  if (options_.resume) reporter_.note("nothing to resume, starting with the first block");
+}
+
+Journal Run::start_journal(const Fingerprint& fingerprint) {
   output_.restore_replaced();
   std::set<std::string> files = writer_.files();
   files.merge(listed_files(output_.partial()));  // of the run that this one discards
@@ -316,7 +324,7 @@ void Run::write_shard(int64_t index, const Shard& shard) {
 }
 
 std::vector<json> Run::quantize_group(int64_t first, int64_t count, ProgressMeter& meter) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   std::vector<BlockContext> blocks;
   for (int64_t layer = first; layer < first + count; ++layer) {
     blocks.push_back({.spec = spec_,
@@ -339,7 +347,7 @@ std::vector<json> Run::quantize_group(int64_t first, int64_t count, ProgressMete
   std::vector<json> reports;
   for (BlockContext& block : blocks) reports.push_back(finish_block(block, meter));
   if (calibrated_) reports.back()["output_error"] = streams_.relative_error();
-  for (json& report : reports) report["seconds"] = seconds_since(start) / static_cast<double>(count);
+  for (json& report : reports) report["seconds"] = watch.seconds() / static_cast<double>(count);
   return reports;
 }
 

@@ -15,8 +15,9 @@ struct QuantizeOptions {
   Recipe recipe;
   CalibrationSet calibration;  ///< none, or one that is sampled, unless the recipe needs it
   std::string device = "cpu";  ///< "cpu", "cuda", "cuda:1"
-  bool resume = false;         ///< continue the interrupted run where there is one; fails when model, data or
-                               ///< options differ
+  /// Continue the interrupted run where there is one. When model, data or options differ, or its files are
+  /// damaged, that fails, or with `overwrite` starts afresh.
+  bool resume = false;
   /// Replace an existing output folder that Tessera wrote, and an interrupted run unless resumed.
   bool overwrite = false;
 };

@@ -247,6 +247,18 @@ TEST_F(QuantizerTest, AsksBeforeItDiscardsAnInterruptedRun) {
   EXPECT_EQ(run(), "");
 }
 
+TEST_F(QuantizerTest, ResumeAndOverwriteStartAfreshWhereTheRunIsAnother) {
+  kill_after(2);
+  options_.recipe = options_.recipe.with_weight(4, 128);
+  options_.resume = true;
+  EXPECT_NE(run().find("the recipe differs"), std::string::npos);
+  EXPECT_NE(run().find("or start afresh with --overwrite"), std::string::npos);
+  options_.overwrite = true;
+  EXPECT_EQ(run(), "");
+  EXPECT_NE(reporter_.text.find("starting afresh: "), std::string::npos) << reporter_.text;
+  EXPECT_EQ(json::parse(read_file(dir_ / "out" / "report.json"))["recipe"], options_.recipe.to_json());
+}
+
 TEST_F(QuantizerTest, ResumeWithNothingThereStarts) {
   options_.resume = true;
   EXPECT_EQ(run(), "");

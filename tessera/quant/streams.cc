@@ -49,8 +49,7 @@ Streams Streams::load(const std::filesystem::path& path, const Shape& shape, con
   const auto read = [&](const char* name) {
     const auto it = file.tensors().find(name);
     if (it == file.tensors().end() || it->second.shape != shape || it->second.dtype != DType::kF32) {
-      throw Error("{}: {} is not F32 {}; start afresh with --overwrite", path.string(), name,
-                  to_string(shape));
+      throw Error("{}: {} is not F32 {}; restore it", path.string(), name, to_string(shape));
     }
     return to_float_tensor(it->second, device);
   };

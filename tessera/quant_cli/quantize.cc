@@ -94,7 +94,8 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--device", o->device, "Where libtorch calibrates: cpu, cuda, cuda:1")
       ->capture_default_str();
   command->add_flag("--resume", o->resume, "Continue an interrupted run");
-  command->add_flag("--overwrite", o->overwrite, "Replace the output folder");
+  command->add_flag("--overwrite", o->overwrite,
+                    "Replace the output folder, and with --resume a run that cannot be continued");
   command->callback([o, &global] { run(*o, global); });
 }
 

@@ -40,11 +40,11 @@ class Cli : public testing::Test {
   }
   void TearDown() override { fs::remove_all(dir_); }
 
-  /// Runs tessera with these arguments through the shell.
-  Outcome run(const std::string& arguments) {
+  /// Runs tessera with these arguments through the shell, which feeds it the file `input`.
+  Outcome run(const std::string& arguments, const fs::path& input = "/dev/null") {
     const fs::path out = dir_ / "stdout", err = dir_ / "stderr";
     const std::string command =
-        fmt::format("{} {} >{} 2>{} </dev/null", program_, arguments, out.string(), err.string());
+        fmt::format("{} {} >{} 2>{} <{}", program_, arguments, out.string(), err.string(), input.string());
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out), read_file(err)};
   }

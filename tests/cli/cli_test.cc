@@ -7,7 +7,8 @@ namespace tessera {
 namespace {
 
 TEST_F(Cli, HelpTeaches) {
-  for (const char* command : {"perplexity", "compare", "verify", "generate", "inspect", "bench", "demo"}) {
+  for (const char* command :
+       {"perplexity", "compare", "verify", "generate", "chat", "serve", "inspect", "bench", "demo"}) {
     const Outcome o = run(fmt::format("{} --help", command));
     EXPECT_EQ(o.status, 0);
     EXPECT_NE(o.out.find("Example"), std::string::npos) << command;

@@ -271,7 +271,8 @@ class CudaBackend : public Backend {
 
   void sample(const Rows& logits, std::span<const Draw> draws, std::span<int32_t> ids) override {
     const auto rows = std::ssize(draws);
-    if (std::ranges::all_of(draws, [](const Draw& draw) { return draw.options.temperature == 0; })) {
+    const auto takes_best = [](const Draw& d) { return d.options.temperature == 0 && d.edits.empty(); };
+    if (std::ranges::all_of(draws, takes_best)) {
       auto* const best = static_cast<int32_t*>(ids_.reserve(kStepRows * sizeof(int32_t), generation_));
       likeliest(static_cast<const float*>(logits.data), logits.stride, rows, logits.width, best, stream_);
       check(cudaMemcpyAsync(ids.data(), best, ids.size_bytes(), cudaMemcpyDeviceToHost, stream_),

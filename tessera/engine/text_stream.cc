@@ -1,0 +1,25 @@
+// Decoding behind a prompt.
+#include "tessera/engine/text_stream.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace tessera {
+namespace {
+
+constexpr size_t kPromptContext = 16;  // ids that can bear on how the next one is decoded, with room to spare
+
+}  // namespace
+
+TextStream::TextStream(const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                       std::vector<std::string> stops, bool skip_special)
+    : decoder_(tokenizer, skip_special), filter_(std::move(stops)) {
+  for (int32_t id : prompt.last(std::min(prompt.size(), kPromptContext))) decoder_.push(id);
+}
+
+std::string TextStream::finish() {
+  std::string text = filter_.push(decoder_.finish());
+  return text += filter_.finish();
+}
+
+}  // namespace tessera

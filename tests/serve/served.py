@@ -1,0 +1,105 @@
+"""Starts `tessera serve` for a test and talks to it; nothing beyond the standard library."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+PROGRAM = os.environ["TESSERA"]
+MODEL = os.environ["TESSERA_MODEL"]
+
+
+class Server:
+    """One running server; its log lines are in `log`."""
+
+    def __init__(self, *options):
+        self.process = subprocess.Popen([PROGRAM, "--threads", "2", "serve", MODEL, "--port", "0", *options],
+                                        stderr=subprocess.PIPE, text=True)
+        self.log = []
+        ready = None
+        for line in self.process.stderr:
+            self.log.append(line)
+            ready = re.search(r"ready +http://([\d.]+):(\d+)", line)
+            if ready:
+                break
+        if not ready:
+            raise RuntimeError("no server: " + "".join(self.log))
+        self.host, self.port = ready[1], int(ready[2])
+        self.url = f"http://{self.host}:{self.port}"
+        self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
+        self.reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self, signal_number=signal.SIGTERM, timeout=40):
+        """Ends the server; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal_number)
+        status = self.process.wait(timeout)
+        self.reader.join(5)
+        self.process.stderr.close()
+        return status
+
+    def connect(self):
+        return socket.create_connection((self.host, self.port), timeout=20)
+
+    def request(self, method, path, body=None, headers=None):
+        """Status, headers and body (parsed where it is JSON) of one request."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        try:
+            data = json.dumps(body) if isinstance(body, (dict, list)) else body
+            connection.request(method, path, data, headers or {})
+            response = connection.getresponse()
+            text = response.read()
+            is_json = response.getheader("Content-Type", "").startswith("application/json")
+            return response.status, response.headers, json.loads(text) if is_json and text else text.decode()
+        finally:
+            connection.close()
+
+    def post(self, path, body, **headers):
+        return self.request("POST", path, body, headers)
+
+    def complete(self, **fields):
+        """The answer to a completion that must succeed."""
+        status, _, answer = self.post("/v1/completions", fields)
+        assert status == 200, answer
+        return answer
+
+    def metric(self, name):
+        """The sum of a metric over its labels."""
+        _, _, text = self.request("GET", "/metrics")
+        lines = re.findall(rf"^tessera_{name}{{.*}} (\S+)$", text, re.MULTILINE)
+        return sum(float(value) for value in lines)
+
+    def open_files(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def resident_bytes(self):
+        with open(f"/proc/{self.process.pid}/statm") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def eventually(condition, seconds=5.0):
+    """Whether the condition comes true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def events_of(text):
+    """The objects of an event stream; [DONE] must be its end."""
+    events = [line[len("data: "):] for line in text.split("\n\n") if line.startswith("data: ")]
+    assert events and events[-1] == "[DONE]", text[-200:]
+    return [json.loads(event) for event in events[:-1]]
