@@ -11,10 +11,10 @@
 
 namespace tessera::cuda {
 
-/// Loads of a lane that are on their way at once, in words: enough for the latency of device memory.
-constexpr int kDecodeWordsAhead = 48;
+/// Groups of pieces on their way: enough for the latency of device memory.
+constexpr int kDecodeAhead = 3;
 template <KvFormat kFormat, int kDim>
-using DecodePage = Page<kFormat, kDim, (kDim <= 128 ? kDecodeWordsAhead : 0)>;
+using DecodePage = Page<kFormat, kDim, (kDim <= 128 ? kDecodeAhead : 0)>;
 constexpr int kDecodeBlocks = 3;  ///< on a multiprocessor
 
 /// Shared memory of a block: of each row and page, `out` and behind all of them most and sum.
@@ -100,15 +100,6 @@ __device__ __forceinline__ const uint8_t* page_block(const AttentionProblem& p, 
          unit.kv_head * PageLayout{kFormat, kDim}.bytes();
 }
 
-/// Lists and pages of earlier steps do not depend on the kernels before this one; what the step stores itself
-/// reaches L2 in time.
-template <KvFormat kFormat, int kDim>
-__device__ __forceinline__ void prefetch_page(const AttentionProblem& p, int64_t unit) {
-  if (threadIdx.x % 32 != 0) return;
-  const uint8_t* const block = page_block<kFormat, kDim>(p, DecodeUnit(p, unit));
-  if (block) ptx::prefetch_bulk(block, PageLayout{kFormat, kDim}.bytes());
-}
-
 template <KvFormat kFormat, int kDim>
 __device__ __forceinline__ Attended<kDim> attend_to_page(const AttentionProblem& p, const DecodeUnit& unit) {
   const int page = unit.span * kSpanPages + static_cast<int>(threadIdx.x / 32);
@@ -141,7 +132,6 @@ __global__ void __launch_bounds__(32 * kSpanPages, kDim <= 128 ? kDecodeBlocks :
   __shared__ bool last;
   const int groups = p.pages.kv_heads * ((p.heads / p.pages.kv_heads + 15) / 16);
   const int64_t units = int64_t{p.counts->spans} * groups;
-  if (blockIdx.x < units) prefetch_page<kFormat, kDim>(p, blockIdx.x);
   ptx::wait_for_predecessors();
   ptx::launch_dependents();
   for (int64_t i = blockIdx.x; i < units; i += gridDim.x) {

@@ -90,43 +90,51 @@ struct Piece {
   }
 };
 
-/// The tiles of an operand in turn, the next kAhead of them on their way into registers.
+/// An operand on its way into registers: pieces of as many neighbouring tiles at once as chains of products
+/// should run side by side, the next kAhead such groups fetched before they are needed.
 template <Fragments kOperand, int kTiles, int kAhead>
 class TileStream {
  public:
   using PieceOf = Piece<kOperand.bits, kOperand.piece_units()>;
-  static constexpr int kPieces = kOperand.pieces();
+  static constexpr int kUnits = kOperand.piece_units();
+  static constexpr int kSide = kTiles % 4 == 0 ? 4 : kTiles % 2 == 0 ? 2 : 1;
 
   __device__ __forceinline__ explicit TileStream(const uint8_t* from) : from_(from) {
 #pragma unroll
-    for (int j = 0; j < kAhead; ++j) load(j);
+    for (int i = 0; i < kAhead; ++i) load(i);
   }
-  /// Tile j; called for 0, 1, ... in turn, where j is a constant.
-  __device__ __forceinline__ const PieceOf (&tile(int j))[kPieces] {
-    load(j + kAhead);
-    return ring_[j % kRing];
+  /// Calls product(tile, step, piece, unit of the piece) for all, in ascending order of steps for each tile.
+  template <class Product>
+  __device__ __forceinline__ void each(Product product) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      load(i + kAhead);
+#pragma unroll
+      for (int u = 0; u < kUnits; ++u) {
+#pragma unroll
+        for (int t = 0; t < kSide; ++t) {
+          product(i / kPieces * kSide + t, i % kPieces * kUnits + u, ring_[i % kRing][t], u);
+        }
+      }
+    }
   }
 
  private:
-  static constexpr int kRing = kAhead + 1;
+  static constexpr int kPieces = kOperand.pieces(), kCount = kTiles / kSide * kPieces, kRing = kAhead + 1;
 
-  __device__ __forceinline__ void load(int j) {
-    if (j >= kTiles) return;
+  __device__ __forceinline__ void load(int i) {
+    if (i >= kCount) return;
 #pragma unroll
-    for (int i = 0; i < kPieces; ++i) {
-      ring_[j % kRing][i].load(from_ + kOperand.piece_offset(j, i, static_cast<int>(threadIdx.x % 32)));
+    for (int t = 0; t < kSide; ++t) {
+      const int tile = i / kPieces * kSide + t;
+      ring_[i % kRing][t].load(from_ +
+                               kOperand.piece_offset(tile, i % kPieces, static_cast<int>(threadIdx.x % 32)));
     }
   }
 
   const uint8_t* from_;
-  PieceOf ring_[kRing][kPieces];
+  PieceOf ring_[kRing][kSide];
 };
-
-/// Tiles that registers for `words` words hold at most.
-constexpr int tiles_ahead(const Fragments& operand, int words, int tiles) {
-  const int ahead = words / (operand.units() * operand.unit_bytes() / 4);
-  return ahead < tiles ? ahead : tiles - 1;
-}
 
 /// Sum and maximum over the four lanes that share a row.
 __device__ __forceinline__ float quad_sum(float x) {
@@ -215,9 +223,9 @@ __device__ __forceinline__ void fold(Attended<kDim>& to, const Attended<kDim>& f
   }
 }
 
-/// The block of one head of one page, in global or shared memory. kWordsAhead: registers for what is on its
-/// way while products run; 0 where memory is near.
-template <KvFormat kFormat, int kDim, int kWordsAhead>
+/// The block of one head of one page, in global or shared memory. kAhead: groups of pieces that are fetched
+/// ahead of their products; none where memory is near.
+template <KvFormat kFormat, int kDim, int kAhead>
 class Page {
  public:
   static constexpr PageLayout kLayout{kFormat, kDim};
@@ -253,8 +261,8 @@ class Page {
   static constexpr int kCentre = kFormat == KvFormat::kInt8 ? 128 : 8;
   static constexpr Fragments kKeys = kLayout.keys(), kValues = kLayout.values();
   static constexpr int kValueTiles = kLayout.value_rows() / 8;
-  using KeyStream = TileStream<kKeys, kScoreTiles, tiles_ahead(kKeys, kWordsAhead, kScoreTiles)>;
-  using ValueStream = TileStream<kValues, kValueTiles, tiles_ahead(kValues, kWordsAhead, kValueTiles)>;
+  using KeyStream = TileStream<kKeys, kScoreTiles, kAhead>;
+  using ValueStream = TileStream<kValues, kValueTiles, kAhead>;
 
   static __device__ __forceinline__ int lane() {
     return static_cast<int>(threadIdx.x % 32);
@@ -266,22 +274,15 @@ class Page {
 
   __device__ __forceinline__ void scores(const Queries<kDim>& q, const PageView& view,
                                          float (&s)[kScoreTiles][4]) const {
-    constexpr int kUnits = kKeys.piece_units();
-    KeyStream stream(block_);
 #pragma unroll
-    for (int j = 0; j < kScoreTiles; ++j) {
+    for (auto& tile : s) {
 #pragma unroll
-      for (float& v : s[j]) v = 0;
-      const auto& keys = stream.tile(j);
-#pragma unroll
-      for (int piece = 0; piece < kKeys.pieces(); ++piece) {
-#pragma unroll
-        for (int u = 0; u < kUnits; ++u) {
-          const auto [first, second] = keys[piece].unit(u);
-          ptx::mma(s[j], q.step[piece * kUnits + u], first, second);
-        }
-      }
+      for (float& v : tile) v = 0;
     }
+    KeyStream(block_).each([&](int tile, int step, const auto& piece, int unit) {
+      const auto [first, second] = piece.unit(unit);
+      ptx::mma(s[tile], q.step[step], first, second);
+    });
 #pragma unroll
     for (int j = 0; j < kScoreTiles; ++j) {
       float2 scale{1, 1}, zero{};
@@ -403,33 +404,22 @@ class Page {
 
   static __device__ __forceinline__ void multiply(ValueStream& stream, const uint4 (&p)[kScoreSteps],
                                                   Attended<kDim>& result) {
-    constexpr int kUnits = kValues.piece_units();
 #pragma unroll
-    for (int a = 0; a < kValueTiles; ++a) {
+    for (auto& tile : result.out) {
 #pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        result.out[a][c] = 0;
-        if constexpr (kFormat == KvFormat::kInt4) result.out[a + kValueTiles][c] = 0;
-      }
-      const auto& values = stream.tile(a);
-#pragma unroll
-      for (int piece = 0; piece < kValues.pieces(); ++piece) {
-#pragma unroll
-        for (int u = 0; u < kUnits; ++u) {
-          const uint4& weights = p[piece * kUnits + u];
-          if constexpr (kFormat == KvFormat::kInt4) {
-            const uint32_t word = values[piece].word[u];
-            const auto low = expand_bytes(word & 0x0F0F0F0F, kNibbleCentre);
-            const auto high = expand_bytes(word >> 4 & 0x0F0F0F0F, kNibbleCentre);
-            ptx::mma(result.out[a], weights, low.first, low.second);
-            ptx::mma(result.out[a + kValueTiles], weights, high.first, high.second);
-          } else {
-            const auto [first, second] = values[piece].unit(u);
-            ptx::mma(result.out[a], weights, first, second);
-          }
-        }
-      }
+      for (float& v : tile) v = 0;
     }
+    stream.each([&](int tile, int step, const auto& piece, int unit) {
+      if constexpr (kFormat == KvFormat::kInt4) {
+        const auto low = expand_bytes(piece.word[unit] & 0x0F0F0F0F, kNibbleCentre);
+        const auto high = expand_bytes(piece.word[unit] >> 4 & 0x0F0F0F0F, kNibbleCentre);
+        ptx::mma(result.out[tile], p[step], low.first, low.second);
+        ptx::mma(result.out[tile + kValueTiles], p[step], high.first, high.second);
+      } else {
+        const auto [first, second] = piece.unit(unit);
+        ptx::mma(result.out[tile], p[step], first, second);
+      }
+    });
   }
 
   const uint8_t* block_;

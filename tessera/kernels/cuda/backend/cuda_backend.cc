@@ -147,6 +147,7 @@ class CudaBackend : public Backend {
   }
   std::unique_ptr<DeviceBatch> make_batch() override { return std::make_unique<CudaBatch>(kStepRows); }
   void upload(const Batch& from, DeviceBatch& to) override {
+    check(cudaSetDevice(device_), "cudaSetDevice");  // a step may run on another thread than the one before
     static_cast<CudaBatch&>(to).upload(from, padded_rows(from), stream_);
   }
   void run(const DeviceBatch& batch, KvPool& pool, const std::function<void()>& operations) override {
