@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <optional>
+
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/stopwatch.h"
 #include "tessera/bench/model_bench.h"
@@ -87,6 +89,7 @@ struct ModelOptions {
   std::vector<std::string> models;
   std::string format = "w4a8";
   DeviceOption device;
+  KvOption kv;
   std::vector<int64_t> batches{1, 8, 32}, prompts{128, 512}, contexts{512};
   double seconds = 1;
 };
@@ -104,6 +107,7 @@ class BenchModel {
     const Stopwatch watch;
     model_ = Model::load(dir, backend);
     load_seconds_ = watch.seconds();
+    o.kv.apply(*model_);
   }
   ~BenchModel() {
     model_.reset();
@@ -141,25 +145,29 @@ std::vector<ModelSpeed> measure_points(Model& model, const ModelOptions& o) {
 
 void run_model(const ModelOptions& o, const GlobalOptions& global) {
   Backend& backend = o.device.backend();
-  const MachineLimits limits = measure_machine_limits(detect_cpu_isa());
-  json out = {{"machine", limits_json(limits)}, {"models", json::array()}};
+  // The limits are those of the processor; a GPU's are not measured.
+  std::optional<MachineLimits> limits;
+  if (o.device.name == "cpu") limits = measure_machine_limits(detect_cpu_isa());
+  json out = {{"device", backend.name()}, {"models", json::array()}};
+  if (limits) out["machine"] = limits_json(*limits);
   for (const std::string& name : o.models) {
     BenchModel bench(name, o, backend);
     const std::string weights = bench.random() ? "random " + o.format : "of the checkpoint";
     json rows = json::array();
     Table table({"phase", "batch", "context", "ms", "tok/s", "MB a token", "of roofline"});
     for (const ModelSpeed& s : measure_points(bench.model(), o)) {
-      const double share = roofline_share(bench.model(), s, limits);
+      const double share = limits ? roofline_share(bench.model(), s, *limits) : 0;
       table.add({std::string(name_of(s.phase)), std::to_string(s.batch), std::to_string(s.context),
                  fmt::format("{:.2f}", s.seconds * 1e3), fmt::format("{:.1f}", s.rate),
-                 fmt::format("{:.1f}", s.bytes_per_token / 1e6), fmt::format("{:.0f} %", 100 * share)});
+                 fmt::format("{:.1f}", s.bytes_per_token / 1e6),
+                 limits ? fmt::format("{:.0f} %", 100 * share) : "-"});
       rows.push_back({{"phase", name_of(s.phase)},
                       {"batch", s.batch},
                       {"context", s.context},
                       {"seconds", s.seconds},
                       {"tokens_per_second", s.rate},
-                      {"bytes_per_token", s.bytes_per_token},
-                      {"roofline_share", share}});
+                      {"bytes_per_token", s.bytes_per_token}});
+      if (limits) rows.back()["roofline_share"] = share;
     }
     out["models"].push_back({{"model", name},
                              {"weights", weights},
@@ -175,11 +183,13 @@ void run_model(const ModelOptions& o, const GlobalOptions& global) {
     return;
   }
   fmt::print(
-      "{}, {}. Measured limits: int8 {:.0f} GOP/s, float {:.0f} GFLOP/s, memory {:.1f} GB/s.\n"
-      "Prefill: one prompt from nothing. Decode: a step of `batch` sequences that hold `context` tokens "
+      "{}, {}. Prefill: one prompt from nothing. Decode: a step of `batch` sequences that hold `context` "
+      "tokens "
       "each.\n",
-      cpu_info().model, backend.name(), limits.integer_ops / 1e9, limits.float_ops / 1e9,
-      limits.read_bandwidth / 1e9);
+      cpu_info().model, backend.name());
+  if (!limits) return;
+  fmt::print("Measured limits: int8 {:.0f} GOP/s, float {:.0f} GFLOP/s, memory {:.1f} GB/s.\n",
+             limits->integer_ops / 1e9, limits->float_ops / 1e9, limits->read_bandwidth / 1e9);
 }
 
 }  // namespace
@@ -215,6 +225,7 @@ void add_bench(CLI::App& app, const GlobalOptions& global) {
   model->add_option("models", m->models, "Model folders, or config.json files alone")->required();
   model->add_option("--format", m->format, "Random weights: a format of bench gemm")->capture_default_str();
   m->device.add_to(*model);
+  m->kv.add_to(*model);
   const auto list = [model](const char* name, std::vector<int64_t>& values, const char* help) {
     model->add_option(name, values, help)->delimiter(',')->check(CLI::PositiveNumber)->capture_default_str();
   };

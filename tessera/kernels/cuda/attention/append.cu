@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kAppendWarps = 4;
 constexpr int kTogether = 8;  ///< positions of values that are stored at once
-constexpr int kMostDim = 256, kMostPairs = kMostDim / 64;
+constexpr int kMostDim = 256, kMostPairs = kMostDim / 128;
 
 __device__ __forceinline__ int lane() {
   return static_cast<int>(threadIdx.x % 32);
@@ -26,20 +26,32 @@ __device__ __forceinline__ float warp_max(float x) {
   return x;
 }
 
-/// A head: lane l holds dimensions i and i + half for i = l, l + 32, ...
+/// A head: lane l holds dimensions i, i + 1 and half + i, half + i + 1 for i = 2 l, 2 l + 64, ...
 struct Head {
-  float low[kMostPairs], high[kMostPairs];
+  float2 low[kMostPairs], high[kMostPairs];
 
   template <class Function>
   static __device__ __forceinline__ void each(int half, Function function) {
 #pragma unroll
     for (int j = 0; j < kMostPairs; ++j) {
-      if (lane() + 32 * j < half) function(j, lane() + 32 * j);
+      if (2 * lane() + 64 * j < half) function(j, 2 * lane() + 64 * j);
     }
+  }
+  static __device__ __forceinline__ float2 pair(const float* from) {
+    return *reinterpret_cast<const float2*>(from);
   }
 
   __device__ __forceinline__ void load(const __half* from, int half) {
-    each(half, [&](int j, int i) { low[j] = __half2float(from[i]), high[j] = __half2float(from[i + half]); });
+    each(half, [&](int j, int i) {
+      low[j] = __half22float2(*reinterpret_cast<const __half2*>(from + i));
+      high[j] = __half22float2(*reinterpret_cast<const __half2*>(from + i + half));
+    });
+  }
+  __device__ __forceinline__ void store(__half* to, int half) const {
+    each(half, [&](int j, int i) {
+      *reinterpret_cast<__half2*>(to + i) = __float22half2_rn(low[j]);
+      *reinterpret_cast<__half2*>(to + i + half) = __float22half2_rn(high[j]);
+    });
   }
 
   __device__ __forceinline__ void normalize(const HeadNorm& norm, int half) {
@@ -47,24 +59,26 @@ struct Head {
     const float width = static_cast<float>(2 * half);
     float mean = 0, squares = 0;
     if (norm.layer_norm) {
-      each(half, [&](int j, int) { mean += low[j] + high[j]; });
+      each(half, [&](int j, int) { mean += low[j].x + low[j].y + high[j].x + high[j].y; });
       mean = warp_sum(mean) / width;
     }
+    const auto square = [&](float x) { return (x - mean) * (x - mean); };
     each(half, [&](int j, int) {
-      squares += (low[j] - mean) * (low[j] - mean) + (high[j] - mean) * (high[j] - mean);
+      squares += square(low[j].x) + square(low[j].y) + square(high[j].x) + square(high[j].y);
     });
     const float factor = rsqrtf(warp_sum(squares) / width + norm.epsilon);
-    each(half, [&](int j, int i) {
-      low[j] = (low[j] - mean) * factor * norm.gain[i] + (norm.bias ? norm.bias[i] : 0);
-      high[j] = (high[j] - mean) * factor * norm.gain[i + half] + (norm.bias ? norm.bias[i + half] : 0);
-    });
+    const auto scale = [&](float2& x, int i) {
+      const float2 gain = pair(norm.gain + i), bias = norm.bias ? pair(norm.bias + i) : float2{};
+      x = {(x.x - mean) * factor * gain.x + bias.x, (x.y - mean) * factor * gain.y + bias.y};
+    };
+    each(half, [&](int j, int i) { scale(low[j], i), scale(high[j], i + half); });
   }
 
-  __device__ __forceinline__ void rotate(const float* cos, const float* sin, int half) {
+  __device__ __forceinline__ void rotate(const float* cosines, const float* sines, int half) {
     each(half, [&](int j, int i) {
-      const float a = low[j], b = high[j];
-      low[j] = __fmaf_rn(a, cos[i], -__fmul_rn(b, sin[i]));
-      high[j] = __fmaf_rn(b, cos[i], __fmul_rn(a, sin[i]));
+      const float2 a = low[j], b = high[j], cos = pair(cosines + i), sin = pair(sines + i);
+      low[j] = {__fmaf_rn(a.x, cos.x, -__fmul_rn(b.x, sin.x)), __fmaf_rn(a.y, cos.y, -__fmul_rn(b.y, sin.y))};
+      high[j] = {__fmaf_rn(b.x, cos.x, __fmul_rn(a.x, sin.x)), __fmaf_rn(b.y, cos.y, __fmul_rn(a.y, sin.y))};
     });
   }
 
@@ -72,22 +86,30 @@ struct Head {
   __device__ __forceinline__ KvScale quantize(int bits, int half, uint16_t* codes) const {
     float below = 0, above = 0;
     bool finite = true;
-    each(half, [&](int j, int) {
-      below = fmaxf(below, fmaxf(-low[j], -high[j]));
-      above = fmaxf(above, fmaxf(low[j], high[j]));
-      finite = finite && isfinite(low[j]) && isfinite(high[j]);
-    });
+    const auto look = [&](float x) {
+      below = fmaxf(below, -x), above = fmaxf(above, x);
+      finite = finite && isfinite(x);
+    };
+    each(half, [&](int j, int) { look(low[j].x), look(low[j].y), look(high[j].x), look(high[j].y); });
     below = warp_max(below), above = warp_max(above);
     finite = __all_sync(~0u, finite);
     const auto levels = static_cast<float>((1 << bits) - 1), centre = static_cast<float>(1 << (bits - 1));
     if (!finite || below + above < 0x1p-100f) below = 0, above = 1;
     const float scale = __fdiv_rn(above + below, levels), zero = rintf(__fdiv_rn(below, scale));
-    const auto code = [&](float x) {
+    put(half, codes, [&](float x) {
       const float u = fminf(fmaxf(rintf(__fdiv_rn(x, scale)) + zero, 0), levels);
       return static_cast<uint16_t>(finite ? u : centre);
-    };
-    each(half, [&](int j, int i) { codes[i] = code(low[j]), codes[i + half] = code(high[j]); });
+    });
     return finite ? KvScale{scale, zero} : KvScale{NAN, centre};
+  }
+
+  /// codes[i] = code(dimension i)
+  template <class Code>
+  __device__ __forceinline__ void put(int half, uint16_t* codes, Code code) const {
+    each(half, [&](int j, int i) {
+      *reinterpret_cast<ushort2*>(codes + i) = {code(low[j].x), code(low[j].y)};
+      *reinterpret_cast<ushort2*>(codes + i + half) = {code(high[j].x), code(high[j].y)};
+    });
   }
 
   template <KvFormat kFormat>
@@ -99,7 +121,7 @@ struct Head {
         const __half h = __float2half_rn(finite_only && !(fabsf(x) <= 65504) ? 0 : x);
         return reinterpret_cast<const uint16_t&>(h);
       };
-      each(half, [&](int j, int i) { codes[i] = bits(low[j]), codes[i + half] = bits(high[j]); });
+      put(half, codes, bits);
       return {};
     }
   }
@@ -214,9 +236,7 @@ __device__ void rotate_query(const AppendProblem& p, int64_t row, int head) {
   x.normalize(p.query_norm, half);
   const int64_t first = int64_t{p.position[row]} * half;
   if (p.cos) x.rotate(p.cos + first, p.sin + first, half);
-  Head::each(half, [&](int j, int i) {
-    at[i] = __float2half_rn(x.low[j]), at[i + half] = __float2half_rn(x.high[j]);
-  });
+  x.store(at, half);
 }
 
 template <KvFormat kFormat>
@@ -227,9 +247,9 @@ __global__ void __launch_bounds__(32 * kAppendWarps) append_kernel(const __grid_
             each = queries + 2 * kv;
   ptx::wait_for_predecessors();
   ptx::launch_dependents();
-  const int64_t unit = int64_t{blockIdx.x} * kAppendWarps + threadIdx.x / 32;
+  const auto unit = static_cast<int>(blockIdx.x * kAppendWarps + threadIdx.x / 32);
   const int64_t row = unit / each;
-  const int head = static_cast<int>(unit % each);
+  const int head = unit % each;
   if (row >= p.rows || p.page[row] < 0) return;
   if (head < kv) return store_key<kFormat>(p, row, head, codes);
   if (head < 2 * kv) return store_values<kFormat>(p, row, head - kv, codes);

@@ -40,18 +40,12 @@ void with_shape(const KvPages& pages, const Function& function) {
   }
 }
 
-/// Warps of a block of the prefill kernel: as many as its shared memory lets.
-template <KvFormat kFormat, int kDim>
-bool fits(int warps) {
-  return prefill_shared_bytes<kFormat, kDim>(warps) <=
-         device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-}
-
 }  // namespace
 
-void attend_decode(const AttentionProblem& problem, int64_t blocks, cudaStream_t stream,
+void attend_decode(const AttentionProblem& problem, int64_t spans, cudaStream_t stream,
                    bool overlap_previous) {
   const int shared_heads = problem.heads / problem.pages.kv_heads;
+  const int64_t blocks = spans * problem.pages.kv_heads * ((shared_heads + 15) / 16);
   with_shape(problem.pages, [&]<KvFormat kFormat, int kDim>() {
     const auto kernel =
         shared_heads <= 8 ? decode_kernel<kFormat, kDim, 8> : decode_kernel<kFormat, kDim, 16>;
@@ -73,11 +67,12 @@ void attend_prefill(const AttentionProblem& problem, int64_t tasks, cudaStream_t
       launch(prefill_kernel<kFormat, kDim, kWarps>,
              {.blocks = tasks * problem.pages.kv_heads * (kMost / kWarps),
               .threads = 32 * kWarps,
-              .shared = prefill_shared_bytes<kFormat, kDim>(kWarps),
+              .shared = kPrefillSharedBytes<kFormat, kDim, kWarps>,
               .stream = stream},
              problem);
     };
-    if (fits<kFormat, kDim>(kMost)) return run.template operator()<kMost>();
+    const int room = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    if (kPrefillSharedBytes<kFormat, kDim, kMost> <= room) return run.template operator()<kMost>();
     run.template operator()<kMost / 2>();
   });
 }

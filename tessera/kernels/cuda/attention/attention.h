@@ -102,8 +102,8 @@ constexpr int64_t partial_floats(int64_t heads, int64_t head_dim) {
 }
 
 void append(const AppendProblem& problem, cudaStream_t stream, bool overlap_previous = false);
-/// `blocks` loop over the spans and key heads.
-void attend_decode(const AttentionProblem& problem, int64_t blocks, cudaStream_t stream,
+/// `spans`: as many as the step has, or more: those that it has not cost an empty block for each key head.
+void attend_decode(const AttentionProblem& problem, int64_t spans, cudaStream_t stream,
                    bool overlap_previous = false);
 /// `tasks`: the sum of prefill_tasks() over the sequences.
 void attend_prefill(const AttentionProblem& problem, int64_t tasks, cudaStream_t stream);

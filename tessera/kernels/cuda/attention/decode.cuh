@@ -11,6 +11,12 @@
 
 namespace tessera::cuda {
 
+/// Groups of pieces on their way: enough for the latency of device memory.
+constexpr int kDecodeAhead = 3;
+template <KvFormat kFormat, int kDim>
+using DecodePage = Page<kFormat, kDim, (kDim <= 128 ? kDecodeAhead : 0)>;
+constexpr int kDecodeBlocks = 3;  ///< on a multiprocessor
+
 /// Shared memory of a block: of each row and page, `out` and behind all of them most and sum.
 template <int kDim>
 constexpr int decode_shared_bytes(int rows) {
@@ -91,16 +97,7 @@ __device__ __forceinline__ const uint8_t* page_block(const AttentionProblem& p, 
   const int end = unit.row.position + 1 - page * kPage;
   if (end <= 0 || (p.window > 0 && end - p.window >= kPage)) return nullptr;
   return p.pages.memory + p.page_list[unit.row.first_page + page] * p.pages.page_bytes +
-         unit.kv_head * Page<kFormat, kDim>::kLayout.bytes();
-}
-
-/// Lists and pages of earlier steps do not depend on the kernels before this one; what the step stores itself
-/// reaches L2 in time.
-template <KvFormat kFormat, int kDim>
-__device__ __forceinline__ void prefetch_page(const AttentionProblem& p, int64_t unit) {
-  if (threadIdx.x % 32 != 0) return;
-  const uint8_t* const block = page_block<kFormat, kDim>(p, DecodeUnit(p, unit));
-  if (block) ptx::prefetch_bulk(block, Page<kFormat, kDim>::kLayout.bytes());
+         unit.kv_head * PageLayout{kFormat, kDim}.bytes();
 }
 
 template <KvFormat kFormat, int kDim>
@@ -122,23 +119,22 @@ __device__ __forceinline__ Attended<kDim> attend_to_page(const AttentionProblem&
     view.slope[i] = sloped ? p.alibi_slopes[unit.head + g + 8 * i] * kLog2E : 0;
     view.distance[i] = static_cast<float>(page * kPage - unit.row.position);
   }
-  Page<kFormat, kDim>(block).attend(q, view, result);
+  DecodePage<kFormat, kDim>(block).attend(q, view, result);
   return result;
 }
 
 template <KvFormat kFormat, int kDim, int kRows>
-__global__ void __launch_bounds__(32 * kSpanPages) decode_kernel(const __grid_constant__ AttentionProblem p) {
+__global__ void __launch_bounds__(32 * kSpanPages, kDim <= 128 ? kDecodeBlocks : 1)
+    decode_kernel(const __grid_constant__ AttentionProblem p) {
   extern __shared__ __align__(16) uint8_t shared_bytes[];
   auto* const shared = reinterpret_cast<float*>(shared_bytes);
   auto* const ends = reinterpret_cast<float2*>(shared + kSpanPages * kRows * kDim);
   __shared__ bool last;
   const int groups = p.pages.kv_heads * ((p.heads / p.pages.kv_heads + 15) / 16);
   const int64_t units = int64_t{p.counts->spans} * groups;
-  if (blockIdx.x < units) prefetch_page<kFormat, kDim>(p, blockIdx.x);
   ptx::wait_for_predecessors();
   ptx::launch_dependents();
   for (int64_t i = blockIdx.x; i < units; i += gridDim.x) {
-    if (i + gridDim.x < units) prefetch_page<kFormat, kDim>(p, i + gridDim.x);
     const DecodeUnit unit(p, i);
     const int warp = static_cast<int>(threadIdx.x / 32);
     store_rows(attend_to_page<kFormat, kDim>(p, unit), min(unit.rows, kRows), shared + warp * kRows * kDim,

@@ -62,7 +62,7 @@ struct Piece {
   static constexpr int kBytes = kUnits * kBits / 2;
   uint32_t word[(kBytes + 3) / 4];
 
-  __device__ __forceinline__ explicit Piece(const uint8_t* from) {
+  __device__ __forceinline__ void load(const uint8_t* from) {
     if constexpr (kBytes == 16) {
       const uint4 v = *reinterpret_cast<const uint4*>(from);
       word[0] = v.x, word[1] = v.y, word[2] = v.z, word[3] = v.w;
@@ -88,6 +88,52 @@ struct Piece {
               subtract_pair((bytes >> 4 & 0x000F000F) | kThousandPair, kNibbleCentre)};
     }
   }
+};
+
+/// An operand on its way into registers: pieces of as many neighbouring tiles at once as chains of products
+/// should run side by side, the next kAhead such groups fetched before they are needed.
+template <Fragments kOperand, int kTiles, int kAhead>
+class TileStream {
+ public:
+  using PieceOf = Piece<kOperand.bits, kOperand.piece_units()>;
+  static constexpr int kUnits = kOperand.piece_units();
+  static constexpr int kSide = kTiles % 4 == 0 ? 4 : kTiles % 2 == 0 ? 2 : 1;
+
+  __device__ __forceinline__ explicit TileStream(const uint8_t* from) : from_(from) {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) load(i);
+  }
+  /// Calls product(tile, step, piece, unit of the piece) for all, in ascending order of steps for each tile.
+  template <class Product>
+  __device__ __forceinline__ void each(Product product) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      load(i + kAhead);
+#pragma unroll
+      for (int u = 0; u < kUnits; ++u) {
+#pragma unroll
+        for (int t = 0; t < kSide; ++t) {
+          product(i / kPieces * kSide + t, i % kPieces * kUnits + u, ring_[i % kRing][t], u);
+        }
+      }
+    }
+  }
+
+ private:
+  static constexpr int kPieces = kOperand.pieces(), kCount = kTiles / kSide * kPieces, kRing = kAhead + 1;
+
+  __device__ __forceinline__ void load(int i) {
+    if (i >= kCount) return;
+#pragma unroll
+    for (int t = 0; t < kSide; ++t) {
+      const int tile = i / kPieces * kSide + t;
+      ring_[i % kRing][t].load(from_ +
+                               kOperand.piece_offset(tile, i % kPieces, static_cast<int>(threadIdx.x % 32)));
+    }
+  }
+
+  const uint8_t* from_;
+  PieceOf ring_[kRing][kSide];
 };
 
 /// Sum and maximum over the four lanes that share a row.
@@ -177,8 +223,9 @@ __device__ __forceinline__ void fold(Attended<kDim>& to, const Attended<kDim>& f
   }
 }
 
-/// The block of one head of one page, in global or shared memory.
-template <KvFormat kFormat, int kDim>
+/// The block of one head of one page, in global or shared memory. kAhead: groups of pieces that are fetched
+/// ahead of their products; none where memory is near.
+template <KvFormat kFormat, int kDim, int kAhead>
 class Page {
  public:
   static constexpr PageLayout kLayout{kFormat, kDim};
@@ -189,6 +236,7 @@ class Page {
                                          Attended<kDim>& result) const {
     float s[kScoreTiles][4];
     scores(q, view, s);
+    ValueStream values(block_ + kLayout.values_begin());
     mask(view, s);
     weigh(s, result);
     uint4 p[kScoreSteps];
@@ -199,7 +247,7 @@ class Page {
 #pragma unroll
       for (int i = 0; i < kScoreSteps; ++i) p[i] = pack(s[2 * i], s[2 * i + 1]);
     }
-    values(p, result);
+    multiply(values, p, result);
     if constexpr (is_quantized(kFormat)) {
 #pragma unroll
       for (auto& tile : result.out) {
@@ -211,6 +259,10 @@ class Page {
 
  private:
   static constexpr int kCentre = kFormat == KvFormat::kInt8 ? 128 : 8;
+  static constexpr Fragments kKeys = kLayout.keys(), kValues = kLayout.values();
+  static constexpr int kValueTiles = kLayout.value_rows() / 8;
+  using KeyStream = TileStream<kKeys, kScoreTiles, kAhead>;
+  using ValueStream = TileStream<kValues, kValueTiles, kAhead>;
 
   static __device__ __forceinline__ int lane() {
     return static_cast<int>(threadIdx.x % 32);
@@ -222,22 +274,15 @@ class Page {
 
   __device__ __forceinline__ void scores(const Queries<kDim>& q, const PageView& view,
                                          float (&s)[kScoreTiles][4]) const {
-    constexpr Fragments kKeys = kLayout.keys();
-    constexpr int kUnits = kKeys.piece_units();
 #pragma unroll
-    for (int j = 0; j < kScoreTiles; ++j) {
+    for (auto& tile : s) {
 #pragma unroll
-      for (float& v : s[j]) v = 0;
-#pragma unroll
-      for (int piece = 0; piece < kKeys.pieces(); ++piece) {
-        const Piece<kKeys.bits, kUnits> keys(block_ + kKeys.piece_offset(j, piece, lane()));
-#pragma unroll
-        for (int u = 0; u < kUnits; ++u) {
-          const auto [first, second] = keys.unit(u);
-          ptx::mma(s[j], q.step[piece * kUnits + u], first, second);
-        }
-      }
+      for (float& v : tile) v = 0;
     }
+    KeyStream(block_).each([&](int tile, int step, const auto& piece, int unit) {
+      const auto [first, second] = piece.unit(unit);
+      ptx::mma(s[tile], q.step[step], first, second);
+    });
 #pragma unroll
     for (int j = 0; j < kScoreTiles; ++j) {
       float2 scale{1, 1}, zero{};
@@ -357,36 +402,24 @@ class Page {
     return pair.y == 0 ? sum : __fmaf_rn(pair.y, zero[1] - kCentre, sum);
   }
 
-  __device__ __forceinline__ void values(const uint4 (&p)[kScoreSteps], Attended<kDim>& result) const {
-    constexpr Fragments kValues = kLayout.values();
-    constexpr int kUnits = kValues.piece_units();
-    constexpr int kTiles = kLayout.value_rows() / 8;
-    const uint8_t* const from = block_ + kLayout.values_begin();
+  static __device__ __forceinline__ void multiply(ValueStream& stream, const uint4 (&p)[kScoreSteps],
+                                                  Attended<kDim>& result) {
 #pragma unroll
-    for (int a = 0; a < kTiles; ++a) {
+    for (auto& tile : result.out) {
 #pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        result.out[a][c] = 0;
-        if constexpr (kFormat == KvFormat::kInt4) result.out[a + kTiles][c] = 0;
-      }
-#pragma unroll
-      for (int piece = 0; piece < kValues.pieces(); ++piece) {
-        const Piece<kValues.bits, kUnits> codes(from + kValues.piece_offset(a, piece, lane()));
-#pragma unroll
-        for (int u = 0; u < kUnits; ++u) {
-          const uint4& weights = p[piece * kUnits + u];
-          if constexpr (kFormat == KvFormat::kInt4) {
-            const auto low = expand_bytes(codes.word[u] & 0x0F0F0F0F, kNibbleCentre);
-            const auto high = expand_bytes(codes.word[u] >> 4 & 0x0F0F0F0F, kNibbleCentre);
-            ptx::mma(result.out[a], weights, low.first, low.second);
-            ptx::mma(result.out[a + kTiles], weights, high.first, high.second);
-          } else {
-            const auto [first, second] = codes.unit(u);
-            ptx::mma(result.out[a], weights, first, second);
-          }
-        }
-      }
+      for (float& v : tile) v = 0;
     }
+    stream.each([&](int tile, int step, const auto& piece, int unit) {
+      if constexpr (kFormat == KvFormat::kInt4) {
+        const auto low = expand_bytes(piece.word[unit] & 0x0F0F0F0F, kNibbleCentre);
+        const auto high = expand_bytes(piece.word[unit] >> 4 & 0x0F0F0F0F, kNibbleCentre);
+        ptx::mma(result.out[tile], p[step], low.first, low.second);
+        ptx::mma(result.out[tile + kValueTiles], p[step], high.first, high.second);
+      } else {
+        const auto [first, second] = piece.unit(unit);
+        ptx::mma(result.out[tile], p[step], first, second);
+      }
+    });
   }
 
   const uint8_t* block_;

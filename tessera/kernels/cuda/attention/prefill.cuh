@@ -12,14 +12,14 @@ namespace tessera::cuda {
 template <int kDim>
 constexpr int kMostPrefillWarps = prefill_rows(kDim) / 16;
 
-constexpr int kRingPages = 2;
+/// Pages in shared memory; with three a page needs one barrier.
+template <int kDim, int kWarps>
+constexpr int kRingPages = kDim <= 128 && kWarps == kMostPrefillWarps<kDim> ? 3 : 2;
 
 /// Totals of every thread, and the ring.
-template <KvFormat kFormat, int kDim>
-constexpr int prefill_shared_bytes(int warps) {
-  return warps * 32 * (kDim / 2) * static_cast<int>(sizeof(float)) +
-         kRingPages * PageLayout{kFormat, kDim}.bytes();
-}
+template <KvFormat kFormat, int kDim, int kWarps>
+constexpr int kPrefillSharedBytes = kWarps * 32 * (kDim / 2) * static_cast<int>(sizeof(float)) +
+                                    kRingPages<kDim, kWarps>* PageLayout{kFormat, kDim}.bytes();
 
 /// What a block of the prefill kernel works on: rows are tokens x heads, heads first.
 struct PrefillUnit {
@@ -86,7 +86,8 @@ class Totals {
 
 template <KvFormat kFormat, int kDim, int kWarps>
 __global__ void __launch_bounds__(32 * kWarps) prefill_kernel(const __grid_constant__ AttentionProblem p) {
-  using PageOf = Page<kFormat, kDim>;
+  using PageOf = Page<kFormat, kDim, 0>;
+  constexpr int kRing = kRingPages<kDim, kWarps>;
   constexpr int kBytes = PageOf::kLayout.bytes(), kParts = kMostPrefillWarps<kDim> / kWarps;
   extern __shared__ __align__(16) uint8_t shared_bytes[];
   uint8_t* const ring = shared_bytes;
@@ -123,20 +124,21 @@ __global__ void __launch_bounds__(32 * kWarps) prefill_kernel(const __grid_const
       const uint8_t* const from = p.pages.memory +
                                   p.page_list[unit.rows.first_page + page] * p.pages.page_bytes +
                                   unit.kv_head * kBytes;
-      const uint32_t to = ptx::shared_address(ring + page % kRingPages * kBytes);
+      const uint32_t to = ptx::shared_address(ring + page % kRing * kBytes);
       for (int at = 16 * static_cast<int>(threadIdx.x); at < kBytes; at += 16 * 32 * kWarps) {
         ptx::copy_async(to + static_cast<uint32_t>(at), from + at, true);
       }
     }
     ptx::commit_copies();
   };
-  Totals<kDim> totals(reinterpret_cast<float4*>(shared_bytes + kRingPages * kBytes), 32 * kWarps);
+  Totals<kDim> totals(reinterpret_cast<float4*>(shared_bytes + kRing * kBytes), 32 * kWarps);
   Attended<kDim> span;
-  fetch(first);
+#pragma unroll
+  for (int i = 0; i < kRing - 1; ++i) fetch(first + i);
   for (int page = first; page <= last; ++page) {
-    fetch(page + 1);
-    ptx::wait_for_copies<1>();
-    __syncthreads();
+    ptx::wait_for_copies<kRing - 2>();
+    __syncthreads();  // the page is there, and nobody reads the one before it, whose place the next one takes
+    fetch(page + kRing - 1);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       view.end[i] = position[i] + 1 - page * kPage;
@@ -147,14 +149,13 @@ __global__ void __launch_bounds__(32 * kWarps) prefill_kernel(const __grid_const
         (view.end[0] > 0 && view.begin[0] < kPage) || (view.end[1] > 0 && view.begin[1] < kPage);
     if (__any_sync(~0u, sees)) {
       Attended<kDim> result;
-      PageOf(ring + page % kRingPages * kBytes).attend(q, view, result);
+      PageOf(ring + page % kRing * kBytes).attend(q, view, result);
       fold(span, result);
     }
     if (page % kSpanPages == kSpanPages - 1) {
       totals.add(span);
       span = {};
     }
-    __syncthreads();
   }
   totals.add(span);
   const int t = static_cast<int>(threadIdx.x % 4);

@@ -3,6 +3,7 @@
 #include "tessera/kernels/cuda/backend/cuda_backend.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <cstring>
 
@@ -22,8 +23,6 @@ constexpr int64_t kStepRows = 2048, kLogitElements = int64_t{1} << 26;  // 256 M
 
 /// Batch sizes of recorded decode steps: the widths of the GEMM's tiles. A batch runs as the next larger one.
 constexpr int64_t kGraphRows[] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256};
-
-constexpr int64_t kDecodeBlocks = 4;  ///< of the attention kernel, on a multiprocessor
 
 bool enabled(const char* variable) {
   const char* value = std::getenv(variable);
@@ -87,7 +86,6 @@ class CudaBackend : public Backend {
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
     cudaDeviceProp properties;
     check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
-    multiprocessors_ = properties.multiProcessorCount;
     name_ = fmt::format("cuda:{} {}", device, properties.name);
   }
   ~CudaBackend() override {
@@ -149,6 +147,7 @@ class CudaBackend : public Backend {
   }
   std::unique_ptr<DeviceBatch> make_batch() override { return std::make_unique<CudaBatch>(kStepRows); }
   void upload(const Batch& from, DeviceBatch& to) override {
+    check(cudaSetDevice(device_), "cudaSetDevice");  // a step may run on another thread than the one before
     static_cast<CudaBatch&>(to).upload(from, padded_rows(from), stream_);
   }
   void run(const DeviceBatch& batch, KvPool& pool, const std::function<void()>& operations) override {
@@ -156,8 +155,8 @@ class CudaBackend : public Backend {
       return operations();
     reserve_spans(device(batch), pool.shape());
     CudaKvPool::Graphs& graphs = static_cast<CudaKvPool&>(pool).graphs;
-    if (std::exchange(graphs.generation, generation_) != generation_) graphs.by_rows.clear();
-    const auto [at, first] = graphs.by_rows.try_emplace(batch.rows());
+    if (std::exchange(graphs.generation, generation_) != generation_) graphs.by_size.clear();
+    const auto [at, first] = graphs.by_size.try_emplace({batch.rows(), padded_spans(device(batch))});
     if (first) return operations();  // with whatever is made on first use
     if (!at->second) at->second = std::make_unique<StepGraph>(stream_, operations);
     at->second->launch(stream_);
@@ -255,7 +254,7 @@ class CudaBackend : public Backend {
         tasks += prefill_tasks(count, p.heads, p.pages.kv_heads, p.pages.head_dim);
       attend_prefill(p, tasks, stream_);
     }
-    if (b.decode_rows() > 0) attend_decode(p, kDecodeBlocks * multiprocessors_, stream_, overlap_);
+    if (b.decode_rows() > 0) attend_decode(p, padded_spans(b), stream_, overlap_);
     prepare(rows, format, out);
   }
 
@@ -302,6 +301,14 @@ class CudaBackend : public Backend {
     return graphs_ && decodes && next != std::end(kGraphRows) ? *next : batch.rows();
   }
 
+  /// Spans that a step gets blocks for. Few different numbers, so that steps find themselves recorded.
+  int64_t padded_spans(const CudaBatch& batch) const {
+    if (!graphs_ || !batch.decodes_only()) return batch.spans();
+    const auto step =
+        std::max<int64_t>(1, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(batch.spans()))) / 4);
+    return (batch.spans() + step - 1) / step * step;
+  }
+
   /// Room for what the spans of a step leave.
   void reserve_spans(const CudaBatch& batch, const KvShape& shape) {
     const int64_t floats = batch.spans() * partial_floats(shape.n_heads, shape.head_dim);
@@ -322,7 +329,6 @@ class CudaBackend : public Backend {
   void synchronize() { check(cudaStreamSynchronize(stream_), "waiting for the device"); }
 
   int device_;
-  int multiprocessors_ = 0;
   std::string name_;
   cudaStream_t stream_ = nullptr;
   bool overlap_ = enabled("TESSERA_PDL"), graphs_ = enabled("TESSERA_GRAPHS");

@@ -17,10 +17,11 @@ class CudaKvPool : public KvPool {
 
   KvPages layer(int64_t layer) const;
 
-  /// Graphs by their number of rows; valid as long as the memory of `generation`.
+  /// Graphs by their number of rows and of blocks of attention; valid as long as the memory of `generation`.
   struct Graphs {
     int64_t generation = 0;
-    std::map<int64_t, std::unique_ptr<StepGraph>> by_rows;  ///< null: has run once, to be recorded next
+    std::map<std::pair<int64_t, int64_t>, std::unique_ptr<StepGraph>>
+        by_size;  ///< null: has run once, to be recorded next
   } graphs;
 
  private:
