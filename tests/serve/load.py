@@ -2,8 +2,7 @@
 
     TESSERA=build/release/bin/tessera TESSERA_MODEL=... python3 load.py --requests 5000 --streams 200
 
-The model must be a quantized one for texts to be the same in every batch; a float model is compared by its own rule
-(--texts off). Exits with 1 and says what failed.
+The model must be a quantized one: texts of a float model depend on the batch. Exits with 1 and says what failed.
 """
 
 import argparse
