@@ -83,7 +83,8 @@ class Chat {
   /// A message of one line, or of several that end with a backslash. False at the end of the input.
   bool read(std::string& message) {
     message.clear();
-    for (const char* prompt = "> ";; prompt = ". ") {
+    const char* prompt = "> ";
+    for (;;) {
       if (terminal_) fmt::print(stderr, "{}", prompt);
       std::string line;
       interrupt_.clear();
@@ -92,11 +93,13 @@ class Chat {
         if (!interrupt_.pending()) return false;
         std::clearerr(stdin);
         message.clear();
+        prompt = "> ";
         continue;
       }
       message += line;
       if (!message.ends_with('\\')) return true;
       message.back() = '\n';
+      prompt = ". ";
     }
   }
 

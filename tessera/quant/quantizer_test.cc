@@ -271,7 +271,7 @@ TEST_F(QuantizerTest, ReplacesOnlyWhatItWroteAndOnlyWhenTold) {
   write_file(out / "config.json", "{}");
   EXPECT_NE(run().find("exists"), std::string::npos);
   options_.overwrite = true;
-  EXPECT_NE(run().find("not made by tessera"), std::string::npos);
+  EXPECT_NE(run().find("has no report.json that lists its files"), std::string::npos);
   EXPECT_EQ(read_file(out / "config.json"), "{}");
   fs::remove(out / "config.json");
   EXPECT_EQ(run(), "") << "an empty folder";
