@@ -9,7 +9,7 @@ if [ "$(cat "$environment/wanted" 2>/dev/null)" != "$wanted" ]; then
   rm -rf "$environment"
   python3 -m venv "$environment"
   # shellcheck disable=SC2086
-  "$environment/bin/pip" install --quiet --disable-pip-version-check $wanted
+  "$environment/bin/pip" install --quiet --disable-pip-version-check --no-compile $wanted
   echo "$wanted" >"$environment/wanted"
 fi
 "$environment/bin/python" test_openai.py
