@@ -19,17 +19,17 @@ __device__ __forceinline__ float silu(float x) {
   return x * reciprocal(1 + power);
 }
 
-/// y = silu(x) * up
-template <class In, int kRuns>
-__device__ __forceinline__ void silu_product(const Row<In, kRuns>& x, const Row<In, kRuns>& up,
-                                             Row<float, kRuns>& y) {
+/// y = function(x, up)
+template <class In, int kRuns, class Function>
+__device__ __forceinline__ void combine(const Row<In, kRuns>& x, const Row<In, kRuns>& up,
+                                        Row<float, kRuns>& y, Function function) {
 #pragma unroll
   for (int i = 0; i < kRuns; ++i) {
     float values[kRun], factors[kRun];
     x.get(i, values);
     up.get(i, factors);
 #pragma unroll
-    for (int j = 0; j < kRun; ++j) values[j] = silu(values[j]) * factors[j];
+    for (int j = 0; j < kRun; ++j) values[j] = function(values[j], factors[j]);
     y.set(i, values);
   }
 }
@@ -46,21 +46,6 @@ __device__ __forceinline__ float activate(GluActivation function, float x) {
       return 0.5f * x * (1 + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
   }
   return x;
-}
-
-/// y = function(x) * up, or function(x) without `up`.
-template <class In, int kRuns>
-__device__ __forceinline__ void activated(const ActivationProblem& p, const Row<In, kRuns>& x,
-                                          const Row<In, kRuns>& up, Row<float, kRuns>& y) {
-#pragma unroll
-  for (int i = 0; i < kRuns; ++i) {
-    float values[kRun], factors[kRun];
-    x.get(i, values);
-    up.get(i, factors);
-#pragma unroll
-    for (int j = 0; j < kRun; ++j) values[j] = activate(p.function, values[j]) * (p.up ? factors[j] : 1);
-    y.set(i, values);
-  }
 }
 
 /// Weights and biases of a norm for a thread's inputs.
@@ -176,14 +161,14 @@ __device__ __forceinline__ float load_row(const ActivationProblem& p, int64_t to
     ptx::wait_for_predecessors();
     load_input<kWhole>(p, p.x, token, x);
     load_input<kWhole>(p, p.up, token, up);
-    silu_product(x, up, y);
+    combine(x, up, y, [](float v, float factor) { return silu(v) * factor; });
     return 1;
   } else if constexpr (kSource == ActivationSource::kActivated) {
     Row<In, kRuns> x, up;
     ptx::wait_for_predecessors();
     load_input<kWhole>(p, p.x, token, x);
     if (p.up) load_input<kWhole>(p, p.up, token, up);
-    activated(p, x, up, y);
+    combine(x, up, y, [&](float v, float factor) { return activate(p.function, v) * (p.up ? factor : 1); });
     return 1;
   } else {
     NormConstants<Norm, kRuns> constants;

@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "tessera/base/error.h"
+#include "tessera/format/input_map.h"
 #include "tessera/kernels/cuda/packed_weights.h"
 
 namespace tessera::cuda {
@@ -52,13 +53,8 @@ CudaInputFormat::CudaInputFormat(const QuantizedLinear& linear)
   const auto outliers = linear.outlier_index.as<int32_t>();
   outliers_ = std::ssize(outliers);
   outlier_index_ = to_device(outliers);
-  if (outliers_ > 0 && !index_) {  // the columns that are left
-    std::vector<int32_t> columns;
-    for (int32_t i = 0; i < width_; ++i) {
-      if (!std::ranges::binary_search(outliers, i)) columns.push_back(i);
-    }
-    index_ = to_device(std::span<const int32_t>(columns));
-  }
+  // Without a map the columns are the inputs that are no outliers.
+  if (outliers_ > 0 && !index_) index_ = to_device(std::span<const int32_t>(InputMap(linear).index));
 }
 
 int64_t CudaInputFormat::outlier_stride() const {
