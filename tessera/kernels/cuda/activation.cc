@@ -57,6 +57,10 @@ std::string pointer_obstacle(const ActivationProblem& p) {
   if (norm && p.norm_type != OutputType::kFloat && p.norm_type != p.type)
     return "norm_type is neither float nor that of x";
   if (p.source == ActivationSource::kSiluProduct && !p.up) return "the product needs up";
+  if (p.source == ActivationSource::kAttention &&
+      (p.type != OutputType::kHalf || !p.spans.out || !p.spans.ends || !p.spans.rows ||
+       p.spans.head_dim % 8 != 0 || int64_t{p.spans.heads} * p.spans.head_dim != p.width()))
+    return "attention leaves half rows, and spans of heads as wide as they are";
   if (!p.symmetric && !p.zero && !p.map.repeat) return "asymmetric codes need zero";
   if ((p.map.gain || p.map.offset) && !p.map.index) return "a map needs its index";
   if (!aligned({p.x, p.up, p.added.delta, p.added.sum, p.weight, p.bias, p.codes, p.halves, p.map.index,

@@ -62,6 +62,8 @@ void launch_rows_by_width(const Launch& launch) {
   } else if constexpr (kSource == ActivationSource::kLayerNorm) {
     if (width <= 4096) return launch_rows<In, kSource, Norm, 4, 4, 4>(launch);
     if (width <= 16384) return launch_rows<In, kSource, Norm, 4, 16, 1>(launch);
+  } else if constexpr (kSource == ActivationSource::kAttention) {  // spans of float
+    if (width <= 8192) return launch_rows<In, kSource, Norm, 1, kMostWarps, 1>(launch);
   } else {
     if (width <= 4096) return launch_rows<In, kSource, Norm, 4, 4, 8>(launch);
   }
@@ -108,6 +110,9 @@ void launch_type(const Launch& launch) {
       return launch_source<In, kSiluProduct, In>(launch);
     case kActivated:
       return launch_source<In, kActivated, In>(launch);
+    case kAttention:
+      if constexpr (std::is_same_v<In, __half>) launch_source<In, kAttention, In>(launch);
+      return;
     case kRmsNorm:
       return wide ? launch_source<In, kRmsNorm, float>(launch) : launch_source<In, kRmsNorm, In>(launch);
     case kLayerNorm:

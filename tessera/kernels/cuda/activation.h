@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "tessera/kernels/cuda/attention/attention.h"
 #include "tessera/kernels/cuda/gemm.h"
 #include "tessera/kernels/types.h"
 
@@ -19,6 +20,7 @@ enum class ActivationSource : uint8_t {
   kLayerNorm,    ///< (x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias
   kSiluProduct,  ///< x / (1 + exp(-x)) * up
   kActivated,    ///< function(x) * up, or function(x) where up is null
+  kAttention,    ///< the spans of a row added up and rounded to half; x where it has none
 };
 
 /// What is added to x before a norm: x in float, rows of half.
@@ -61,6 +63,7 @@ struct ActivationProblem {
   const void* x = nullptr;   ///< [M, inputs]
   const void* up = nullptr;  ///< like x, for kSiluProduct and kActivated
   GluActivation function = GluActivation::kSilu;  ///< of kActivated
+  SpanResults spans;                              ///< of kAttention
   AddedRows added;                                ///< to float x, for the norms
   const int32_t* rows = nullptr;  ///< [M] or null: row m is made of row rows[m] of float x, for the norms
   OutputType type = OutputType::kHalf;        ///< of x and up: kFloat, kHalf or kBFloat16

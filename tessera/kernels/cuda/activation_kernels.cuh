@@ -14,12 +14,13 @@ template <class In, ActivationSource kSource, class Norm, bool kWhole, int kRuns
 __global__ void __launch_bounds__(32 * kMaxWarps, kBlocks)
     quantize_rows(const __grid_constant__ ActivationProblem p) {
   constexpr bool kPlain = kSource == ActivationSource::kPlain;
+  constexpr bool kExact = kPlain || kSource == ActivationSource::kAttention;  // rows of half either way
   __shared__ typename Reducer<kMaxWarps>::Scratch scratch;
   Reducer<kMaxWarps> reduce(scratch);
   ptx::launch_dependents();
   Row<std::conditional_t<kPlain, In, float>, kRuns> row;
   const float factor = load_row<kSource, Norm, kWhole, In>(p, blockIdx.x, reduce, row);
-  quantize_symmetric<kWhole, kPlain>(p, blockIdx.x, factor, reduce, row);
+  quantize_symmetric<kWhole, kExact>(p, blockIdx.x, factor, reduce, row);
 }
 
 /// The same of LayerNorm, whose two constants an input cost more than the row: blocks walk over rows and keep

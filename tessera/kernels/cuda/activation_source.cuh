@@ -1,8 +1,9 @@
-// What comes before quantization: loads a row and applies a norm or the product with SiLU.
+// What comes before quantization: loads a row and applies a norm, or an activation, or adds up attention.
 #pragma once
 
 #include "tessera/kernels/cuda/activation.h"
 #include "tessera/kernels/cuda/activation_row.cuh"
+#include "tessera/kernels/cuda/attention/fold.cuh"
 #include "tessera/kernels/cuda/ptx.cuh"
 
 namespace tessera::cuda {
@@ -147,6 +148,42 @@ __device__ __forceinline__ void load_sum(const ActivationProblem& p, int64_t tok
   if (p.added.sum) row.store(p.added.sum + token * p.stride, width);
 }
 
+/// What attention leaves of row `token`.
+template <int kRuns>
+__device__ __forceinline__ void add_up_spans(const ActivationProblem& p, int64_t token,
+                                             Row<float, kRuns>& y) {
+  const RowSpans spans = p.spans.rows[token];
+  const int width = static_cast<int>(p.inputs), head_dim = p.spans.head_dim;
+  if (spans.count == 0) {
+    Row<__half, kRuns> x;
+    load_input<false>(p, p.x, token, x);
+    y = x.floats();
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kRuns; ++i) {
+    if (!y.exists(i, width)) continue;
+    const float2* ends = p.spans.ends + int64_t{spans.first} * p.spans.heads + y.first(i) / head_dim;
+    const float* out = p.spans.out + int64_t{spans.first} * width + y.first(i);
+    float most = -INFINITY, sum = 0, values[kRun] = {};
+#pragma unroll 4
+    for (int s = 0; s < spans.count; ++s, ends += p.spans.heads, out += width) {
+      const float2 end = *ends;
+      const float4 low = reinterpret_cast<const float4*>(out)[0],
+                   high = reinterpret_cast<const float4*>(out)[1];
+      const float span[kRun] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+      const FoldFactors factors(most, end.x);
+      most = factors.most;
+      sum = factors.add(sum, end.y);
+#pragma unroll
+      for (int j = 0; j < kRun; ++j) values[j] = factors.add(values[j], span[j]);
+    }
+#pragma unroll
+    for (float& v : values) v = __half2float(__float2half_rn(__fdiv_rn(v, sum)));
+    y.set(i, values);
+  }
+}
+
 /// Loads row `token` and applies the source, but for the factor that it returns. Constants do not depend on
 /// the kernel before this one and are loaded while it ends; their latency hides behind the row's.
 template <ActivationSource kSource, class Norm, bool kWhole, class In, int kRuns, class AnyReducer, class Out>
@@ -169,6 +206,10 @@ __device__ __forceinline__ float load_row(const ActivationProblem& p, int64_t to
     load_input<kWhole>(p, p.x, token, x);
     if (p.up) load_input<kWhole>(p, p.up, token, up);
     combine(x, up, y, [&](float v, float factor) { return activate(p.function, v) * (p.up ? factor : 1); });
+    return 1;
+  } else if constexpr (kSource == ActivationSource::kAttention) {
+    ptx::wait_for_predecessors();
+    add_up_spans(p, token, y);
     return 1;
   } else {
     NormConstants<Norm, kRuns> constants;

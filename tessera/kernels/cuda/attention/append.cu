@@ -1,16 +1,20 @@
 // From projections to what attention reads: norms and rotation of heads, and storing keys and values in their
-// pages. A warp takes one head of one row; of values, one head of up to eight rows whose positions are stored
-// together, so that stores of a prompt are whole.
+// pages. A warp takes one head of one row, of prompts one head of up to eight rows: their loads are on their
+// way together, and stores of values are whole.
+#include <cuda_fp16.h>
+
 #include "tessera/kernels/cuda/attention/attention.h"
-#include "tessera/kernels/cuda/attention/page.cuh"
+#include "tessera/kernels/cuda/attention/page_layout.h"
+#include "tessera/kernels/cuda/attention/shapes.h"
 #include "tessera/kernels/cuda/launch.cuh"
+#include "tessera/kernels/cuda/ptx.cuh"
 
 namespace tessera::cuda {
 namespace {
 
 constexpr int kAppendWarps = 4;
 constexpr int kTogether = 8;  ///< positions of values that are stored at once
-constexpr int kMostDim = 256, kMostPairs = kMostDim / 128;
+constexpr int kAhead = 4;     ///< rows that are loaded at once
 
 __device__ __forceinline__ int lane() {
   return static_cast<int>(threadIdx.x % 32);
@@ -26,44 +30,49 @@ __device__ __forceinline__ float warp_max(float x) {
   return x;
 }
 
-/// A head: lane l holds dimensions i, i + 1 and half + i, half + i + 1 for i = 2 l, 2 l + 64, ...
+/// A head: lane l holds dimensions i, i + 1 and kHalf + i, kHalf + i + 1 for i = 2 l, 2 l + 64, ...
+template <int kDim>
 struct Head {
-  float2 low[kMostPairs], high[kMostPairs];
+  static constexpr int kHalf = kDim / 2, kPairs = (kHalf + 63) / 64;
+  float2 low[kPairs], high[kPairs];
 
   template <class Function>
-  static __device__ __forceinline__ void each(int half, Function function) {
+  static __device__ __forceinline__ void each(Function function) {
 #pragma unroll
-    for (int j = 0; j < kMostPairs; ++j) {
-      if (2 * lane() + 64 * j < half) function(j, 2 * lane() + 64 * j);
+    for (int j = 0; j < kPairs; ++j) {
+      if (2 * lane() + 64 * j < kHalf) function(j, 2 * lane() + 64 * j);
     }
   }
   static __device__ __forceinline__ float2 pair(const float* from) {
     return *reinterpret_cast<const float2*>(from);
   }
 
-  __device__ __forceinline__ void load(const __half* from, int half) {
-    each(half, [&](int j, int i) {
+  __device__ __forceinline__ void load(const __half* from) {
+    each([&](int j, int i) {
       low[j] = __half22float2(*reinterpret_cast<const __half2*>(from + i));
-      high[j] = __half22float2(*reinterpret_cast<const __half2*>(from + i + half));
+      high[j] = __half22float2(*reinterpret_cast<const __half2*>(from + i + kHalf));
     });
   }
-  __device__ __forceinline__ void store(__half* to, int half) const {
-    each(half, [&](int j, int i) {
+  __device__ __forceinline__ void load_angles(const float* cosines, const float* sines) {
+    each([&](int j, int i) { low[j] = pair(cosines + i), high[j] = pair(sines + i); });
+  }
+  __device__ __forceinline__ void store(__half* to) const {
+    each([&](int j, int i) {
       *reinterpret_cast<__half2*>(to + i) = __float22half2_rn(low[j]);
-      *reinterpret_cast<__half2*>(to + i + half) = __float22half2_rn(high[j]);
+      *reinterpret_cast<__half2*>(to + i + kHalf) = __float22half2_rn(high[j]);
     });
   }
 
-  __device__ __forceinline__ void normalize(const HeadNorm& norm, int half) {
+  __device__ __forceinline__ void normalize(const HeadNorm& norm) {
     if (!norm.gain) return;
-    const float width = static_cast<float>(2 * half);
+    const float width = static_cast<float>(kDim);
     float mean = 0, squares = 0;
     if (norm.layer_norm) {
-      each(half, [&](int j, int) { mean += low[j].x + low[j].y + high[j].x + high[j].y; });
+      each([&](int j, int) { mean += low[j].x + low[j].y + high[j].x + high[j].y; });
       mean = warp_sum(mean) / width;
     }
     const auto square = [&](float x) { return (x - mean) * (x - mean); };
-    each(half, [&](int j, int) {
+    each([&](int j, int) {
       squares += square(low[j].x) + square(low[j].y) + square(high[j].x) + square(high[j].y);
     });
     const float factor = rsqrtf(warp_sum(squares) / width + norm.epsilon);
@@ -71,32 +80,33 @@ struct Head {
       const float2 gain = pair(norm.gain + i), bias = norm.bias ? pair(norm.bias + i) : float2{};
       x = {(x.x - mean) * factor * gain.x + bias.x, (x.y - mean) * factor * gain.y + bias.y};
     };
-    each(half, [&](int j, int i) { scale(low[j], i), scale(high[j], i + half); });
+    each([&](int j, int i) { scale(low[j], i), scale(high[j], i + kHalf); });
   }
 
-  __device__ __forceinline__ void rotate(const float* cosines, const float* sines, int half) {
-    each(half, [&](int j, int i) {
-      const float2 a = low[j], b = high[j], cos = pair(cosines + i), sin = pair(sines + i);
+  /// `angles`: cosines and sines of a position, as `low` and `high`.
+  __device__ __forceinline__ void rotate(const Head& angles) {
+    each([&](int j, int) {
+      const float2 a = low[j], b = high[j], cos = angles.low[j], sin = angles.high[j];
       low[j] = {__fmaf_rn(a.x, cos.x, -__fmul_rn(b.x, sin.x)), __fmaf_rn(a.y, cos.y, -__fmul_rn(b.y, sin.y))};
       high[j] = {__fmaf_rn(b.x, cos.x, __fmul_rn(a.x, sin.x)), __fmaf_rn(b.y, cos.y, __fmul_rn(a.y, sin.y))};
     });
   }
 
   /// Codes as quantize_kv() defines them.
-  __device__ __forceinline__ KvScale quantize(int bits, int half, uint16_t* codes) const {
+  __device__ __forceinline__ KvScale quantize(int bits, uint16_t* codes) const {
     float below = 0, above = 0;
     bool finite = true;
     const auto look = [&](float x) {
       below = fmaxf(below, -x), above = fmaxf(above, x);
       finite = finite && isfinite(x);
     };
-    each(half, [&](int j, int) { look(low[j].x), look(low[j].y), look(high[j].x), look(high[j].y); });
+    each([&](int j, int) { look(low[j].x), look(low[j].y), look(high[j].x), look(high[j].y); });
     below = warp_max(below), above = warp_max(above);
     finite = __all_sync(~0u, finite);
     const auto levels = static_cast<float>((1 << bits) - 1), centre = static_cast<float>(1 << (bits - 1));
     if (!finite || below + above < 0x1p-100f) below = 0, above = 1;
     const float scale = __fdiv_rn(above + below, levels), zero = rintf(__fdiv_rn(below, scale));
-    put(half, codes, [&](float x) {
+    put(codes, [&](float x) {
       const float u = fminf(fmaxf(rintf(__fdiv_rn(x, scale)) + zero, 0), levels);
       return static_cast<uint16_t>(finite ? u : centre);
     });
@@ -105,30 +115,31 @@ struct Head {
 
   /// codes[i] = code(dimension i)
   template <class Code>
-  __device__ __forceinline__ void put(int half, uint16_t* codes, Code code) const {
-    each(half, [&](int j, int i) {
+  __device__ __forceinline__ void put(uint16_t* codes, Code code) const {
+    each([&](int j, int i) {
       *reinterpret_cast<ushort2*>(codes + i) = {code(low[j].x), code(low[j].y)};
-      *reinterpret_cast<ushort2*>(codes + i + half) = {code(high[j].x), code(high[j].y)};
+      *reinterpret_cast<ushort2*>(codes + i + kHalf) = {code(high[j].x), code(high[j].y)};
     });
   }
 
   template <KvFormat kFormat>
-  __device__ __forceinline__ KvScale encode(int half, bool finite_only, uint16_t* codes) const {
+  __device__ __forceinline__ KvScale encode(bool finite_only, uint16_t* codes) const {
     if constexpr (is_quantized(kFormat)) {
-      return quantize(kv_bits(kFormat), half, codes);
+      return quantize(kv_bits(kFormat), codes);
     } else {
       const auto bits = [&](float x) {
         const __half h = __float2half_rn(finite_only && !(fabsf(x) <= 65504) ? 0 : x);
         return reinterpret_cast<const uint16_t&>(h);
       };
-      put(half, codes, bits);
+      put(codes, bits);
       return {};
     }
   }
 };
 
-__device__ __forceinline__ uint8_t* head_block(const AppendProblem& p, int64_t row, int head, int bytes) {
-  return p.pages.memory + p.page[row] * p.pages.page_bytes + int64_t{head} * bytes;
+template <int kBytes>
+__device__ __forceinline__ uint8_t* head_block(const AppendProblem& p, int64_t row, int head) {
+  return p.pages.memory + p.page[row] * p.pages.page_bytes + int64_t{head} * kBytes;
 }
 
 __device__ __forceinline__ void store_scale(uint8_t* scales, int position, KvScale value) {
@@ -137,74 +148,114 @@ __device__ __forceinline__ void store_scale(uint8_t* scales, int position, KvSca
   to[kPageTokens] = value.zero;
 }
 
-__device__ __forceinline__ const __half* head_of(const HeadRows& rows, int64_t row, int head, int d) {
-  return static_cast<const __half*>(rows.data) + row * rows.stride + int64_t{head} * d;
+template <int kDim>
+__device__ __forceinline__ __half* head_of(const HeadRows& rows, int64_t row, int head) {
+  return static_cast<__half*>(rows.data) + row * rows.stride + int64_t{head} * kDim;
 }
 
-template <KvFormat kFormat>
-__device__ void store_key(const AppendProblem& p, int64_t row, int head, uint16_t* codes) {
-  const PageLayout layout{kFormat, p.pages.head_dim};
-  const int d = p.pages.head_dim, half = d / 2, position = p.position[row];
-  Head x;
-  x.load(head_of(p.k, row, head, d), half);
-  x.normalize(p.key_norm, half);
-  if (p.cos) x.rotate(p.cos + int64_t{position} * half, p.sin + int64_t{position} * half, half);
-  const KvScale scale = x.encode<kFormat>(half, false, codes);
-  __syncwarp();
-  uint8_t* const block = head_block(p, row, head, layout.bytes());
-  const Fragments keys = layout.keys();
-  const int place = position % static_cast<int>(kPageTokens);
-  for (int i = 4 * lane(); i < d; i += 128) {
-    uint8_t* const to = block + keys.unit_offset(key_row(place), i);
-    if constexpr (kFormat == KvFormat::kF16) {
-      *reinterpret_cast<uint2*>(to) = {codes[i] | static_cast<uint32_t>(codes[i + 1]) << 16,
-                                       codes[i + 2] | static_cast<uint32_t>(codes[i + 3]) << 16};
-    } else if constexpr (kFormat == KvFormat::kInt8) {
-      *reinterpret_cast<uint32_t*>(to) =
-          static_cast<uint32_t>(codes[i]) | static_cast<uint32_t>(codes[i + 1]) << 8 |
-          static_cast<uint32_t>(codes[i + 2]) << 16 | static_cast<uint32_t>(codes[i + 3]) << 24;
-    } else {
-      *reinterpret_cast<uint16_t*>(to) =
-          static_cast<uint16_t>(codes[i] | codes[i + 2] << 4 | codes[i + 1] << 8 | codes[i + 3] << 12);
+/// Neighbouring rows of one sequence, up to the next multiple of kTogether of its positions.
+struct Run {
+  int64_t row;
+  int count, position;  ///< of the first
+};
+
+/// Calls function(run) for the runs that begin in rows first .. first + rows_of_warp - 1. Lane l looks at row
+/// first - 1 + l.
+template <class Function>
+__device__ __forceinline__ void each_run(const AppendProblem& p, int64_t first, Function function) {
+  static_assert(1 + kTogether + kTogether <= 32);
+  const int64_t row = first - 1 + lane();
+  const bool exists = row >= 0 && row < p.rows;
+  const int sequence = exists ? p.sequence[row] : -1, position = exists ? p.position[row] : 0;
+  const bool stored = exists && p.page[row] >= 0;
+  const int before = __shfl_up_sync(~0u, sequence, 1);
+  const bool continues = lane() > 0 && exists && sequence == before && position % kTogether != 0;
+  const uint32_t continued = __ballot_sync(~0u, continues);
+  const bool begins = stored && !continues && lane() > 0 && lane() <= p.rows_of_warp;
+  for (uint32_t runs = __ballot_sync(~0u, begins); runs != 0; runs &= runs - 1) {
+    const int at = __ffs(static_cast<int>(runs)) - 1;
+    function(Run{first - 1 + at, __ffs(static_cast<int>(~(continued >> (at + 1)))),
+                 __shfl_sync(~0u, position, at)});
+    __syncwarp();
+  }
+}
+
+/// Calls function(i, its head) for the rows of `run`, normed and rotated.
+template <int kDim, class Function>
+__device__ __forceinline__ void each_rotated(const AppendProblem& p, const Run& run, const HeadRows& rows,
+                                             const HeadNorm& norm, int head, Function function) {
+  for (int first = 0; first < run.count; first += kAhead) {
+    Head<kDim> x[kAhead], angles[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (first + i >= run.count) break;
+      x[i].load(head_of<kDim>(rows, run.row + first + i, head));
+      const int64_t angle = int64_t{run.position + first + i} * (kDim / 2);
+      if (p.cos) angles[i].load_angles(p.cos + angle, p.sin + angle);
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (first + i >= run.count) break;
+      x[i].normalize(norm);
+      if (p.cos) x[i].rotate(angles[i]);
+      function(first + i, x[i]);
     }
   }
-  if (is_quantized(kFormat) && lane() == 0) store_scale(block + layout.key_scales(), place, scale);
 }
 
-/// Rows from `row` on that are stored with it: those of its sequence up to the next multiple of kTogether. 0:
-/// `row` is stored with one before it.
-__device__ __forceinline__ int rows_together(const AppendProblem& p, int64_t row) {
-  const int sequence = p.sequence[row], position = p.position[row];
-  if (row > 0 && position % kTogether != 0 && p.sequence[row - 1] == sequence) return 0;
-  int count = 1;
-  while (row + count < p.rows && (position + count) % kTogether != 0 && p.sequence[row + count] == sequence) {
-    ++count;
-  }
-  return count;
-}
-
+/// The unit of four codes.
 template <KvFormat kFormat>
-__device__ void store_values(const AppendProblem& p, int64_t row, int head, uint16_t* codes) {
-  const int count = rows_together(p, row);
-  if (count == 0) return;
-  const PageLayout layout{kFormat, p.pages.head_dim};
-  const int d = p.pages.head_dim, half = d / 2, place = p.position[row] % static_cast<int>(kPageTokens);
-  uint8_t* const block = head_block(p, row, head, layout.bytes());
+__device__ __forceinline__ void store_unit(uint8_t* to, const uint16_t* codes) {
+  const auto code = [&](int i) { return static_cast<uint32_t>(codes[i]); };
+  if constexpr (kFormat == KvFormat::kF16) {
+    *reinterpret_cast<uint2*>(to) = {code(0) | code(1) << 16, code(2) | code(3) << 16};
+  } else if constexpr (kFormat == KvFormat::kInt8) {
+    *reinterpret_cast<uint32_t*>(to) = code(0) | code(1) << 8 | code(2) << 16 | code(3) << 24;
+  } else {
+    *reinterpret_cast<uint16_t*>(to) =
+        static_cast<uint16_t>(code(0) | code(2) << 4 | code(1) << 8 | code(3) << 12);
+  }
+}
+
+template <KvFormat kFormat, int kDim>
+__device__ void store_keys(const AppendProblem& p, const Run& run, int head, uint16_t* codes) {
+  constexpr PageLayout kLayout{kFormat, kDim};
+  constexpr Fragments kKeys = kLayout.keys();
+  const int place = run.position % static_cast<int>(kPageTokens);
+  uint8_t* const block = head_block<kLayout.bytes()>(p, run.row, head);
+  each_rotated<kDim>(p, run, p.k, p.key_norm, head, [&](int i, const Head<kDim>& x) {
+    const KvScale scale = x.template encode<kFormat>(false, codes + i * kDim);
+    if (is_quantized(kFormat) && lane() == 0) store_scale(block + kLayout.key_scales(), place + i, scale);
+  });
+  __syncwarp();
+  for (int at = 4 * lane(); at < run.count * kDim; at += 128) {
+    const int row = key_row(place + at / kDim);
+    store_unit<kFormat>(block + kKeys.unit_offset(row, at % kDim), codes + at);
+  }
+}
+
+template <KvFormat kFormat, int kDim>
+__device__ void store_values(const AppendProblem& p, const Run& run, int head, uint16_t* codes) {
+  constexpr PageLayout kLayout{kFormat, kDim};
+  constexpr Fragments kValues = kLayout.values();
+  const int count = run.count, place = run.position % static_cast<int>(kPageTokens);
+  uint8_t* const block = head_block<kLayout.bytes()>(p, run.row, head);
+#pragma unroll kAhead
   for (int i = 0; i < count; ++i) {
-    Head x;
-    x.load(head_of(p.v, row + i, head, d), half);
-    const KvScale scale = x.encode<kFormat>(half, true, codes + i * d);
-    if (is_quantized(kFormat) && lane() == 0) store_scale(block + layout.value_scales(), place + i, scale);
+    Head<kDim> x;
+    x.load(head_of<kDim>(p.v, run.row + i, head));
+    const KvScale scale = x.template encode<kFormat>(true, codes + i * kDim);
+    if (is_quantized(kFormat) && lane() == 0) store_scale(block + kLayout.value_scales(), place + i, scale);
   }
   __syncwarp();
-  const Fragments values = layout.values();
   constexpr int kBytes = kFormat == KvFormat::kF16 ? 2 : 1;
   const auto element = [&](int i, int n) {
-    const uint16_t low = codes[i * d + n];
-    return kFormat == KvFormat::kInt4 ? static_cast<uint16_t>(low | codes[i * d + n + half] << 4) : low;
+    const uint16_t low = codes[i * kDim + n];
+    return kFormat == KvFormat::kInt4 ? static_cast<uint16_t>(low | codes[i * kDim + n + kDim / 2] << 4)
+                                      : low;
   };
-  for (int n = lane(); n < layout.value_rows(); n += 32) {
-    uint8_t* const to = block + layout.values_begin() + values.unit_offset(n, place) + place % 4 * kBytes;
+  for (int n = lane(); n < kLayout.value_rows(); n += 32) {
+    uint8_t* const to = block + kLayout.values_begin() + kValues.unit_offset(n, place) + place % 4 * kBytes;
     if (count == kTogether) {  // two neighbouring units
       uint32_t words[2 * kBytes] = {};
 #pragma unroll
@@ -228,52 +279,42 @@ __device__ void store_values(const AppendProblem& p, int64_t row, int head, uint
   }
 }
 
-__device__ void rotate_query(const AppendProblem& p, int64_t row, int head) {
-  const int d = p.pages.head_dim, half = d / 2;
-  auto* const at = const_cast<__half*>(head_of(p.q, row, head, d));
-  Head x;
-  x.load(at, half);
-  x.normalize(p.query_norm, half);
-  const int64_t first = int64_t{p.position[row]} * half;
-  if (p.cos) x.rotate(p.cos + first, p.sin + first, half);
-  x.store(at, half);
+template <int kDim>
+__device__ void rotate_queries(const AppendProblem& p, const Run& run, int head) {
+  each_rotated<kDim>(p, run, p.q, p.query_norm, head,
+                     [&](int i, const Head<kDim>& x) { x.store(head_of<kDim>(p.q, run.row + i, head)); });
 }
 
-template <KvFormat kFormat>
+template <KvFormat kFormat, int kDim>
 __global__ void __launch_bounds__(32 * kAppendWarps) append_kernel(const __grid_constant__ AppendProblem p) {
-  extern __shared__ __align__(16) uint16_t shared[];
-  uint16_t* const codes = shared + threadIdx.x / 32 * kTogether * p.pages.head_dim;
-  const int queries = p.cos || p.query_norm.gain ? p.heads : 0, kv = p.pages.kv_heads,
-            each = queries + 2 * kv;
+  __shared__ __align__(16) uint16_t shared[kAppendWarps][kTogether * kDim];
+  uint16_t* const codes = shared[threadIdx.x / 32];
+  const int queries = p.cos || p.query_norm.gain ? p.heads : 0, kv = p.pages.kv_heads;
+  const int unit = static_cast<int>(blockIdx.x * kAppendWarps + threadIdx.x / 32);
+  const int head = unit % (queries + 2 * kv), rows = unit / (queries + 2 * kv);
   ptx::wait_for_predecessors();
   ptx::launch_dependents();
-  const auto unit = static_cast<int>(blockIdx.x * kAppendWarps + threadIdx.x / 32);
-  const int64_t row = unit / each;
-  const int head = unit % each;
-  if (row >= p.rows || p.page[row] < 0) return;
-  if (head < kv) return store_key<kFormat>(p, row, head, codes);
-  if (head < 2 * kv) return store_values<kFormat>(p, row, head - kv, codes);
-  rotate_query(p, row, head - 2 * kv);
+  each_run(p, int64_t{rows} * p.rows_of_warp, [&](const Run& run) {
+    if (head < kv) return store_keys<kFormat, kDim>(p, run, head, codes);
+    if (head < 2 * kv) return store_values<kFormat, kDim>(p, run, head - kv, codes);
+    rotate_queries<kDim>(p, run, head - 2 * kv);
+  });
 }
 
 }  // namespace
 
 void append(const AppendProblem& problem, cudaStream_t stream, bool overlap_previous) {
   const bool queries = problem.cos || problem.query_norm.gain;
-  const int64_t warps = problem.rows * (2 * problem.pages.kv_heads + (queries ? problem.heads : 0));
-  const LaunchShape shape{.blocks = (warps + kAppendWarps - 1) / kAppendWarps,
-                          .threads = 32 * kAppendWarps,
-                          .shared = kAppendWarps * kTogether * problem.pages.head_dim * 2,
-                          .stream = stream,
-                          .overlap_previous = overlap_previous};
-  switch (problem.pages.format) {
-    case KvFormat::kInt8:
-      return launch(append_kernel<KvFormat::kInt8>, shape, problem);
-    case KvFormat::kInt4:
-      return launch(append_kernel<KvFormat::kInt4>, shape, problem);
-    default:
-      return launch(append_kernel<KvFormat::kF16>, shape, problem);
-  }
+  const int64_t runs = (problem.rows + problem.rows_of_warp - 1) / problem.rows_of_warp;
+  const int64_t warps = runs * (2 * problem.pages.kv_heads + (queries ? problem.heads : 0));
+  with_shape(problem.pages, [&]<KvFormat kFormat, int kDim>() {
+    launch(append_kernel<kFormat, kDim>,
+           {.blocks = (warps + kAppendWarps - 1) / kAppendWarps,
+            .threads = 32 * kAppendWarps,
+            .stream = stream,
+            .overlap_previous = overlap_previous},
+           problem);
+  });
 }
 
 }  // namespace tessera::cuda

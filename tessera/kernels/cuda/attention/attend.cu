@@ -4,44 +4,11 @@
 #include "tessera/kernels/cuda/attention/attention.h"
 #include "tessera/kernels/cuda/attention/decode.cuh"
 #include "tessera/kernels/cuda/attention/prefill.cuh"
+#include "tessera/kernels/cuda/attention/shapes.h"
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/launch.cuh"
 
 namespace tessera::cuda {
-namespace {
-
-/// Calls function.template operator()<format, head_dim>().
-template <KvFormat kFormat, class Function>
-void with_head_dim(int head_dim, const Function& function) {
-  switch (head_dim) {
-    case 32:
-      return function.template operator()<kFormat, 32>();
-    case 64:
-      return function.template operator()<kFormat, 64>();
-    case 80:
-      return function.template operator()<kFormat, 80>();
-    case 96:
-      return function.template operator()<kFormat, 96>();
-    case 128:
-      return function.template operator()<kFormat, 128>();
-    default:
-      return function.template operator()<kFormat, 256>();
-  }
-}
-template <class Function>
-void with_shape(const KvPages& pages, const Function& function) {
-  switch (pages.format) {
-    case KvFormat::kInt8:
-      return with_head_dim<KvFormat::kInt8>(pages.head_dim, function);
-    case KvFormat::kInt4:
-      return with_head_dim<KvFormat::kInt4>(pages.head_dim, function);
-    default:
-      return with_head_dim<KvFormat::kF16>(pages.head_dim, function);
-  }
-}
-
-}  // namespace
-
 void attend_decode(const AttentionProblem& problem, int64_t spans, cudaStream_t stream,
                    bool overlap_previous) {
   const int shared_heads = problem.heads / problem.pages.kv_heads;

@@ -44,6 +44,7 @@ struct HeadNorm {
 struct AppendProblem {
   HeadRows q, k, v;
   int64_t rows = 0;
+  int rows_of_warp = 1;  ///< that a warp looks at: 8 where sequences have several, see append.cu
   int heads = 0;
   HeadNorm query_norm, key_norm;
   const float *cos = nullptr, *sin = nullptr;  ///< [positions][head_dim / 2]; null: no rotation
@@ -53,12 +54,26 @@ struct AppendProblem {
   KvPages pages;
 };
 
-/// A sequence with one row in the step.
-struct DecodeRow {
-  int32_t row = 0;
-  int32_t position = 0;
-  int32_t first_page = 0;  ///< in the list of pages
-  int32_t first_span = 0;  ///< spans of the rows before it
+/// Neighbouring pages of a sequence with one row in the step.
+struct alignas(16) DecodeSpan {
+  int32_t row = 0, position = 0;
+  int32_t index = 0;  ///< among the sequence's spans
+  int32_t unused = 0;
+  int32_t page[kSpanPages] = {};  ///< those that the sequence has
+};
+
+/// The spans of a row, in ascending order of positions; none: prefill computed it.
+struct RowSpans {
+  int32_t first = 0, count = 0;
+};
+
+/// What the decode kernel leaves of each span and head, to be added up (fold.cuh) by those who read it: the
+/// quantizer of activations.
+struct SpanResults {
+  float* out = nullptr;    ///< [spans][heads][head_dim]
+  float2* ends = nullptr;  ///< [spans][heads]: the largest score, the sum of weights
+  int heads = 0, head_dim = 0;
+  const RowSpans* rows = nullptr;  ///< [rows]
 };
 
 /// Several neighbouring rows of one sequence.
@@ -70,21 +85,21 @@ struct PrefillRows {
 
 /// How many of each a step has, in device memory: they change between replays of a graph.
 struct AttentionCounts {
-  int32_t decode_rows = 0, spans = 0, prefill_sequences = 0, unused = 0;
+  int32_t spans = 0, prefill_sequences = 0, unused[2] = {};
 };
 
 struct AttentionProblem {
-  HeadRows q, out;
+  HeadRows q;
+  HeadRows out;       ///< of rows that prefill computes
+  SpanResults spans;  ///< of the others
   int heads = 0;
   KvPages pages;
   int32_t window = 0;                   ///< > 0: a row sees the last `window` positions
   const float* alibi_slopes = nullptr;  ///< [heads]
   const AttentionCounts* counts = nullptr;
-  const int32_t* page_list = nullptr;
-  const DecodeRow* decode = nullptr;
+  const DecodeSpan* decode = nullptr;
   const PrefillRows* prefill = nullptr;
-  float* partials = nullptr;    ///< partial_floats() for each span
-  int32_t* arrivals = nullptr;  ///< [decode rows * heads], zeros; they are zeros again afterwards
+  const int32_t* page_list = nullptr;  ///< of the sequences of `prefill`
 };
 
 /// Why heads of this shape cannot run; empty when they can.
@@ -96,10 +111,6 @@ constexpr int prefill_rows(int head_dim) {
 }
 /// Blocks of the prefill kernel for each key head that `count` neighbouring rows take.
 int64_t prefill_tasks(int64_t count, int heads, int kv_heads, int head_dim);
-/// Floats of AttentionProblem::partials that a span takes.
-constexpr int64_t partial_floats(int64_t heads, int64_t head_dim) {
-  return heads * (head_dim + 2);
-}
 
 void append(const AppendProblem& problem, cudaStream_t stream, bool overlap_previous = false);
 /// `spans`: as many as the step has, or more: those that it has not cost an empty block for each key head.

@@ -14,6 +14,7 @@
 
 #include <cuda_fp16.h>
 
+#include "tessera/kernels/cuda/attention/fold.cuh"
 #include "tessera/kernels/cuda/attention/page_layout.h"
 #include "tessera/kernels/cuda/ptx.cuh"
 
@@ -28,12 +29,6 @@ constexpr float kLog2E = 1.4426950408889634f;
 template <int kDim>
 __device__ __forceinline__ float softmax_scale() {
   return kLog2E * rsqrtf(static_cast<float>(kDim));
-}
-
-__device__ __forceinline__ float exp2_approximate(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 /// x + distance in halves; the pair holds 1024 + x.
@@ -193,20 +188,6 @@ struct Attended {
   float out[kTiles][4] = {};
 };
 
-/// The factors by which two results are added up.
-struct FoldFactors {
-  float most, of_first, of_second;
-
-  __device__ __forceinline__ FoldFactors(float first, float second) : most(fmaxf(first, second)) {
-    const float base = most == -INFINITY ? 0 : most;
-    of_first = exp2_approximate(first - base);
-    of_second = exp2_approximate(second - base);
-  }
-  __device__ __forceinline__ float add(float first, float second) const {
-    return __fmaf_rn(first, of_first, __fmul_rn(second, of_second));
-  }
-};
-
 /// to += from. A result that saw nothing changes nothing, to the last bit.
 template <int kDim>
 __device__ __forceinline__ void fold(Attended<kDim>& to, const Attended<kDim>& from) {
@@ -224,8 +205,8 @@ __device__ __forceinline__ void fold(Attended<kDim>& to, const Attended<kDim>& f
 }
 
 /// The block of one head of one page, in global or shared memory. kAhead: groups of pieces that are fetched
-/// ahead of their products; none where memory is near.
-template <KvFormat kFormat, int kDim, int kAhead>
+/// ahead of their products; none where memory is near. kLaneRows: 1 where the upper eight rows are idle.
+template <KvFormat kFormat, int kDim, int kAhead, int kLaneRows = 2>
 class Page {
  public:
   static constexpr PageLayout kLayout{kFormat, kDim};
@@ -252,7 +233,8 @@ class Page {
 #pragma unroll
       for (auto& tile : result.out) {
 #pragma unroll
-        for (int c = 0; c < 4; ++c) tile[c] = __fmul_rn(__fsub_rn(tile[c], shift[c / 2]), most[c / 2]);
+        for (int c = 0; c < 2 * kLaneRows; ++c)
+          tile[c] = __fmul_rn(__fsub_rn(tile[c], shift[c / 2]), most[c / 2]);
       }
     }
   }
@@ -292,7 +274,7 @@ class Page {
         zero = *reinterpret_cast<const float2*>(scales + kPage + position(j));
       }
 #pragma unroll
-      for (int c = 0; c < 4; ++c) {
+      for (int c = 0; c < 2 * kLaneRows; ++c) {
         const int row = c / 2;
         if constexpr (is_quantized(kFormat)) {
           const float centred = (c % 2 == 0 ? zero.x : zero.y) - kCentre;
@@ -311,7 +293,7 @@ class Page {
 #pragma unroll
     for (int j = 0; j < kScoreTiles; ++j) {
 #pragma unroll
-      for (int c = 0; c < 4; ++c) {
+      for (int c = 0; c < 2 * kLaneRows; ++c) {
         const int at = position(j) + c % 2;
         if (at < view.begin[c / 2] || at >= view.end[c / 2]) s[j][c] = -INFINITY;
       }
@@ -321,7 +303,7 @@ class Page {
   /// Scores become weights.
   static __device__ __forceinline__ void weigh(float (&s)[kScoreTiles][4], Attended<kDim>& result) {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < kLaneRows; ++i) {
       float most = -INFINITY;
 #pragma unroll
       for (int j = 0; j < kScoreTiles; ++j) most = fmaxf(most, fmaxf(s[j][2 * i], s[j][2 * i + 1]));
@@ -347,6 +329,7 @@ class Page {
   }
   /// Operand A of a step out of two tiles of weights.
   static __device__ __forceinline__ uint4 pack(const float (&a)[4], const float (&b)[4]) {
+    if constexpr (kLaneRows == 1) return {pack(a[0], a[1]), 0, pack(b[0], b[1]), 0};
     return {pack(a[0], a[1]), pack(a[2], a[3]), pack(b[0], b[1]), pack(b[2], b[3])};
   }
   static __device__ __forceinline__ float2 unpack(uint32_t pair) {
@@ -367,7 +350,7 @@ class Page {
       zero[j][0] = b.x, zero[j][1] = b.y, zero[j + 1][0] = b.z, zero[j + 1][1] = b.w;
     }
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < kLaneRows; ++i) {
       float largest = 0;
 #pragma unroll
       for (int j = 0; j < kScoreTiles; ++j) {
@@ -388,10 +371,11 @@ class Page {
     for (int i = 0; i < kScoreSteps; ++i) {
       p[i] = pack(s[2 * i], s[2 * i + 1]);
       shift[0] = dot(unpack(p[i].x), zero[2 * i], dot(unpack(p[i].z), zero[2 * i + 1], shift[0]));
+      if (kLaneRows == 1) continue;
       shift[1] = dot(unpack(p[i].y), zero[2 * i], dot(unpack(p[i].w), zero[2 * i + 1], shift[1]));
     }
-    shift[0] = quad_sum(shift[0]);
-    shift[1] = quad_sum(shift[1]);
+#pragma unroll
+    for (int i = 0; i < kLaneRows; ++i) shift[i] = quad_sum(shift[i]);
   }
   /// Positions that nothing was stored at may have any scale.
   static __device__ __forceinline__ float weighed(float weight, float by) {

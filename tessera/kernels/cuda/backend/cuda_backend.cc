@@ -72,8 +72,9 @@ class Scratch {
       memory_ = std::make_unique<DeviceBuffer>(bytes + bytes / 4);
       ++generation;
     }
-    return memory_->data();
+    return memory();
   }
+  void* memory() const { return memory_->data(); }
 
  private:
   std::unique_ptr<DeviceBuffer> memory_;
@@ -218,6 +219,7 @@ class CudaBackend : public Backend {
                     .k = heads_of(k),
                     .v = heads_of(v),
                     .rows = q.count,
+                    .rows_of_warp = device(batch).decodes_only() ? 1 : 8,
                     .heads = static_cast<int>(q.width) / pages.head_dim,
                     .query_norm = norm_of(rule.query_norm),
                     .key_norm = norm_of(rule.key_norm),
@@ -236,26 +238,35 @@ class CudaBackend : public Backend {
     const int64_t stride = (q.width + 31) / 32 * 32;
     const Rows rows{attended_.reserve(static_cast<size_t>(kStepRows * stride) * 2, generation_), DType::kF16,
                     q.count, q.width, stride};
+    const int heads = static_cast<int>(pool.shape().n_heads);
     AttentionProblem p{.q = heads_of(q),
                        .out = heads_of(rows),
-                       .heads = static_cast<int>(pool.shape().n_heads),
+                       .spans = {.out = static_cast<float*>(span_out_.memory()),
+                                 .ends = static_cast<float2*>(span_ends_.memory()),
+                                 .heads = heads,
+                                 .head_dim = static_cast<int>(pool.shape().head_dim),
+                                 .rows = b.row_spans()},
+                       .heads = heads,
                        .pages = static_cast<const CudaKvPool&>(pool).layer(layer),
                        .window = static_cast<int32_t>(rule.window),
                        .alibi_slopes = rule.alibi_slopes,
                        .counts = b.counts(),
-                       .page_list = b.pages(),
                        .decode = b.decode(),
                        .prefill = b.prefill(),
-                       .partials = partials_,
-                       .arrivals = arrivals_};
+                       .page_list = b.pages()};
     if (!b.decodes_only()) {
       int64_t tasks = 0;
       for (int64_t count : b.prefill_rows())
         tasks += prefill_tasks(count, p.heads, p.pages.kv_heads, p.pages.head_dim);
       attend_prefill(p, tasks, stream_);
     }
-    if (b.decode_rows() > 0) attend_decode(p, padded_spans(b), stream_, overlap_);
-    prepare(rows, format, out);
+    if (b.spans() == 0) return prepare(rows, format, out);
+    attend_decode(p, padded_spans(b), stream_, overlap_);
+    ActivationProblem sums = static_cast<CudaInput&>(out).make(device(format), q.count);
+    set_rows(rows, sums);
+    sums.source = ActivationSource::kAttention;
+    sums.spans = p.spans;
+    quantize_activations(sums, stream_, overlap_);
   }
 
   void glu(const Rows* gate, const Rows& up, GluActivation activation, const InputFormat& format,
@@ -311,10 +322,9 @@ class CudaBackend : public Backend {
 
   /// Room for what the spans of a step leave.
   void reserve_spans(const CudaBatch& batch, const KvShape& shape) {
-    const int64_t floats = batch.spans() * partial_floats(shape.n_heads, shape.head_dim);
-    partials_ = static_cast<float*>(spans_.reserve(static_cast<size_t>(floats) * sizeof(float), generation_));
-    const auto counters = static_cast<size_t>(kStepRows * shape.n_heads) * sizeof(int32_t);
-    arrivals_ = static_cast<int32_t*>(counters_.reserve(counters, generation_));
+    const auto heads = static_cast<size_t>(std::max<int64_t>(1, batch.spans()) * shape.n_heads);
+    span_out_.reserve(heads * static_cast<size_t>(shape.head_dim) * sizeof(float), generation_);
+    span_ends_.reserve(heads * sizeof(float2), generation_);
   }
 
   ActivationProblem norm_problem(const Rows& h, const Rows* delta, int64_t count, const NormWeights& weights,
@@ -333,9 +343,7 @@ class CudaBackend : public Backend {
   cudaStream_t stream_ = nullptr;
   bool overlap_ = enabled("TESSERA_PDL"), graphs_ = enabled("TESSERA_GRAPHS");
   std::unique_ptr<Cublas> cublas_;
-  Scratch attended_, spans_, counters_, ids_;
-  float* partials_ = nullptr;
-  int32_t* arrivals_ = nullptr;
+  Scratch attended_, span_out_, span_ends_, ids_;
   int64_t generation_ = 0;  ///< of the memory that recorded steps use
 };
 

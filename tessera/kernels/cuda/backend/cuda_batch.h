@@ -1,5 +1,6 @@
-// A Batch in device memory: one block of memory, uploaded at once. Where its arrays lie depends on the number
-// of rows alone, so that a graph recorded for so many rows serves every such step.
+// A Batch in device memory: one block of memory, uploaded at once. Where its arrays lie, but for the pages of
+// prefill, depends on the number of rows alone, so that a graph recorded for so many rows serves every such
+// decode step.
 #pragma once
 
 #include "tessera/kernels/backend.h"
@@ -18,8 +19,7 @@ class CudaBatch : public DeviceBatch {
   void upload(const Batch& batch, int64_t rows, cudaStream_t stream);
 
   int64_t rows() const override { return rows_; }
-  /// Sequences with one row, and the spans that they see.
-  int64_t decode_rows() const { return decode_rows_; }
+  /// Of the sequences with one row.
   int64_t spans() const { return spans_; }
   /// Rows of the sequences with several.
   std::span<const int64_t> prefill_rows() const { return prefill_rows_; }
@@ -31,18 +31,20 @@ class CudaBatch : public DeviceBatch {
   const int32_t* sequence() const { return memory_.as<int32_t>(places_.sequence); }
   const int32_t* row_page() const { return memory_.as<int32_t>(places_.row_page); }
   const int32_t* logit_rows() const { return memory_.as<int32_t>(places_.logit_rows); }
-  const DecodeRow* decode() const { return memory_.as<DecodeRow>(places_.decode); }
+  const RowSpans* row_spans() const { return memory_.as<RowSpans>(places_.row_spans); }
   const PrefillRows* prefill() const { return memory_.as<PrefillRows>(places_.prefill); }
+  const DecodeSpan* decode() const { return memory_.as<DecodeSpan>(places_.spans); }
+  /// Of the sequences of prefill().
   const int32_t* pages() const { return memory_.as<int32_t>(places_.pages); }
 
  private:
   /// Offsets in bytes.
   struct Places {
-    size_t ids, positions, sequence, row_page, logit_rows, decode, prefill, pages;
-    explicit Places(int64_t rows);
+    size_t ids, positions, sequence, row_page, logit_rows, row_spans, prefill, spans, pages;
+    Places(int64_t rows, int64_t spans);
   };
 
-  int64_t rows_ = 0, decode_rows_ = 0, spans_ = 0;
+  int64_t rows_ = 0, spans_ = 0;
   std::vector<int64_t> prefill_rows_;
   Places places_;
   DeviceBuffer memory_;

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 
 #include "tessera/base/error.h"
@@ -31,20 +32,21 @@ std::string kernels_of_device() {
   return major == 9 && minor == 0 ? "sm_90a" : "sm_80";
 }
 
-/// Half bits of `values`. Throws Error when one is too large.
-std::vector<uint16_t> to_halves(std::span<const float> values) {
-  std::vector<uint16_t> halves(values.size());
+/// Half bits of `values`, which are floats of any type. Throws Error when one is too large.
+void to_halves(const TensorView& values, uint16_t* halves) {
+  constexpr int64_t kPart = 1 << 14;
   std::atomic<bool> overflow = false;
-  constexpr int64_t kPart = 1 << 16;
-  parallel_for((std::ssize(values) + kPart - 1) / kPart, [&](int64_t part) {
-    const auto begin = static_cast<size_t>(part * kPart), end = std::min(values.size(), begin + kPart);
-    for (size_t i = begin; i < end; ++i) {
-      halves[i] = to_half(values[i]).bits;
-      if ((halves[i] & 0x7c00) == 0x7c00) overflow = true;
+  parallel_for(ceil_div(values.size(), kPart), [&](int64_t part) {
+    const int64_t first = part * kPart, count = std::min(values.size() - first, kPart);
+    std::array<float, kPart> floats;
+    const auto* const from = values.data + static_cast<size_t>(first) * size_of(values.dtype);
+    copy_to_float({values.dtype, {count}, from}, std::span(floats).first(static_cast<size_t>(count)));
+    for (int64_t i = 0; i < count; ++i) {
+      halves[first + i] = to_half(floats[static_cast<size_t>(i)]).bits;
+      if ((halves[first + i] & 0x7c00) == 0x7c00) overflow = true;
     }
   });
   if (overflow) throw Error("CUDA: a weight is larger than 65504, the largest number of 16 bits");
-  return halves;
 }
 
 }  // namespace
@@ -99,17 +101,20 @@ void IntegerLinear::run(const CudaInput& input, const Rows& out, bool accumulate
 }
 
 HalfLinear::HalfLinear(std::span<const FloatWeight> parts, const Cublas* cublas) : cublas_(cublas) {
-  std::vector<float> values, bias;
-  for (const auto& [weight, its_bias] : parts) {
-    const std::vector<float> floats = to_floats(weight);
-    values.insert(values.end(), floats.begin(), floats.end());
-    n_ += weight.shape[0];
-    k_ = weight.shape[1];
-    bias.insert(bias.end(), its_bias.begin(), its_bias.end());
-    if (!bias.empty()) bias.resize(static_cast<size_t>(n_));
+  k_ = parts[0].weight.shape[1];
+  for (const FloatWeight& part : parts) n_ += part.weight.shape[0];
+  std::vector<uint16_t> halves(static_cast<size_t>(n_ * k_));
+  std::vector<float> bias;
+  int64_t row = 0;
+  for (const FloatWeight& part : parts) {
+    to_halves(part.weight, &halves[static_cast<size_t>(row * k_)]);
+    if (!part.bias.empty()) {
+      bias.resize(static_cast<size_t>(n_));
+      std::ranges::copy(part.bias, bias.begin() + row);
+    }
+    row += part.weight.shape[0];
   }
-  upload(to_halves(values));
-  if (!bias.empty()) bias.resize(static_cast<size_t>(n_));
+  upload(halves);
   bias_ = to_device(std::span<const float>(bias));
   info_ = {cublas ? "f16 x f16, cuBLAS" : "f16 x f16", "sm_80", 16, 16};
 }
@@ -133,7 +138,9 @@ HalfLinear::HalfLinear(const QuantizedLinear& linear) : n_(linear.n), k_(linear.
       to[outliers[f]] += to_float(outlier_weight[static_cast<size_t>(row) * outliers.size() + f]);
     }
   });
-  upload(to_halves(values));
+  std::vector<uint16_t> halves(values.size());
+  to_halves({DType::kF32, {n_, k_}, reinterpret_cast<const std::byte*>(values.data())}, halves.data());
+  upload(halves);
   bias_ = to_device(linear.bias.as<float>());
   info_ = {describe(linear) + " expanded to f16", "sm_80", 16, 16};
 }
