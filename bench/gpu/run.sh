@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Checks and times the CUDA kernels on a machine with a Hopper GPU. Run it in the repository root:
-#   bench/gpu/run.sh [check] [sanitize] [tune] [compare]       default: check sanitize compare
+#   bench/gpu/run.sh [check] [sanitize] [tune] [compare] [engine]       default: check sanitize compare engine
 # tune times every configuration, for fit_cost_model.py int4=out/gpu/tune_int4.jsonl ..., which makes the table of costs.
+# engine holds whole models against the CPU and times them: MODELS="q:f ..." adds quantized models with their float ones to
+# the random ones, CONFIGS="llama-7b.json ..." names the config.json of shapes to time.
 # TOKENS="8 16 ..." chooses what is timed, and which layers where it names them, too, as KxN.
 # Results go to $OUT (default: out/gpu). Programs are taken from build/gpu when they lie there (built elsewhere with
 # the preset "cuda" and carried over), otherwise they are built.
@@ -9,13 +11,15 @@ set -euo pipefail
 out=${OUT:-out/gpu}
 mkdir -p "$out"
 steps=("${@:-}")
-[[ -n ${steps[0]} ]] || steps=(check sanitize compare)
+[[ -n ${steps[0]} ]] || steps=(check sanitize compare engine)
 
 if [[ ! -x build/gpu/gemm_bench ]]; then
   cmake --preset cuda -DTESSERA_QUANT=OFF
-  cmake --build build/cuda --target gemm_check outlier_check gemm_bench activation_check
+  programs=(gemm_check outlier_check gemm_bench activation_check engine_check)
+  cmake --build build/cuda --target "${programs[@]}" tessera_cli
   mkdir -p build/gpu
-  find build/cuda -type f \( -name gemm_check -o -name outlier_check -o -name gemm_bench -o -name activation_check \) -exec cp {} build/gpu/ \;
+  for program in "${programs[@]}"; do cp build/cuda/bench/gpu/$program build/gpu/; done
+  cp build/cuda/bin/tessera build/gpu/
 fi
 # cuBLAS may come with a Python package instead of a toolkit.
 cublas=$(python3 -c 'import nvidia, pathlib
@@ -44,6 +48,16 @@ for step in "${steps[@]}"; do
     compare)
       timeout 500 build/gpu/gemm_bench compare ${TOKENS:-} > "$out/compare.jsonl"
       python3 bench/gpu/report.py "$out/compare.jsonl" --plot "$out/compare.png" ;;
+    engine)
+      timeout 500 build/gpu/engine_check ${MODELS:-} bench/gpu/families.json | tee "$out/engine_check.txt"
+      for config in ${CONFIGS:-}; do
+        for format in bf16 w8a8 w4a8 w4a8-g128; do
+          for kv in 16 8 4; do
+            timeout 300 build/gpu/tessera bench model "$config" --device cuda --format $format --kv-bits $kv \
+              --batch 1,16,64 --prompt 2048 --context 512
+          done
+        done
+      done | tee "$out/engine.txt" ;;
     *) echo "unknown step $step" >&2; exit 2 ;;
   esac
 done

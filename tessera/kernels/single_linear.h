@@ -1,4 +1,4 @@
-// One linear layer by itself on host memory, for tests, checks and measurements.
+// One linear layer by itself, for tests, checks and measurements.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@ inline Rows host_rows(const float* data, int64_t count, int64_t width) {
 
 class SingleLinear {
  public:
-  /// For backends in host memory; `backend` and, for floats, the weight must outlive it.
+  /// `backend` and, for floats, the weight must outlive it.
   SingleLinear(Backend& backend, const QuantizedLinear& layer)
       : backend_(backend), format_(backend.input_of(layer)), width_(std::max(layer.k, layer.k_in())) {
     const QuantizedLinear* part = &layer;
@@ -35,14 +35,18 @@ class SingleLinear {
     return backend_.make_input(max_rows, width_);
   }
 
-  /// y [m, n], or y += with `accumulate`, of x [m, k_in].
-  void run(const float* x, int64_t m, float* y, bool accumulate = false) {
-    if (m > room_) {
-      input_ = make_input(m);
-      room_ = m;
+  /// y [m, n], or y += with `accumulate`, of x [m, k_in], rows of the backend's memory.
+  void run(const Rows& x, const Rows& y, bool accumulate = false) {
+    if (x.count > room_) {
+      input_ = make_input(x.count);
+      room_ = x.count;
     }
-    backend_.prepare(host_rows(x, m, linear_->k_in()), *format_, *input_);
-    backend_.linear(*linear_, *input_, host_rows(y, m, linear_->n()), accumulate);
+    backend_.prepare(x, *format_, *input_);
+    backend_.linear(*linear_, *input_, y, accumulate);
+  }
+  /// The same for backends in host memory.
+  void run(const float* x, int64_t m, float* y, bool accumulate = false) {
+    run(host_rows(x, m, linear_->k_in()), host_rows(y, m, linear_->n()), accumulate);
   }
 
  private:

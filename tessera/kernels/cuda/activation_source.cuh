@@ -3,7 +3,7 @@
 
 #include "tessera/kernels/cuda/activation.h"
 #include "tessera/kernels/cuda/activation_row.cuh"
-#include "tessera/kernels/cuda/attention/fold.cuh"
+#include "tessera/kernels/cuda/attention/arithmetic.cuh"
 #include "tessera/kernels/cuda/ptx.cuh"
 
 namespace tessera::cuda {

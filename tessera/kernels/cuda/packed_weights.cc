@@ -11,22 +11,32 @@
 namespace tessera::cuda {
 namespace {
 
+/// Four neighbouring codes of a row, one a byte.
+uint32_t load_codes(const uint8_t* from, int bits) {
+  if (bits == 8) {
+    uint32_t codes;
+    std::memcpy(&codes, from, sizeof codes);
+    return codes;
+  }
+  const uint32_t nibbles = from[0] | uint32_t{from[1]} << 16;
+  return (nibbles | nibbles << 4) & 0x0F0F0F0F;
+}
+
+/// K is a multiple of 4.
 void pack_codes(const QuantizedLinear& linear, WeightLayout layout, int64_t row_block, int64_t input_block,
                 uint8_t* block) {
   const int64_t rows = std::min<int64_t>(kBlockRows, linear.n - row_block * kBlockRows);
   const int64_t inputs = std::min<int64_t>(kBlockInputs, linear.k - input_block * kBlockInputs);
   const auto* codes = reinterpret_cast<const uint8_t*>(linear.qweight.data());
   for (int row = 0; row < rows; ++row) {
-    uint8_t* strip = block + row / kStripRows * strip_bytes(layout);
-    for (int input = 0; input < inputs; ++input) {
-      const int64_t index = (row_block * kBlockRows + row) * linear.k + input_block * kBlockInputs + input;
+    uint8_t* const strip = block + row / kStripRows * strip_bytes(layout);
+    const int64_t first = (row_block * kBlockRows + row) * linear.k + input_block * kBlockInputs;
+    for (int input = 0; input < inputs; input += 4) {
       const CodePosition at = code_position(layout.bits, row % kStripRows, input);
-      if (layout.bits == 8) {
-        strip[at.byte] = codes[index];
-      } else {
-        const int nibble = unpack_nibble(codes[index / 2], index);
-        strip[at.byte] = static_cast<uint8_t>(strip[at.byte] | nibble << (at.high_nibble ? 4 : 0));
-      }
+      uint32_t word;
+      std::memcpy(&word, strip + at.byte, sizeof word);
+      word |= load_codes(codes + (first + input) * layout.bits / 8, layout.bits) << (at.high_nibble ? 4 : 0);
+      std::memcpy(strip + at.byte, &word, sizeof word);
     }
   }
 }

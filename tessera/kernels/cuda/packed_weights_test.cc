@@ -76,6 +76,29 @@ TEST(PackedWeights, PacksGroupedCodesWithRemainders) {
   }
 }
 
+TEST(PackedWeights, PacksBytesWithRemainders) {
+  QuantizedLinear linear;
+  linear.n = 70;
+  linear.k = 144;
+  linear.weight_format = WeightFormat::kInt8;
+  std::mt19937 rng(4);
+  std::vector<int8_t> codes(static_cast<size_t>(linear.n * linear.k));
+  for (auto& code : codes) code = static_cast<int8_t>(rng());
+  linear.qweight = Tensor::from<int8_t>(codes, {linear.n, linear.k});
+  const WeightLayout layout = layout_of(linear);
+  const std::vector<uint8_t> packed = pack_weights(linear);
+  for (int64_t n = 0; n < linear.n; ++n) {
+    for (int64_t k = 0; k < linear.k; ++k) {
+      const uint8_t* strip = packed.data() +
+                             block_offset(layout, linear.k, n / kBlockRows, k / kBlockInputs) +
+                             n % kBlockRows / kStripRows * strip_bytes(layout);
+      const CodePosition at =
+          code_position(8, static_cast<int>(n % kStripRows), static_cast<int>(k % kBlockInputs));
+      ASSERT_EQ(static_cast<int8_t>(strip[at.byte]), codes[static_cast<size_t>(n * linear.k + k)]);
+    }
+  }
+}
+
 TEST(PackedWeights, OutliersLieAsOperandsAndArePadded) {
   std::set<int> places;
   for (int row = 0; row < kStripRows; ++row) {

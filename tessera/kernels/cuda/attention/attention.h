@@ -67,8 +67,8 @@ struct RowSpans {
   int32_t first = 0, count = 0;
 };
 
-/// What the decode kernel leaves of each span and head, to be added up (fold.cuh) by those who read it: the
-/// quantizer of activations.
+/// What the decode kernel leaves of each span and head, to be added up (arithmetic.cuh) by those who read it:
+/// the quantizer of activations.
 struct SpanResults {
   float* out = nullptr;    ///< [spans][heads][head_dim]
   float2* ends = nullptr;  ///< [spans][heads]: the largest score, the sum of weights

@@ -2,40 +2,26 @@
 // head, a warp a page, and leaves what the span adds up to.
 //   bound     by memory: pages go straight into registers, in the order in which they lie there
 //   latency   a block's chain is its span (one load), queries and pages (one more), products
-//   products  rows of operand A beyond the heads that share a key head are idle: up to 15 of 16, which costs
-//             less time than the bytes of a page do
 #pragma once
 
 #include "tessera/kernels/cuda/attention/attention.h"
-#include "tessera/kernels/cuda/attention/page.cuh"
+#include "tessera/kernels/cuda/attention/decode_page.cuh"
 
 namespace tessera::cuda {
 
 /// Groups of pieces on their way: enough for the latency of device memory.
-constexpr int kDecodeAhead = 3;
-constexpr int kDecodeBlocks = 3;  ///< on a multiprocessor
+template <int kDim>
+constexpr int kDecodeAhead = kDim <= 128 ? 3 : 1;
+/// Blocks on a multiprocessor: what a warp keeps of a page decides.
+template <int kDim, int kRows>
+constexpr int kDecodeBlocks = kDim > 128  ? 2
+                              : kRows > 8 ? 3
+                                          : 4;
 
 /// Shared memory of a block: of each row and page, `out` and behind all of them most and sum.
 template <int kDim>
 constexpr int decode_shared_bytes(int rows) {
   return kSpanPages * rows * (kDim + 2) * static_cast<int>(sizeof(float));
-}
-
-/// The pieces that a lane's rows of a result are, wherever they lie.
-template <int kLaneRows, int kDim>
-__device__ __forceinline__ void store_rows(const Attended<kDim>& from, int rows, float* out, float2* ends) {
-  const int g = static_cast<int>(threadIdx.x % 32 / 4), t = static_cast<int>(threadIdx.x % 4);
-#pragma unroll
-  for (int i = 0; i < kLaneRows; ++i) {
-    const int row = g + 8 * i;
-    if (row >= rows) break;
-#pragma unroll
-    for (int a = 0; a < Attended<kDim>::kTiles; ++a) {
-      *reinterpret_cast<float2*>(out + row * kDim + 8 * a + 2 * t) = {from.out[a][2 * i],
-                                                                      from.out[a][2 * i + 1]};
-    }
-    if (t == 0) ends[row] = {from.most[i], from.sum[i]};
-  }
 }
 
 /// What a block of the decode kernel works on.
@@ -65,28 +51,49 @@ struct DecodeUnit {
 };
 
 /// This warp's page of the unit; nothing where the sequence ends before it or its window begins behind it.
-template <KvFormat kFormat, int kDim, int kLaneRows>
-__device__ __forceinline__ Attended<kDim> attend_to_page(const AttentionProblem& p, const DecodeUnit& unit) {
-  Attended<kDim> result;
+template <KvFormat kFormat, int kDim, int kTiles>
+__device__ __forceinline__ DecodeResult<kDim, kTiles> attend_to_page(const AttentionProblem& p,
+                                                                     const DecodeUnit& unit) {
+  DecodeResult<kDim, kTiles> result;
   const int end = unit.position + 1 - unit.page_index * kPage;
   const int begin = p.window > 0 ? max(0, end - p.window) : 0;
   if (end <= 0 || begin >= kPage) return result;
   const uint8_t* const block =
       p.pages.memory + unit.page * p.pages.page_bytes + unit.kv_head * PageLayout{kFormat, kDim}.bytes();
-  Queries<kDim> q;
-  const int g = static_cast<int>(threadIdx.x % 32 / 4);
-  const auto* rows = static_cast<const __half*>(p.q.data) + unit.row * p.q.stride + unit.head * kDim;
-  q.load(g < unit.rows ? rows + g * kDim : nullptr,
-         kLaneRows > 1 && g + 8 < unit.rows ? rows + (g + 8) * kDim : nullptr);
-  PageView view{{begin, begin}, {end, end}, softmax_scale<kDim>()};
+  QueryTiles<kDim, kTiles> queries;
+  queries.load(static_cast<const __half*>(p.q.data) + unit.row * p.q.stride + unit.head * kDim, unit.rows);
+  const DecodeView view{begin, end, ScoreRule::of<kDim>(p.alibi_slopes),
+                        static_cast<float>(unit.page_index * kPage - unit.position)};
+  float slopes[kTiles][2] = {};
+  if (view.rule.sloped) {
 #pragma unroll
-  for (int i = 0; i < kLaneRows; ++i) {
-    const bool sloped = p.alibi_slopes && g + 8 * i < unit.rows;
-    view.slope[i] = sloped ? p.alibi_slopes[unit.head + g + 8 * i] * kLog2E : 0;
-    view.distance[i] = static_cast<float>(unit.page_index * kPage - unit.position);
+    for (int i = 0; i < 2 * kTiles; ++i) {
+      const int row = i / 2 * 8 + 2 * static_cast<int>(threadIdx.x % 4) + i % 2;
+      if (row < unit.rows) slopes[i / 2][i % 2] = ScoreRule::slope(p.alibi_slopes, unit.head + row);
+    }
   }
-  Page<kFormat, kDim, (kDim <= 128 ? kDecodeAhead : 0), kLaneRows>(block).attend(q, view, result);
+  DecodePage<kFormat, kDim, kTiles, kDecodeAhead<kDim>>(block).attend(queries, view, slopes, result);
   return result;
+}
+
+/// `out` [rows][kDim] and `ends` [rows] of a result.
+template <KvFormat kFormat, int kDim, int kTiles>
+__device__ __forceinline__ void store_rows(const DecodeResult<kDim, kTiles>& from, int rows, float* out,
+                                           float2* ends) {
+  using PageOf = DecodePage<kFormat, kDim, kTiles, kDecodeAhead<kDim>>;
+#pragma unroll
+  for (int i = 0; i < 2 * kTiles; ++i) {
+    const int row = i / 2 * 8 + 2 * static_cast<int>(threadIdx.x % 4) + i % 2;
+    if (row >= rows) continue;
+#pragma unroll
+    for (int m = 0; m < kDim / 16; ++m) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        out[row * kDim + PageOf::dimension(m, h)] = from.out[i / 2][m][2 * h + i % 2];
+      }
+    }
+    if (threadIdx.x % 32 < 4) ends[row] = {from.most[i / 2][i % 2], from.sum[i / 2][i % 2]};
+  }
 }
 
 /// One element, added up over pages. `ends`: the largest score and the sum of weights of its row.
@@ -103,7 +110,7 @@ struct FoldedElement {
 
 /// kRows: heads that share a key head at most, 8 or 16 of them at a time.
 template <KvFormat kFormat, int kDim, int kRows>
-__global__ void __launch_bounds__(32 * kSpanPages, kDim <= 128 ? kDecodeBlocks : 1)
+__global__ void __launch_bounds__(32 * kSpanPages, kDecodeBlocks<kDim, kRows>)
     decode_kernel(const __grid_constant__ AttentionProblem p) {
   extern __shared__ __align__(16) uint8_t shared_bytes[];
   auto* const shared = reinterpret_cast<float*>(shared_bytes);
@@ -113,8 +120,8 @@ __global__ void __launch_bounds__(32 * kSpanPages, kDim <= 128 ? kDecodeBlocks :
   const DecodeUnit unit(p, blockIdx.x);
   if (static_cast<int64_t>(p.counts->spans) * p.heads <= unit.result) return;
   const int warp = static_cast<int>(threadIdx.x / 32);
-  store_rows<kRows / 8>(attend_to_page<kFormat, kDim, kRows / 8>(p, unit), min(unit.rows, kRows),
-                        shared + warp * kRows * kDim, ends + warp * kRows);
+  store_rows<kFormat>(attend_to_page<kFormat, kDim, kRows / 8>(p, unit), min(unit.rows, kRows),
+                      shared + warp * kRows * kDim, ends + warp * kRows);
   __syncthreads();
   for (int at = static_cast<int>(threadIdx.x); at < unit.rows * kDim; at += static_cast<int>(blockDim.x)) {
     FoldedElement element;

@@ -86,7 +86,7 @@ class Totals {
 
 template <KvFormat kFormat, int kDim, int kWarps>
 __global__ void __launch_bounds__(32 * kWarps) prefill_kernel(const __grid_constant__ AttentionProblem p) {
-  using PageOf = Page<kFormat, kDim, 0>;
+  using PageOf = Page<kFormat, kDim>;
   constexpr int kRing = kRingPages<kDim, kWarps>;
   constexpr int kBytes = PageOf::kLayout.bytes(), kParts = kMostPrefillWarps<kDim> / kWarps;
   extern __shared__ __align__(16) uint8_t shared_bytes[];
@@ -103,15 +103,15 @@ __global__ void __launch_bounds__(32 * kWarps) prefill_kernel(const __grid_const
   Queries<kDim> q;
   q.load(unit.exists(row[0]) ? queries + unit.offset(p.q, row[0], kDim) : nullptr,
          unit.exists(row[1]) ? queries + unit.offset(p.q, row[1], kDim) : nullptr);
-  PageView view{{}, {}, softmax_scale<kDim>()};
+  PageView view{{}, {}, ScoreRule::of<kDim>(p.alibi_slopes)};
   int position[2];
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     position[i] = unit.exists(row[i]) ? unit.rows.position + unit.token(row[i]) : -1;
-    view.slope[i] =
-        p.alibi_slopes
-            ? p.alibi_slopes[unit.kv_head * unit.shared_heads + row[i] % unit.shared_heads] * kLog2E
-            : 0;
+    if (p.alibi_slopes) {
+      const int head = unit.kv_head * unit.shared_heads + row[i] % unit.shared_heads;
+      view.slope[i] = ScoreRule::slope(p.alibi_slopes, head);
+    }
   }
   // Pages that some row of the block sees, and of them those that some row of the warp sees.
   const int last_row = min(unit.first + 16 * kWarps, unit.rows.count * unit.shared_heads) - 1;
