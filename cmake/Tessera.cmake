@@ -1,19 +1,38 @@
-# tessera_library(NAME SOURCES ... USES ... LIBS ... PRIVATE_LIBS ... TESTS ...)
+# tessera_library(NAME SOURCES ... USES ... LIBS ... PRIVATE_LIBS ... TESTS ... PRECOMPILE ...)
 #
 # One target a folder. USES names the folders that this one may include (the table of docs/architecture.md);
 # LIBS are third-party libraries that its headers show, PRIVATE_LIBS those that they do not. TESTS become one test program NAME_test.
+# PRECOMPILE are headers worth compiling once for this target, beside those that all share.
+# Headers that most files include and that take seconds to read are precompiled: once for `first`, from which the others
+# take them. A source with options of its own is to have SKIP_PRECOMPILE_HEADERS.
+function(tessera_precompile target first)
+  if(target STREQUAL first)
+    target_precompile_headers(${target} PRIVATE <fmt/format.h> <fmt/ranges.h> <nlohmann/json.hpp> ${ARGN})
+  else()
+    target_precompile_headers(${target} REUSE_FROM ${first})
+  endif()
+endfunction()
+
 function(tessera_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;USES;LIBS;PRIVATE_LIBS;TESTS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;USES;LIBS;PRIVATE_LIBS;TESTS;PRECOMPILE" ${ARGN})
   add_library(tessera_${name} STATIC ${ARG_SOURCES})
   list(TRANSFORM ARG_USES PREPEND tessera_)
   target_include_directories(tessera_${name} PUBLIC ${PROJECT_SOURCE_DIR})
   target_link_libraries(tessera_${name} PUBLIC ${ARG_USES} ${ARG_LIBS} PRIVATE ${ARG_PRIVATE_LIBS} tessera_warnings)
   tessera_sanitize(tessera_${name})
+  set(headers_of tessera_base)
+  set(test_headers_of base_test)
+  if(ARG_PRECOMPILE)
+    set(headers_of tessera_${name})
+    set(test_headers_of ${name}_test)
+  endif()
+  tessera_precompile(tessera_${name} ${headers_of} ${ARG_PRECOMPILE})
   if(ARG_TESTS)
     add_executable(${name}_test ${ARG_TESTS})
     target_link_libraries(${name}_test PRIVATE tessera_${name} tessera_warnings GTest::gtest_main)
     target_compile_definitions(${name}_test PRIVATE TESSERA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     tessera_sanitize(${name}_test)
+    tessera_precompile(${name}_test ${test_headers_of} <gtest/gtest.h> ${ARG_PRECOMPILE})
     include(GoogleTest)
     gtest_discover_tests(${name}_test TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600 ENVIRONMENT OMP_WAIT_POLICY=passive)
   endif()

@@ -159,7 +159,7 @@ TEST(Recipe, SurvivesHostileLengthAndNesting) {
   EXPECT_ERROR(recipe.with_setting(std::string(100'000, 'a')), "write weight.KEY=VALUE");
   EXPECT_ERROR(recipe.with_setting("weight.bits=" + deep), "expected an integer");
   EXPECT_ERROR(recipe.with_setting("weight.bits=" + std::string(100'000, '1')), "expected an integer");
-  EXPECT_ERROR(method_recipe(std::string(100'000, 'a') + "-g128"), "is not known");
+  EXPECT_ERROR(method_recipe(fmt::format("{}-g128", std::string(100'000, 'a'))), "is not known");
   EXPECT_EQ(method_recipe("qqq-g128").scheme.weight.group_size, 128);
 }
 

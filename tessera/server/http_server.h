@@ -41,9 +41,9 @@ class HttpServer {
   /// New connections are refused; those that are there end behind their present answer.
   void drain();
 
+ private:
   class Implementation;
 
- private:
   std::unique_ptr<Implementation> implementation_;
 };
 
