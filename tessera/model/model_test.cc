@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "tessera/format/test_qqq.h"
+#include "tessera/format/foreign/test_qqq.h"
 #include "tessera/model/test_backends.h"
 #include "tessera/model/test_quantized_llama.h"
 
