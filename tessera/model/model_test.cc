@@ -121,6 +121,12 @@ TEST_P(ModelTest, QuantizedLinearsFollowTheReferenceArithmetic) {
   }
 }
 
+TEST_P(ModelTest, FloatGroupScalesFollowTheReferenceArithmetic) {
+  TestLlama llama(json{{"hidden_size", 64}, {"intermediate_size", 128}});
+  quantize(llama, WeightFormat::kUint4Float, {{"bits", 16}}, {{"bits", 16}}, /*group_size=*/32);
+  expect_double_forward(*load(llama), llama, 1e-3);
+}
+
 TEST_P(ModelTest, CheckpointsOfQqqFollowTheReferenceArithmetic) {
   const json shape = {{"hidden_size", 64}, {"intermediate_size", 128}, {"num_key_value_heads", 4}};
   for (auto format : {WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {

@@ -21,17 +21,17 @@ class StoredLinear {
   /// "folder: linear", to open errors.
   std::string where() const { return checkpoint_.dir().string() + ": " + prefix_; }
   bool has(std::string_view name) const { return checkpoint_.contains(full(name)); }
-  const TensorView& at(std::string_view name) const { return checkpoint_.at(full(name)); }
+  TensorView at(std::string_view name) const { return checkpoint_.at(full(name)); }
 
   /// The extents of a matrix without empty sides.
   std::pair<int64_t, int64_t> matrix(std::string_view name) const {
-    const Shape& shape = at(name).shape;
+    const Shape shape = at(name).shape;
     if (shape.size() == 2 && shape[0] > 0 && shape[1] > 0) return {shape[0], shape[1]};
     throw Error("{}.{}: has shape {}, expected a matrix", where(), name, to_string(shape));
   }
   template <class T>
   std::span<const T> values(std::string_view name, const Shape& shape) const {
-    const TensorView& tensor = at(name);
+    const TensorView tensor = at(name);
     if (tensor.dtype == DTypeOf<T>::value && tensor.shape == shape) return tensor.as<T>();
     throw Error("{}.{}: is {} {}, expected {} {}", where(), name, name_of(tensor.dtype),
                 to_string(tensor.shape), name_of(DTypeOf<T>::value), to_string(shape));
