@@ -2,7 +2,7 @@
 #include <fmt/ranges.h>
 
 #include "tessera/arch/families.h"
-#include "tessera/format/quantized_linear.h"
+#include "tessera/format/load_linear.h"
 
 namespace tessera {
 namespace {

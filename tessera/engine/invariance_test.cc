@@ -27,6 +27,7 @@ const nlohmann::json kFourBits = {{"bits", 4}, {"symmetric", false}, {"scale", "
 const Format kFormats[] = {{"w4a8_kv16", WeightFormat::kInt4, kTokenActivation, KvFormat::kF16},
                            {"w4a8_g128_kv8", WeightFormat::kUint4Grouped, kTokenActivation, KvFormat::kInt8},
                            {"w8a8_kv4", WeightFormat::kInt8, kTokenActivation, KvFormat::kInt4},
+                           {"w4a16_g128_kv16", WeightFormat::kUint4Float, {{"bits", 16}}, KvFormat::kF16},
                            {"w4a4_asymmetric_kv16", WeightFormat::kInt4, kFourBits, KvFormat::kF16}};
 
 /// What a run computed: the residual stream behind the last block of every row, and every text.
@@ -43,7 +44,8 @@ class Invariance : public testing::TestWithParam<Format> {
                      {"head_dim", 32},
                      {"intermediate_size", 256},
                      {"max_position_embeddings", 512}});
-    quantize(llama, GetParam().weight, GetParam().activation, kTokenActivation, /*group_size=*/128);
+    const auto& down = GetParam().activation["bits"] == 16 ? GetParam().activation : kTokenActivation;
+    quantize(llama, GetParam().weight, GetParam().activation, down, /*group_size=*/128);
     llama.write(dir_);
     model_ = Model::load(dir_, *backend_);
     model_->set_kv_format(GetParam().kv);

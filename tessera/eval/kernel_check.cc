@@ -9,7 +9,7 @@
 #include "tessera/arch/model_spec.h"
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
-#include "tessera/format/quantization_config.h"
+#include "tessera/format/load_linear.h"
 #include "tessera/format/reference.h"
 #include "tessera/kernels/single_linear.h"
 
@@ -135,9 +135,8 @@ KernelCheck check_kernels(const std::filesystem::path& dir, Backend& backend, Re
       const std::string name = spec.linear_name(layer, id);
       if (!is_quantized(checkpoint, name)) continue;
       const LinearSpec& shape = spec.linears[id];
-      check_layer(
-          name, load_quantized_linear(checkpoint, name, quantization->activation_of(name), shape.n, shape.k),
-          shape.k, backend, check);
+      check_layer(name, load_quantized_linear(checkpoint, name, *quantization, shape.n, shape.k), shape.k,
+                  backend, check);
     }
   }
   if (check.layers == 0)

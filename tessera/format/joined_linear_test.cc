@@ -21,7 +21,9 @@ TEST(JoinedLinear, ComputesTheOutputsOfItsParts) {
   for (const LayerOptions& options :
        {LayerOptions{.format = WeightFormat::kInt4, .k = k, .bias = true},
         LayerOptions{.format = WeightFormat::kInt8, .k = k, .activation = {.bits = 4, .symmetric = false}},
-        LayerOptions{.format = WeightFormat::kUint4Grouped, .k = k, .group_size = 32, .group_zeros = true}}) {
+        LayerOptions{.format = WeightFormat::kUint4Grouped, .k = k, .group_size = 32, .group_zeros = true},
+        LayerOptions{
+            .format = WeightFormat::kUint4Float, .k = k, .group_size = 32, .activation = {.bits = 16}}}) {
     std::vector<QuantizedLinear> parts;
     for (int64_t n : {32, 6, 17}) {
       LayerOptions part = options;

@@ -1,6 +1,10 @@
 // Reading and writing the quantization section of config.json.
 #include "tessera/format/quantization_config.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
 namespace tessera {
 namespace {
 
@@ -8,11 +12,22 @@ using nlohmann::json;
 
 constexpr int kVersion = 1;
 
-/// Of QQQ's own program or GPTQModel: 4-bit weights, 8-bit codes, one scale a token.
-QuantizationConfig read_qqq(const JsonNode& section) {
-  const auto bits = section["wbits"].get_or(section["bits"].get_or(4));
-  if (bits != 4) section.fail("weights of {} bits are not readable here (4 are)", bits);
-  return {};
+/// Another tool's checkpoints.
+struct ForeignFormat {
+  const char* quant_method;
+  LinearReader (*reader)(const JsonNode& section);
+};
+
+constexpr ForeignFormat kForeignFormats[] = {{"awq", foreign::awq_reader},
+                                             {"compressed-tensors", foreign::compressed_tensors_reader},
+                                             {"gptq", foreign::gptq_reader},
+                                             {"qqq", foreign::qqq_reader}};
+
+[[noreturn]] void fail_unknown(const JsonNode& method) {
+  std::vector<std::string_view> known = {"tessera"};
+  for (const ForeignFormat& format : kForeignFormats) known.emplace_back(format.quant_method);
+  method.fail("{} is not readable here ({} are); start from the float checkpoint", method.shown(),
+              fmt::join(known, ", "));
 }
 
 }  // namespace
@@ -41,11 +56,11 @@ std::optional<QuantizationConfig> read_quantization_config(const ModelConfig& co
   const JsonNode section = config.root()["quantization_config"];
   if (section.is_null()) return std::nullopt;
   const JsonNode method = section["quant_method"], version = section["version"];
-  if (method.value() == "qqq") return read_qqq(section);
-  if (method.value() != "tessera") {
-    method.fail("{} is not readable here (\"tessera\" and \"qqq\" are); start from the float checkpoint",
-                method.shown());
+  for (const ForeignFormat& format : kForeignFormats) {
+    if (method.value() == format.quant_method)
+      return QuantizationConfig{.read_linear = format.reader(section)};
   }
+  if (method.value() != "tessera") fail_unknown(method);
   if (version.value() != kVersion) {
     version.fail("{} is not readable here ({} is); quantize again or update", version.shown(), kVersion);
   }

@@ -39,7 +39,7 @@ TEST(QuantizationConfig, FloatModelsHaveNoneAndQqqModelsNoRecipe) {
   EXPECT_FALSE(read_quantization_config(with(nullptr)));
   const auto qqq = read_quantization_config(with({{"quant_method", "qqq"}, {"wbits", 4}}));
   ASSERT_TRUE(qqq);
-  EXPECT_EQ(qqq->activation, ActivationFormat());
+  EXPECT_TRUE(qqq->read_linear);
   EXPECT_TRUE(qqq->recipe.is_null());
 }
 
@@ -50,7 +50,10 @@ TEST(QuantizationConfig, ErrorsNameThePlace) {
     return error_of(section);
   };
   EXPECT_EQ(error_of(3), "config.json: quantization_config: expected an object, found number");
-  EXPECT_THAT(changed({{"quant_method", "gptq"}}), HasSubstr("quant_method: \"gptq\" is not readable here"));
+  EXPECT_THAT(
+      changed({{"quant_method", "fp8"}}),
+      HasSubstr("quant_method: \"fp8\" is not readable here (tessera, awq, compressed-tensors, gptq, qqq "
+                "are)"));
   EXPECT_THAT(changed({{"quant_method", nullptr}}), HasSubstr("quant_method: null is not readable here"));
   EXPECT_THAT(changed({{"version", 2}}), HasSubstr("version: 2 is not readable here (1 is)"));
   EXPECT_THAT(changed({{"activation", nullptr}}), HasSubstr("activation: expected an object, found nothing"));

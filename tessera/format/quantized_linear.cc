@@ -7,7 +7,6 @@
 #include <limits>
 
 #include "tessera/base/error.h"
-#include "tessera/format/qqq_checkpoint.h"
 
 namespace tessera {
 
@@ -21,6 +20,8 @@ std::string_view name_of(WeightFormat format) {
       return "int4";
     case WeightFormat::kUint4Grouped:
       return "uint4-grouped";
+    case WeightFormat::kUint4Float:
+      return "uint4-float";
   }
   return "";
 }
@@ -34,6 +35,7 @@ std::string describe(const QuantizedLinear& l) {
   if (!l.activation.symmetric) text += l.activation.real_zero ? " real-zero" : " asymmetric";
   if (!l.activation.per_token) text += " static";
   text += l.groups() > 1 ? fmt::format(" g{}", l.group_size) : " per-channel";
+  if (l.weight_format == WeightFormat::kUint4Float) text += " f16 scales";
   if (!l.input_index.empty()) text += ", mapped";
   if (!l.outlier_index.empty()) text += fmt::format(", {} f16 outliers", l.outlier_index.size());
   return text;
@@ -92,145 +94,10 @@ auto fields(Linear& l) {
                                                 {"input_repeat", &l.input_repeat}};
 }
 
-void expect(const Tensor& tensor, DType dtype, const Shape& shape, const std::string& where,
-            const char* name) {
-  if (tensor.empty()) throw Error("{}: {} is missing", where, name);
-  if (tensor.dtype() != dtype || tensor.shape() != shape) {
-    throw Error("{}: {} is {} {}, expected {} {}", where, name, tessera::name_of(tensor.dtype()),
-                to_string(tensor.shape()), tessera::name_of(dtype), to_string(shape));
-  }
-}
-
-void expect_if_present(const Tensor& tensor, DType dtype, const Shape& shape, const std::string& where,
-                       const char* name) {
-  if (!tensor.empty()) expect(tensor, dtype, shape, where, name);
-}
-
-void expect_finite(const Tensor& tensor, const std::string& where, const char* name) {
-  if (tensor.empty()) return;
-  for (float v : tensor.as<float>()) {
-    if (!std::isfinite(v)) throw Error("{}: {} holds a value that is not finite", where, name);
-  }
-}
-
-/// Every code of the group must stay in int8 once multiplied by the group scale.
-void validate_groups(const QuantizedLinear& l, const std::string& where) {
-  if (l.group_size <= 0 || l.k % l.group_size != 0) {
-    throw Error("{}: group size {} does not divide K = {}", where, l.group_size, l.k);
-  }
-  expect(l.group_scale, DType::kI8, {l.n, l.groups()}, where, "group_scale");
-  expect_if_present(l.group_zero, DType::kU8, {l.n, l.groups()}, where, "group_zero");
-  const auto scale = l.group_scale.as<int8_t>();
-  const auto zero = l.group_zero.as<uint8_t>();
-  const auto codes = l.qweight.as<uint8_t>();
-  for (size_t g = 0; g < scale.size(); ++g) {
-    const int z = zero.empty() ? 8 : zero[g];
-    int lo = 15, hi = 0;
-    const int64_t begin = static_cast<int64_t>(g) * l.group_size;
-    for (int64_t i = begin; i < begin + l.group_size; ++i) {
-      const int u = unpack_nibble(codes[static_cast<size_t>(i / 2)], i);
-      lo = std::min(lo, u);
-      hi = std::max(hi, u);
-    }
-    if (scale[g] < 1 || z > 15 || scale[g] * (lo - z) < -128 || scale[g] * (hi - z) > 127) {
-      throw Error("{}: group {} (scale {}, zero point {}) leaves the int8 range; the file is damaged", where,
-                  g, int{scale[g]}, z);
-    }
-  }
-}
-
-void validate_weights(const QuantizedLinear& l, const std::string& where) {
-  if (l.weight_format == WeightFormat::kInt8) {
-    expect(l.qweight, DType::kI8, {l.n, l.k}, where, "qweight");
-  } else {
-    if (l.k % 2 != 0) throw Error("{}: K = {} is odd, 4-bit codes come in pairs", where, l.k);
-    expect(l.qweight, DType::kU8, {l.n, l.k / 2}, where, "qweight");
-  }
-  expect(l.scale, DType::kF32, {l.n}, where, "scale");
-  expect_finite(l.scale, where, "scale");
-  expect_if_present(l.bias, DType::kF32, {l.n}, where, "bias");
-  expect_finite(l.bias, where, "bias");
-  expect_if_present(l.row_sum, DType::kI32, {l.n}, where, "row_sum");
-  if (l.weight_format == WeightFormat::kUint4Grouped) return validate_groups(l, where);
-  if (l.group_size != 0 || !l.group_scale.empty() || !l.group_zero.empty()) {
-    throw Error("{}: group scales and zero points belong to packed unsigned codes, not to {}", where,
-                tessera::name_of(l.weight_format));
-  }
-}
-
-/// The codes' scale, zero point and range.
-void validate_activation(const QuantizedLinear& l, const std::string& where) {
-  if (l.activation.weight_only()) {
-    if (!l.input_repeat.empty()) throw Error("{}: input_repeat belongs to integer codes", where);
-    return;
-  }
-  if (l.k > max_integer_k(l.activation)) {
-    throw Error("{}: K = {} could overflow 32-bit sums; at most {} is possible with these activations", where,
-                l.k, max_integer_k(l.activation));
-  }
-  if (l.has_zero_point()) {
-    expect(l.row_sum, DType::kI32, {l.n}, where, "row_sum");
-    for (int64_t sum : l.row_sum.as<int32_t>()) {
-      if (std::abs(sum) > 128 * l.k) throw Error("{}: row_sum {} is no sum of {} weights", where, sum, l.k);
-    }
-  }
-  if (!l.activation.per_token) {
-    expect(l.input_scale, DType::kF32, {1}, where, "input_scale");
-    expect_finite(l.input_scale, where, "input_scale");
-    if (!(l.input_scale.as<float>()[0] > 0)) throw Error("{}: input_scale is not positive", where);
-  }
-  if (l.input_repeat.empty()) return;
-  expect(l.input_repeat, DType::kU8, {l.k}, where, "input_repeat");
-  if (l.activation.real_zero) throw Error("{}: input_repeat needs an integer zero point", where);
-  const int largest_code =
-      l.activation.symmetric ? (1 << (l.activation.bits - 1)) - 1 : (1 << l.activation.bits) - 1;
-  for (int repeat : l.input_repeat.as<uint8_t>()) {
-    if (repeat < 1 || repeat * largest_code > 127) {
-      throw Error("{}: {} equal channels of {}-bit codes do not fit an int8 operand", where, repeat,
-                  l.activation.bits);
-    }
-  }
-}
-
-void validate_outliers(const QuantizedLinear& l, const std::string& where) {
-  if (l.outlier_index.empty()) {
-    if (!l.outlier_weight.empty()) throw Error("{}: outlier_index is missing", where);
-    return;
-  }
-  const int64_t f = l.outlier_index.size();
-  expect(l.outlier_index, DType::kI32, {f}, where, "outlier_index");
-  expect(l.outlier_weight, DType::kF16, {l.n, f}, where, "outlier_weight");
-  const auto index = l.outlier_index.as<int32_t>();
-  for (size_t i = 0; i < index.size(); ++i) {
-    if (index[i] < 0 || (i > 0 && index[i] <= index[i - 1]))
-      throw Error("{}: outlier_index is not ascending", where);
-  }
-  for (Half weight : l.outlier_weight.as<Half>()) {
-    if (!std::isfinite(to_float(weight))) {
-      throw Error("{}: outlier_weight holds a value that is not finite", where);
-    }
-  }
-}
-
-/// k_in() is not known here, so only order and sizes are checked.
-void validate_map(const QuantizedLinear& l, const std::string& where) {
-  if (l.input_index.empty()) {
-    if (!l.input_gain.empty() || !l.input_offset.empty()) throw Error("{}: input_index is missing", where);
-    return;
-  }
-  const int64_t nnz = l.input_index.size();
-  expect(l.input_index, DType::kI32, {nnz}, where, "input_index");
-  expect_if_present(l.input_gain, DType::kF32, {nnz}, where, "input_gain");
-  expect_finite(l.input_gain, where, "input_gain");
-  if (l.input_offset.empty()) {
-    if (nnz != l.k) throw Error("{}: input_index has {} entries for K = {}", where, nnz, l.k);
-    return;
-  }
-  expect(l.input_offset, DType::kI32, {l.k + 1}, where, "input_offset");
-  const auto offset = l.input_offset.as<int32_t>();
-  bool ordered = offset.front() == 0 && offset.back() == nnz;
-  for (size_t i = 1; i < offset.size(); ++i) ordered = ordered && offset[i] > offset[i - 1];
-  if (!ordered) throw Error("{}: input_offset does not ascend from 0 to {}", where, nnz);
+WeightFormat format_of(const QuantizedLinear& l) {
+  if (l.qweight.dtype() == DType::kI8) return WeightFormat::kInt8;
+  if (l.group_scale.empty()) return WeightFormat::kInt4;
+  return l.group_scale.dtype() == DType::kF16 ? WeightFormat::kUint4Float : WeightFormat::kUint4Grouped;
 }
 
 bool same_bytes(const Tensor& a, const Tensor& b) {
@@ -268,68 +135,11 @@ QuantizedLinear QuantizedLinear::clone() const {
   return copy;
 }
 
-void QuantizedLinear::validate(const std::string& where) const {
-  validate_weights(*this, where);
-  validate_activation(*this, where);
-  validate_outliers(*this, where);
-  validate_map(*this, where);
-}
-
 bool same_input(const QuantizedLinear& a, const QuantizedLinear& b) {
   return a.k == b.k && a.activation == b.activation && same_bytes(a.input_scale, b.input_scale) &&
          same_bytes(a.outlier_index, b.outlier_index) && same_bytes(a.input_index, b.input_index) &&
          same_bytes(a.input_gain, b.input_gain) && same_bytes(a.input_offset, b.input_offset) &&
          same_bytes(a.input_repeat, b.input_repeat);
-}
-
-bool is_quantized(const Checkpoint& checkpoint, const std::string& prefix) {
-  return checkpoint.contains(prefix + ".qweight") || qqq::is_quantized(checkpoint, prefix);
-}
-
-namespace {
-
-/// Our own tensors, PREFIX.field.
-QuantizedLinear load_fields(const Checkpoint& checkpoint, const std::string& prefix,
-                            const std::string& where) {
-  QuantizedLinear l;
-  for (const auto& [name, tensor] : fields(l)) {
-    const std::string full = prefix + "." + name;
-    if (checkpoint.contains(full)) *tensor = Tensor(checkpoint.at(full));
-  }
-  const Shape& shape = l.qweight.shape();
-  if (shape.size() != 2 || (l.qweight.dtype() != DType::kI8 && l.qweight.dtype() != DType::kU8)) {
-    throw Error("{}: qweight is {} {}, expected I8 [N, K] or U8 [N, K/2]", where,
-                tessera::name_of(l.qweight.dtype()), to_string(shape));
-  }
-  const bool packed = l.qweight.dtype() == DType::kU8;
-  l.n = shape[0];
-  l.k = packed ? shape[1] * 2 : shape[1];
-  l.weight_format = !packed ? WeightFormat::kInt8
-                            : (l.group_scale.empty() ? WeightFormat::kInt4 : WeightFormat::kUint4Grouped);
-  if (!l.group_scale.empty() && l.group_scale.shape().size() == 2 && l.group_scale.shape()[1] > 0) {
-    l.group_size = l.k / l.group_scale.shape()[1];
-  }
-  return l;
-}
-
-}  // namespace
-
-QuantizedLinear load_quantized_linear(const Checkpoint& checkpoint, const std::string& prefix,
-                                      const ActivationFormat& activation, int64_t n, int64_t k_in) {
-  const std::string where = fmt::format("{}: {}", checkpoint.dir().string(), prefix);
-  QuantizedLinear l = qqq::is_quantized(checkpoint, prefix) ? qqq::load_linear(checkpoint, prefix)
-                                                            : load_fields(checkpoint, prefix, where);
-  l.activation = activation;
-  l.validate(where);
-  for (const Tensor* index : {&l.input_index, &l.outlier_index}) {
-    for (int32_t i : index->as<int32_t>()) {
-      if (i < 0 || i >= k_in) throw Error("{}: input index {} is outside 0..{}", where, i, k_in - 1);
-    }
-  }
-  if (l.n != n || l.k_in() != k_in) {
-    throw Error("{}: {} outputs of {} inputs, config.json asks for {} of {}", where, l.n, l.k_in(), n, k_in);
-  }
-  return l;
 }
 
 std::vector<NamedTensor> named_tensors(const QuantizedLinear& linear, const std::string& prefix) {
@@ -338,6 +148,26 @@ std::vector<NamedTensor> named_tensors(const QuantizedLinear& linear, const std:
     if (!tensor->empty()) out.push_back({prefix + "." + name, tensor->view()});
   }
   return out;
+}
+
+QuantizedLinear read_tensors(const Checkpoint& checkpoint, const std::string& prefix) {
+  QuantizedLinear l;
+  for (const auto& [name, tensor] : fields(l)) {
+    const std::string full = prefix + "." + name;
+    if (checkpoint.contains(full)) *tensor = Tensor(checkpoint.at(full));
+  }
+  const Shape& shape = l.qweight.shape();
+  if (shape.size() != 2 || (l.qweight.dtype() != DType::kI8 && l.qweight.dtype() != DType::kU8)) {
+    throw Error("{}: {}.qweight is {} {}, expected I8 [N, K] or U8 [N, K/2]", checkpoint.dir().string(),
+                prefix, tessera::name_of(l.qweight.dtype()), to_string(shape));
+  }
+  l.weight_format = format_of(l);
+  l.n = shape[0];
+  l.k = l.weight_format == WeightFormat::kInt8 ? shape[1] : shape[1] * 2;
+  if (!l.group_scale.empty() && l.group_scale.shape().size() == 2 && l.group_scale.shape()[1] > 0) {
+    l.group_size = l.k / l.group_scale.shape()[1];
+  }
+  return l;
 }
 
 Tensor pack_int4(std::span<const int8_t> codes, int64_t n, int64_t k) {

@@ -4,7 +4,7 @@
 //
 //   x'      = input map of x             K columns: x without outliers, or a sparse gather (see input_index)
 //   q, s, z = quantize_token(x')         int8 codes in the range of 4 to 8 bits, float scale, zero point
-//   w8      = expand(qweight)            int8 [N, K], see WeightFormat
+//   w8      = expand(qweight)            int8 [N, K], see WeightFormat; floats in kUint4Float
 //   acc[n]  = sum_k q[k] * w8[n, k]      int32, exact in any order
 //   y[n]    = (float(acc[n] - z * row_sum[n]) * scale[n]) * s
 //             + sum_f x[outlier f] * outlier_weight[n, f]  +  bias[n]
@@ -26,13 +26,15 @@ namespace tessera {
 
 /// How weight codes become the int8 operand w8 of the product.
 enum class WeightFormat : uint8_t {
-  kInt8,         ///< w8 = q, q in [-128, 127]; also the container of 5- to 7-bit weights
-  kInt4,         ///< w8 = q, q in [-8, 7], two's complement nibble; one scale a row (QQQ per channel)
-  kUint4Grouped  ///< w8 = group_scale * (u - group_zero), u in [0, 15]; |w8| <= 128 (QQQ g128 with integer
-                 ///< scales, DGQ; one group a row of scale 1 is a row's 4-bit zero point, QLLM)
+  kInt8,          ///< w8 = q, q in [-128, 127]; also the container of 5- to 7-bit weights
+  kInt4,          ///< w8 = q, q in [-8, 7], two's complement nibble; one scale a row (QQQ per channel)
+  kUint4Grouped,  ///< w8 = group_scale * (u - group_zero), u in [0, 15]; |w8| <= 128 (QQQ g128 with integer
+                  ///< scales, DGQ; one group a row of scale 1 is a row's 4-bit zero point, QLLM)
+  kUint4Float     ///< the same with float16 group scales, so that "w8" is a float: weight-only layers (GPTQ,
+                  ///< AWQ, Q4_0)
 };
 
-/// "int8", "int4", "uint4-grouped"
+/// "int8", "int4", "uint4-grouped", "uint4-float"
 std::string_view name_of(WeightFormat format);
 
 /// How a linear layer's input is quantized.
@@ -64,7 +66,8 @@ struct QuantizedLinear {
 
   Tensor qweight;      ///< I8 [N, K] (kInt8), or U8 [N, K/2]: low nibble = even k
   Tensor scale;        ///< F32 [N]: real weight = scale[n] * w8[n, k]
-  Tensor group_scale;  ///< I8 [N, K/group_size], values 1..127 (kUint4Grouped)
+  Tensor group_scale;  ///< [N, K/group_size]: I8, values 1..127 (kUint4Grouped), or F16, none negative
+                       ///< (kUint4Float)
   Tensor group_zero;   ///< U8 [N, K/group_size], values 0..15; empty: 8 everywhere
   Tensor row_sum;      ///< I32 [N]: sum_k w8[n, k]; present when codes have a zero point
   Tensor bias;         ///< F32 [N], optional
@@ -90,7 +93,6 @@ struct QuantizedLinear {
   /// True when x' = x: no map and no outliers.
   bool plain_input() const { return input_index.empty() && outlier_index.empty(); }
   /// True when the codes that reach the product have a zero point, so that row_sum is needed.
-  /// Whether the epilogue needs row_sum.
   bool has_zero_point() const { return !activation.symmetric && input_repeat.empty(); }
   /// Width of the float input x: K and the outliers, or one past the last input that map and outliers read.
   int64_t k_in() const;
@@ -100,8 +102,9 @@ struct QuantizedLinear {
   QuantizedLinear clone() const;
 
   /// Throws Error ("WHERE: ...") when shapes, dtypes or value ranges do not fit together: a group scale that
-  /// drives some w8 out of int8, K so large that sums could overflow, a map out of order, numbers that are
-  /// not finite. Only load_quantized_linear knows whether indexes are within the input.
+  /// drives some w8 out of int8, float group scales with integer activations or in groups of no multiple of
+  /// 32 inputs, K so large that sums could overflow, a map out of order, numbers that are not finite. Only
+  /// load_quantized_linear knows whether indexes are within the input.
   void validate(const std::string& where) const;
 };
 
@@ -115,13 +118,11 @@ int64_t max_integer_k(const ActivationFormat& format);
 /// True when an input prepared for `a` serves `b`: the same map, outliers and codes.
 bool same_input(const QuantizedLinear& a, const QuantizedLinear& b);
 
-/// True when the checkpoint holds PREFIX.qweight, or PREFIX.B of QQQ, i.e. this linear is quantized.
-bool is_quantized(const Checkpoint& checkpoint, const std::string& prefix);
-/// Reads PREFIX.*, ours or QQQ's (qqq_checkpoint.h), and validates. n and k_in are what config.json asks for.
-QuantizedLinear load_quantized_linear(const Checkpoint& checkpoint, const std::string& prefix,
-                                      const ActivationFormat& activation, int64_t n, int64_t k_in);
 /// The tensors to write for `linear`; views into it.
 std::vector<NamedTensor> named_tensors(const QuantizedLinear& linear, const std::string& prefix);
+/// The inverse: PREFIX.*, as far as it is there, with sizes and format from shapes and types. To be
+/// validated. Throws Error when PREFIX.qweight is absent or no weight of ours.
+QuantizedLinear read_tensors(const Checkpoint& checkpoint, const std::string& prefix);
 
 /// Nibble packing along K: byte i of a row holds codes 2i (low nibble) and 2i + 1 (high nibble).
 constexpr uint8_t pack_nibbles(int even, int odd) {
@@ -137,7 +138,7 @@ constexpr int sign_extend_nibble(int nibble) {
 
 /// Packs codes [N, K] (int4: -8..7, uint4: 0..15) into U8 [N, K/2]. K must be even.
 Tensor pack_int4(std::span<const int8_t> codes, int64_t n, int64_t k);
-/// The inverse, in the range of `format` (kInt4: -8..7, kUint4Grouped: 0..15).
+/// The inverse, in the range of `format` (kInt4: -8..7, others: 0..15).
 std::vector<int8_t> unpack_int4(const Tensor& packed, int64_t n, int64_t k, WeightFormat format);
 
 }  // namespace tessera

@@ -30,14 +30,18 @@ void fill_groups(QuantizedLinear& l, const LayerOptions& options, Rng& rng) {
   l.group_size = options.group_size;
   const auto count = static_cast<size_t>(l.n * l.groups());
   std::vector<int8_t> scale(count);
+  std::vector<Half> float_scale(count);
   std::vector<uint8_t> zero(count);
   for (size_t i = 0; i < count; ++i) {
+    float_scale[i] = to_half(static_cast<float>(random_int(rng, 1, 999)) * 0.008f);
     zero[i] = static_cast<uint8_t>(options.group_zeros ? random_int(rng, 0, 15) : 8);
     // The largest scale that keeps scale * (u - zero) within int8 for every u.
     const int most = std::min({127, 128 / std::max<int>(zero[i], 1), 127 / std::max(15 - zero[i], 1)});
     scale[i] = static_cast<int8_t>(options.extreme ? most : random_int(rng, 1, most));
   }
-  l.group_scale = Tensor::from<int8_t>(scale, {l.n, l.groups()});
+  l.group_scale = l.weight_format == WeightFormat::kUint4Float
+                      ? Tensor::from<Half>(float_scale, {l.n, l.groups()})
+                      : Tensor::from<int8_t>(scale, {l.n, l.groups()});
   if (options.group_zeros) l.group_zero = Tensor::from<uint8_t>(zero, {l.n, l.groups()});
 }
 
@@ -93,7 +97,8 @@ QuantizedLinear random_layer(const LayerOptions& options, unsigned seed) {
   std::vector<float> scale;
   for (int64_t n = 0; n < l.n; ++n) scale.push_back(static_cast<float>(random_int(rng, 100, 999)) * 1e-5f);
   l.scale = Tensor::from<float>(scale, {l.n});
-  if (l.weight_format == WeightFormat::kUint4Grouped) fill_groups(l, options, rng);
+  if (l.weight_format == WeightFormat::kUint4Grouped || l.weight_format == WeightFormat::kUint4Float)
+    fill_groups(l, options, rng);
   if (options.repeat) fill_repeats(l, rng);
   if (l.has_zero_point()) fill_row_sums(l);
   if (!l.activation.per_token) l.input_scale = Tensor::from<float>(std::vector<float>{0.02f}, {1});

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "tessera/base/parallel.h"
+
 namespace tessera {
 namespace {
 
@@ -18,10 +20,10 @@ bool all_finite(std::span<const float> x) {
   return std::all_of(x.begin(), x.end(), [](float v) { return std::isfinite(v); });
 }
 
-/// sum_k x[k] * w8[k] in double, rounded once.
-float float_dot(std::span<const float> x, std::span<const int8_t> w8) {
+/// sum_k x[k] * w[k] in double, rounded once.
+float float_dot(std::span<const float> x, std::span<const float> w) {
   double sum = 0;
-  for (size_t k = 0; k < x.size(); ++k) sum += double{x[k]} * w8[k];
+  for (size_t k = 0; k < x.size(); ++k) sum += double{x[k]} * w[k];
   return static_cast<float>(sum);
 }
 
@@ -120,6 +122,7 @@ void map_input(const InputMap& map, std::span<const float> x, std::span<float> m
 }
 
 void expand_row(const QuantizedLinear& linear, int64_t n, std::span<int8_t> w8) {
+  assert(linear.weight_format != WeightFormat::kUint4Float);
   const int64_t k = linear.k;
   if (linear.weight_format == WeightFormat::kInt8) {
     const auto codes =
@@ -138,6 +141,24 @@ void expand_row(const QuantizedLinear& linear, int64_t n, std::span<int8_t> w8) 
       value = group_scale[group] * (nibble - (group_zero.empty() ? 8 : group_zero[group]));
     }
     w8[static_cast<size_t>(i)] = static_cast<int8_t>(value);
+  }
+}
+
+void expand_row(const QuantizedLinear& linear, int64_t n, std::span<float> w) {
+  if (linear.weight_format != WeightFormat::kUint4Float) {
+    std::vector<int8_t> w8(w.size());
+    expand_row(linear, n, w8);
+    std::copy(w8.begin(), w8.end(), w.begin());
+    return;
+  }
+  const auto bytes = linear.qweight.as<uint8_t>();
+  const auto group_scale = linear.group_scale.as<Half>();
+  const auto group_zero = linear.group_zero.as<uint8_t>();
+  for (int64_t i = 0; i < linear.k; ++i) {
+    const auto group = static_cast<size_t>(n * linear.groups() + i / linear.group_size);
+    const int u = unpack_nibble(bytes[static_cast<size_t>((n * linear.k + i) / 2)], i);
+    const int steps = u - (group_zero.empty() ? 8 : group_zero[group]);
+    w[static_cast<size_t>(i)] = to_float(group_scale[group]) * static_cast<float>(steps);
   }
 }
 
@@ -160,17 +181,19 @@ void reference_forward(const QuantizedLinear& linear, std::span<const float> x, 
   const InputMap map(linear);
   std::vector<float> mapped(k);
   std::vector<int8_t> codes(k), w8(k);
+  std::vector<float> w(k);
   if (accumulators && !weight_only) accumulators->resize(static_cast<size_t>(m) * n);
   for (size_t t = 0; t < static_cast<size_t>(m); ++t) {
     const std::span<const float> token = x.subspan(t * k_in, k_in);
     map_input(map, token, mapped);
     const TokenScale token_scale = weight_only ? TokenScale{1, 0} : quantize_token(linear, mapped, codes);
     for (size_t j = 0; j < n; ++j) {
-      expand_row(linear, static_cast<int64_t>(j), w8);
       float out;
       if (weight_only) {
-        out = float_dot(mapped, w8) * scale[j];
+        expand_row(linear, static_cast<int64_t>(j), w);
+        out = float_dot(mapped, w) * scale[j];
       } else {
+        expand_row(linear, static_cast<int64_t>(j), w8);
         const int32_t acc = dot(codes, w8);
         if (accumulators) (*accumulators)[t * n + j] = acc;
         out = scale_accumulator(acc, row_sum.empty() ? 0 : row_sum[j], scale[j], token_scale);
@@ -186,14 +209,38 @@ void reference_forward(const QuantizedLinear& linear, std::span<const float> x, 
 }
 
 std::vector<float> dequantize(const QuantizedLinear& linear) {
-  const auto k = static_cast<size_t>(linear.k), n = static_cast<size_t>(linear.n);
-  std::vector<float> out(n * k);
-  std::vector<int8_t> w8(k);
+  const auto k = static_cast<size_t>(linear.k);
   const auto scale = linear.scale.as<float>();
-  for (size_t j = 0; j < n; ++j) {
-    expand_row(linear, static_cast<int64_t>(j), w8);
-    for (size_t i = 0; i < k; ++i) out[j * k + i] = scale[j] * static_cast<float>(w8[i]);
-  }
+  std::vector<float> out(static_cast<size_t>(linear.n) * k);
+  parallel_for(linear.n, [&](int64_t n) {
+    const auto row = std::span(out).subspan(static_cast<size_t>(n) * k, k);
+    expand_row(linear, n, row);
+    for (float& w : row) w *= scale[static_cast<size_t>(n)];
+  });
+  return out;
+}
+
+std::vector<float> input_weights(const QuantizedLinear& linear) {
+  const std::vector<float> columns = dequantize(linear);
+  const InputMap map(linear);
+  const auto outliers = linear.outlier_index.as<int32_t>();
+  const auto outlier_weight = linear.outlier_weight.as<Half>();
+  const auto repeat = linear.input_repeat.as<uint8_t>();
+  const auto k = static_cast<size_t>(linear.k), k_in = static_cast<size_t>(linear.k_in());
+  std::vector<float> out(static_cast<size_t>(linear.n) * k_in);
+  parallel_for(linear.n, [&](int64_t n) {
+    const auto row = static_cast<size_t>(n);
+    float* const to = &out[row * k_in];
+    for (size_t c = 0; c < k; ++c) {
+      const float weight = columns[row * k + c] * static_cast<float>(repeat.empty() ? 1 : repeat[c]);
+      for (auto i = static_cast<size_t>(map.offset[c]); i < static_cast<size_t>(map.offset[c + 1]); ++i) {
+        to[map.index[i]] += map.gain[i] * weight;
+      }
+    }
+    for (size_t f = 0; f < outliers.size(); ++f) {
+      to[outliers[f]] += to_float(outlier_weight[row * outliers.size() + f]);
+    }
+  });
   return out;
 }
 

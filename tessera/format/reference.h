@@ -45,8 +45,10 @@ TokenScale quantize_token(const QuantizedLinear& linear, std::span<const float> 
 /// x [K_in] -> x' [K].
 void map_input(const InputMap& map, std::span<const float> x, std::span<float> mapped);
 
-/// w8 [K] of output n.
+/// w8 [K] of output n, of any format but kUint4Float.
 void expand_row(const QuantizedLinear& linear, int64_t n, std::span<int8_t> w8);
+/// The same in floats, exactly, of any format; kUint4Float: group_scale * (u - group_zero).
+void expand_row(const QuantizedLinear& linear, int64_t n, std::span<float> w);
 
 /// sum_k codes[k] * w8[k].
 int32_t dot(std::span<const int8_t> codes, std::span<const int8_t> w8);
@@ -67,5 +69,8 @@ void reference_forward(const QuantizedLinear& linear, std::span<const float> x, 
 
 /// Real weights scale[n] * w8[n, k] as F32 [N, K].
 std::vector<float> dequantize(const QuantizedLinear& linear);
+
+/// The real weights over the layer's input x, F32 [N, K_in]: map, gains, repeats and outliers are in them.
+std::vector<float> input_weights(const QuantizedLinear& linear);
 
 }  // namespace tessera

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "tessera/format/test_qqq.h"
+#include "tessera/format/foreign/test_qqq.h"
 #include "tessera/model/test_backends.h"
 #include "tessera/model/test_quantized_llama.h"
 
@@ -119,6 +119,12 @@ TEST_P(ModelTest, QuantizedLinearsFollowTheReferenceArithmetic) {
       expect_double_forward(*load(llama), llama, 1e-3);
     }
   }
+}
+
+TEST_P(ModelTest, FloatGroupScalesFollowTheReferenceArithmetic) {
+  TestLlama llama(json{{"hidden_size", 64}, {"intermediate_size", 128}});
+  quantize(llama, WeightFormat::kUint4Float, {{"bits", 16}}, {{"bits", 16}}, /*group_size=*/32);
+  expect_double_forward(*load(llama), llama, 1e-3);
 }
 
 TEST_P(ModelTest, CheckpointsOfQqqFollowTheReferenceArithmetic) {

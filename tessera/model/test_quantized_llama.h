@@ -22,6 +22,7 @@ inline void quantize(TestLlama& llama, WeightFormat format, const nlohmann::json
       .overrides = {
           {"down_proj", format_of_down}}}.to_json();
   const float largest_code = format == WeightFormat::kInt4 ? 8 : 128;
+  const bool grouped = format == WeightFormat::kUint4Grouped || format == WeightFormat::kUint4Float;
   unsigned seed = 0;
   for (int64_t layer = 0; layer < llama.extent("num_hidden_layers"); ++layer) {
     for (const auto& [name, shape] : llama.linear_shapes()) {
@@ -29,7 +30,7 @@ inline void quantize(TestLlama& llama, WeightFormat format, const nlohmann::json
           random_layer({.format = format,
                         .n = shape[0],
                         .k = shape[1],
-                        .group_size = format == WeightFormat::kUint4Grouped ? group_size : 0,
+                        .group_size = grouped ? group_size : 0,
                         .activation = name == "mlp.down_proj" ? format_of_down : format_of_others},
                        ++seed);
       for (float& scale : linear.scale.as<float>()) {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "tessera/format/joined_linear.h"
+#include "tessera/format/load_linear.h"
 
 namespace tessera {
 namespace {
@@ -180,8 +181,7 @@ class WeightLoader {
       throw Error("{}: {} is quantized, but config.json has no quantization_config",
                   checkpoint_.dir().string(), name);
     }
-    QuantizedLinear linear =
-        load_quantized_linear(checkpoint_, name, quantization_->activation_of(name), shape.n, shape.k);
+    QuantizedLinear linear = load_quantized_linear(checkpoint_, name, *quantization_, shape.n, shape.k);
     if (shape.bias && linear.bias.empty()) {
       throw Error("{}: {}.bias is missing", checkpoint_.dir().string(), name);
     }

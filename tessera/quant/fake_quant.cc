@@ -122,9 +122,7 @@ FakeQuantLinear::FakeQuantLinear(const QuantizedLinear& linear, const at::Device
   at::Tensor w8 = at::empty({linear.n, linear.k}, at::kFloat);
   float* out = w8.data_ptr<float>();
   parallel_for(linear.n, [&](int64_t n) {
-    std::vector<int8_t> row(static_cast<size_t>(linear.k));
-    expand_row(linear, n, row);
-    std::copy(row.begin(), row.end(), out + n * linear.k);
+    expand_row(linear, n, std::span(out + n * linear.k, static_cast<size_t>(linear.k)));
   });
   w8_ = w8.to(device);
   scale_ = to_torch(linear.scale, device);

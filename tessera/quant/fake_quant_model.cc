@@ -7,7 +7,7 @@
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
-#include "tessera/format/quantization_config.h"
+#include "tessera/format/load_linear.h"
 #include "tessera/quant/run_checks.h"
 #include "tessera/quant/streams.h"
 #include "tessera/quant/tensor_bridge.h"
@@ -85,8 +85,8 @@ class FakeQuantModel {
     QuantizedBlock quantized;
     for (LinearId id : spec_.existing_linears()) {
       const LinearSpec& linear = spec_.linears[id];
-      quantized[id] = load_quantized_linear(checkpoint_, spec_.linear_name(layer, id),
-                                            quantization_->activation_of(linear.name), linear.n, linear.k);
+      quantized[id] = load_quantized_linear(checkpoint_, spec_.linear_name(layer, id), *quantization_,
+                                            linear.n, linear.k);
     }
     return quantized;
   }

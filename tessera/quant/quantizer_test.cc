@@ -16,7 +16,7 @@
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
-#include "tessera/format/quantized_linear.h"
+#include "tessera/format/load_linear.h"
 #include "tessera/quant/disk_plan.h"
 #include "tessera/quant/run_checks.h"
 
@@ -125,10 +125,12 @@ TEST_F(QuantizerTest, WritesACheckpointThatReadsBack) {
   const ModelSpec spec = make_model_spec(config);
   const Checkpoint checkpoint(out), original(demo_);
   check_tensors(spec, checkpoint);
+  const auto quantization = read_quantization_config(config);
+  ASSERT_TRUE(quantization);
   for (int64_t layer = 0; layer < spec.n_layers; ++layer) {
     for (LinearId id : spec.existing_linears()) {
-      const QuantizedLinear linear = load_quantized_linear(checkpoint, spec.linear_name(layer, id), {},
-                                                           spec.linears[id].n, spec.linears[id].k);
+      const QuantizedLinear linear = load_quantized_linear(
+          checkpoint, spec.linear_name(layer, id), *quantization, spec.linears[id].n, spec.linears[id].k);
       EXPECT_EQ(linear.group_size, 128);
     }
     const TensorView& norm = checkpoint.at(spec.norm_name(layer, kMlpNorm) + ".weight");

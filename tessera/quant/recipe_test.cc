@@ -1,6 +1,7 @@
 // Recipes: round trips, hostile JSON, and formats against a model.
 #include "tessera/quant/recipe.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tessera/base/error.h"

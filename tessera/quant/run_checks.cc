@@ -5,6 +5,7 @@
 
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
+#include "tessera/format/load_linear.h"
 
 namespace tessera {
 

@@ -8,7 +8,8 @@
 //                                                                         u = w + 8, or u of a group
 //
 // so that one 64-byte line of nibbles gives two registers of 16 outputs with an AND and a shift. Group scales
-// and zero points follow the same panels: [panel][group][32 scales, 32 zero points], a byte each.
+// and zero points follow the same panels: [panel][group][32 scales, 32 zero points], a byte each, but for
+// scales of kNibbleFloat: two.
 #pragma once
 
 #include <cstdint>
@@ -32,18 +33,24 @@ constexpr int64_t round_up(int64_t x, int64_t multiple) {
 }
 
 enum class PackedLayout : uint8_t {
-  kByte,          ///< w8 + 128
-  kNibble,        ///< w8 + 8
-  kNibbleGrouped  ///< u; w8 = scale * (u - zero point)
+  kByte,           ///< w8 + 128
+  kNibble,         ///< w8 + 8
+  kNibbleGrouped,  ///< u; w8 = scale * (u - zero point)
+  kNibbleFloat     ///< the same with float16 scales, for float activations
 };
+
+/// Bytes of a panel's group: kPanel scales, kPanel zero points.
+constexpr int64_t group_bytes(PackedLayout layout) {
+  return layout == PackedLayout::kNibbleFloat ? 3 * kPanel : 2 * kPanel;
+}
 
 /// The weights of kPanel outputs.
 struct PackedPanel {
   PackedLayout layout = PackedLayout::kByte;
   int64_t k_padded = 0;    ///< k rounded up to kKBlock; padding meets codes that are zero
-  int64_t group_size = 0;  ///< kNibbleGrouped: a multiple of kKBlock
+  int64_t group_size = 0;  ///< kNibbleGrouped, kNibbleFloat: a multiple of kKBlock; others: 0
   const uint8_t* codes = nullptr;
-  const uint8_t* groups = nullptr;  ///< [group][2][kPanel]: scales, zero points
+  const uint8_t* groups = nullptr;  ///< [group][group_bytes()]: scales, zero points
 };
 
 }  // namespace tessera

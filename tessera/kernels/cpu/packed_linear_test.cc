@@ -68,16 +68,22 @@ void expect_exact(const QuantizedLinear& layer, const std::vector<float>& x, int
 /// Sum over k of |x'[k] * real weight| plus that over the outliers: what rounding errors are relative to.
 std::vector<float> magnitudes(const QuantizedLinear& layer, const std::vector<float>& x, int64_t m) {
   QuantizedLinear positive = layer.clone();
-  positive.weight_format = WeightFormat::kInt8;
   positive.activation = {.bits = 16};
   positive.input_repeat = {};
-  std::vector<int8_t> codes(static_cast<size_t>(layer.n * layer.k));
-  for (int64_t n = 0; n < layer.n; ++n) {
-    const auto row = std::span(codes).subspan(static_cast<size_t>(n * layer.k), static_cast<size_t>(layer.k));
-    expand_row(layer, n, row);
-    for (int8_t& c : row) c = static_cast<int8_t>(std::min(std::abs(c), 127));
+  if (layer.weight_format == WeightFormat::kUint4Float) {  // all codes above the zero points
+    for (uint8_t& pair : positive.qweight.as<uint8_t>()) pair = 0xff;
+    for (uint8_t& zero : positive.group_zero.as<uint8_t>()) zero = 0;
+  } else {
+    positive.weight_format = WeightFormat::kInt8;
+    std::vector<int8_t> codes(static_cast<size_t>(layer.n * layer.k));
+    for (int64_t n = 0; n < layer.n; ++n) {
+      const auto row =
+          std::span(codes).subspan(static_cast<size_t>(n * layer.k), static_cast<size_t>(layer.k));
+      expand_row(layer, n, row);
+      for (int8_t& c : row) c = static_cast<int8_t>(std::min(std::abs(c), 127));
+    }
+    positive.qweight = Tensor::from<int8_t>(codes, {layer.n, layer.k});
   }
-  positive.qweight = Tensor::from<int8_t>(codes, {layer.n, layer.k});
   for (Half& w : positive.outlier_weight.as<Half>()) w = to_half(std::fabs(to_float(w)));
   for (float& g : positive.input_gain.as<float>()) g = std::fabs(g);
   for (float& b : positive.bias.as<float>()) b = std::fabs(b);
@@ -314,7 +320,8 @@ TEST(PackedLinear, LayersOfOutliersOnlyHaveNoIntegerPart) {
 }
 
 TEST(PackedLinear, WeightOnlyLayersAreCloseToTheReference) {
-  for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
+  for (WeightFormat format :
+       {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kUint4Grouped, WeightFormat::kUint4Float}) {
     for (int64_t group : {32, 96, 320}) {
       for (int64_t m : {1, 2, 3, 5, 12, 13, 40}) {
         const int64_t odd = format == WeightFormat::kInt8 ? 1 : format == WeightFormat::kInt4 ? 2 : 0;
@@ -462,8 +469,15 @@ TEST(PackedLinear, ResultsDoNotDependOnThreadsOrOnTheBatch) {
 }
 
 TEST(PackedLinear, FloatSumsDoNotDependOnThreadsOrOnTheBatch) {
-  for (int bits : {4, 16}) {
-    const auto layer = random_layer({.n = 300, .k = 256, .activation = {.bits = bits}, .outliers = 3}, 43);
+  const LayerOptions layers[] = {
+      {.activation = {.bits = 4}},
+      {.activation = {.bits = 16}},
+      {.format = WeightFormat::kUint4Float, .group_size = 32, .activation = {.bits = 16}}};
+  for (LayerOptions options : layers) {
+    options.n = 300;
+    options.k = 512;
+    options.outliers = 3;
+    const auto layer = random_layer(options, 43);
     const auto x = random_floats(50 * layer.k_in(), 44);
     for (CpuIsa isa : available_cpu_isas()) {
       const auto all = run(isa, layer, x, 50).y;

@@ -57,21 +57,23 @@ void pack_nibble_panel(const QuantizedLinear& linear, int64_t panel, PackedWeigh
 
 void pack_groups(const QuantizedLinear& linear, PackedWeights& packed) {
   const int64_t groups = linear.groups();
-  packed.groups = AlignedBytes(static_cast<size_t>(packed.panels() * groups * 2 * kPanel));
-  const auto scale = linear.group_scale.as<int8_t>();
+  const auto scale_bytes = static_cast<int64_t>(size_of(linear.group_scale.dtype()));
+  packed.groups = AlignedBytes(static_cast<size_t>(packed.panels() * packed.panel_group_bytes()));
+  const std::byte* scale = linear.group_scale.data();
   const auto zero = linear.group_zero.as<uint8_t>();
   for (int64_t n = 0; n < packed.n; ++n) {
     for (int64_t g = 0; g < groups; ++g) {
-      uint8_t* out = packed.groups.data() + ((n / kPanel) * groups + g) * 2 * kPanel + n % kPanel;
-      const auto from = static_cast<size_t>(n * groups + g);
-      out[0] = static_cast<uint8_t>(scale[from]);
-      out[kPanel] = zero.empty() ? uint8_t{8} : zero[from];
+      uint8_t* group = packed.groups.data() + ((n / kPanel) * groups + g) * group_bytes(packed.layout);
+      const int64_t from = n * groups + g, output = n % kPanel;
+      std::memcpy(group + output * scale_bytes, scale + from * scale_bytes, static_cast<size_t>(scale_bytes));
+      group[kPanel * scale_bytes + output] = zero.empty() ? uint8_t{8} : zero[static_cast<size_t>(from)];
     }
   }
 }
 
 PackedLayout layout_for(const QuantizedLinear& linear) {
   if (linear.weight_format == WeightFormat::kInt4) return PackedLayout::kNibble;
+  if (linear.weight_format == WeightFormat::kUint4Float) return PackedLayout::kNibbleFloat;
   const bool groups_fit = linear.group_size > 0 && linear.group_size % kKBlock == 0;
   return groups_fit ? PackedLayout::kNibbleGrouped : PackedLayout::kByte;
 }
@@ -99,7 +101,7 @@ PackedWeights pack_weights(const QuantizedLinear& linear) {
   packed.k = linear.k;
   packed.k_padded = round_up(linear.k, kKBlock);
   packed.codes = AlignedBytes(static_cast<size_t>(packed.panels() * packed.panel_bytes()));
-  if (packed.layout == PackedLayout::kNibbleGrouped) {
+  if (packed.layout == PackedLayout::kNibbleGrouped || packed.layout == PackedLayout::kNibbleFloat) {
     packed.group_size = linear.group_size;
     pack_groups(linear, packed);
   }

@@ -36,7 +36,9 @@ struct PackedWeights {
 
   int64_t panels() const { return round_up(n, kPanel) / kPanel; }
   int64_t panel_bytes() const { return k_padded * kPanel / (layout == PackedLayout::kByte ? 1 : 2); }
-  int64_t panel_group_bytes() const { return group_size > 0 ? k_padded / group_size * 2 * kPanel : 0; }
+  int64_t panel_group_bytes() const {
+    return group_size > 0 ? k_padded / group_size * group_bytes(layout) : 0;
+  }
   PackedPanel panel(int64_t i) const {
     return {layout, k_padded, group_size, codes.data() + i * panel_bytes(),
             groups.data() + i * panel_group_bytes()};

@@ -1,7 +1,7 @@
 // Float activations times packed integer weights, for every instruction set. Included like row_ops-inl.h,
 // behind float_matmul-inl.h, whose register tiles do the work.
 //
-//   out[m][n] = sum_k x[m][k] * w8[n][k]
+//   out[m][n] = sum_k x[m][k] * w8[n][k]          w8 in floats, where group scales are float16
 //
 // A register of 16 outputs x 4 inputs of a packed panel becomes floats with a shift, a mask and a conversion
 // (or a look-up) for each input, and one multiply-add, exact, for scale and zero point. One tile of tokens
@@ -42,14 +42,16 @@ struct ByteRows {
 
 NibbleRows nibble_rows(const PackedPanel& panel, int64_t k) {
   NibbleRows rows{panel.codes + nibble_offset(0, k), {}, {}};
-  const bool grouped = panel.layout == PackedLayout::kNibbleGrouped;
-  for (int half = 0; half < 2; ++half) {
+  const bool floats = panel.layout == PackedLayout::kNibbleFloat;
+  for (int64_t half = 0; half < 2; ++half) {
     rows.scale[half] = Lanes::set(1);
     rows.offset[half] = Lanes::set(-8);
-    if (!grouped) continue;
-    const uint8_t* group = panel.groups + k / panel.group_size * (2 * kPanel) + kLanes * half;
-    rows.scale[half] = Lanes::from_bytes(group, 0, 255);
-    rows.offset[half] = Lanes::set(0) - rows.scale[half] * Lanes::from_bytes(group + kPanel, 0, 255);
+    if (panel.group_size == 0) continue;
+    const uint8_t* group = panel.groups + k / panel.group_size * group_bytes(panel.layout);
+    const uint8_t* zero = group + group_bytes(panel.layout) - kPanel + kLanes * half;
+    rows.scale[half] = floats ? Lanes::load(reinterpret_cast<const Half*>(group) + kLanes * half)
+                              : Lanes::from_bytes(group + kLanes * half, 0, 255);
+    rows.offset[half] = Lanes::set(0) - rows.scale[half] * Lanes::from_bytes(zero, 0, 255);
   }
   return rows;
 }
@@ -67,10 +69,9 @@ void weight_only_chunk(const Rows& rows, const FloatRows& x, int64_t m, int64_t 
 
 void weight_only_panel(const PackedPanel& panel, const FloatRows& x, int64_t m, int64_t k, float* out) {
   __builtin_memset(out, 0, sizeof(float) * static_cast<size_t>(m * kPanel));
-  const bool grouped = panel.layout == PackedLayout::kNibbleGrouped;
   for (int64_t i = 0; i < k;) {
     int64_t count = k - i < kFloatChunk ? k - i : kFloatChunk;
-    if (grouped) {  // a chunk ends where its group does
+    if (panel.group_size > 0) {  // a chunk ends where its group does
       const int64_t left = panel.group_size - i % panel.group_size;
       count = count < left ? count : left;
     }

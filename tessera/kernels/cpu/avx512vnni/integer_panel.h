@@ -230,6 +230,8 @@ void integer_panel(const PackedPanel& panel, const CodeRows& x, int64_t m, int32
     case PackedLayout::kNibbleGrouped:
       return grouped_panel(GroupedWeights{{panel.codes}, panel.groups, panel.group_size / kKBlock},
                            panel.k_padded, x, m, acc);
+    case PackedLayout::kNibbleFloat:
+      break;  // weight-only
   }
 }
 

@@ -9,7 +9,6 @@
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
-#include "tessera/format/input_map.h"
 #include "tessera/format/reference.h"
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/float_gemm.h"
@@ -120,24 +119,7 @@ HalfLinear::HalfLinear(std::span<const FloatWeight> parts, const Cublas* cublas)
 }
 
 HalfLinear::HalfLinear(const QuantizedLinear& linear) : n_(linear.n), k_(linear.k_in()) {
-  const std::vector<float> columns = dequantize(linear);
-  const InputMap map(linear);
-  const auto outliers = linear.outlier_index.as<int32_t>();
-  const auto outlier_weight = linear.outlier_weight.as<Half>();
-  std::vector<float> values(static_cast<size_t>(n_ * k_));
-  parallel_for(n_, [&](int64_t row) {
-    float* const to = &values[static_cast<size_t>(row * k_)];
-    for (int64_t c = 0; c < linear.k; ++c) {
-      const float weight = columns[static_cast<size_t>(row * linear.k + c)];
-      for (auto i = static_cast<size_t>(map.offset[static_cast<size_t>(c)]);
-           i < static_cast<size_t>(map.offset[static_cast<size_t>(c) + 1]); ++i) {
-        to[map.index[i]] += map.gain[i] * weight;
-      }
-    }
-    for (size_t f = 0; f < outliers.size(); ++f) {
-      to[outliers[f]] += to_float(outlier_weight[static_cast<size_t>(row) * outliers.size() + f]);
-    }
-  });
+  const std::vector<float> values = input_weights(linear);
   std::vector<uint16_t> halves(values.size());
   to_halves({DType::kF32, {n_, k_}, reinterpret_cast<const std::byte*>(values.data())}, halves.data());
   upload(halves);

@@ -1,14 +1,13 @@
 // Tests of reading QQQ's layers.
-#include "tessera/format/qqq_checkpoint.h"
-
 #include <gtest/gtest.h>
 
 #include <limits>
 
 #include "tessera/base/error.h"
+#include "tessera/format/foreign/test_qqq.h"
+#include "tessera/format/load_linear.h"
 #include "tessera/format/random_layer.h"
 #include "tessera/format/reference.h"
-#include "tessera/format/test_qqq.h"
 
 namespace tessera::qqq {
 namespace {
@@ -31,7 +30,9 @@ class QqqCheckpoint : public testing::Test {
     std::vector<NamedTensor> named;
     for (const auto& [name, tensor] : tensors) named.push_back({"q_proj." + name, tensor.view()});
     write_safetensors(dir_ / "model.safetensors", named);
-    return load_quantized_linear(Checkpoint(dir_), "q_proj", {}, kOutputs, kInputs);
+    const nlohmann::json section = {{"quant_method", "qqq"}, {"wbits", 4}};
+    const auto config = read_quantization_config({{{"quantization_config", section}}, "config.json"});
+    return load_quantized_linear(Checkpoint(dir_), "q_proj", *config, kOutputs, kInputs);
   }
 
   void expect_error(const std::map<std::string, Tensor>& tensors, const std::string& part) {

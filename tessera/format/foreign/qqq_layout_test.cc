@@ -1,5 +1,5 @@
 // Tests of the QQQ checkpoint layout.
-#include "tessera/format/qqq_layout.h"
+#include "tessera/format/foreign/qqq_layout.h"
 
 #include <gtest/gtest.h>
 

@@ -4,7 +4,7 @@
 #include <map>
 #include <string>
 
-#include "tessera/format/qqq_layout.h"
+#include "tessera/format/foreign/qqq_layout.h"
 #include "tessera/format/quantized_linear.h"
 
 namespace tessera::qqq {

@@ -1,16 +1,18 @@
 // Reading QQQ's tensors into our form.
-#include "tessera/format/qqq_checkpoint.h"
-
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
-#include "tessera/format/qqq_layout.h"
+#include "tessera/format/foreign/qqq_layout.h"
+#include "tessera/format/foreign/readers.h"
+#include "tessera/format/foreign/stored_linear.h"
 
-namespace tessera::qqq {
+namespace tessera::foreign {
 namespace {
+
+using namespace qqq;
 
 /// A layer's tensors, their shapes checked.
 struct Stored {
@@ -31,37 +33,23 @@ struct Stored {
   }
 };
 
-template <class T>
-std::span<const T> values(const TensorView& tensor, DType type, const Shape& shape, const std::string& name) {
-  if (tensor.dtype != type || tensor.shape != shape) {
-    throw Error("{}: is {} {}, expected {} {}", name, name_of(tensor.dtype), to_string(tensor.shape),
-                name_of(type), to_string(shape));
-  }
-  return tensor.as<T>();
-}
-
-Stored read(const Checkpoint& checkpoint, const std::string& prefix) {
+Stored read(const StoredLinear& stored) {
   Stored s;
-  s.where = checkpoint.dir().string() + ": " + prefix;
-  const TensorView& words = checkpoint.at(prefix + ".B");
-  const Shape& shape = words.shape;
-  if (shape.size() != 2 || shape[0] < 1 || shape[1] < 128 || shape[1] % 128 != 0) {
+  s.where = stored.where();
+  const auto [rows, width] = stored.matrix("B");
+  if (width % 128 != 0) {
     throw Error("{}.B: has shape {}, expected [K / 16, 2 N] with N a multiple of 64", s.where,
-                to_string(shape));
+                to_string({rows, width}));
   }
-  s.k = 16 * shape[0];
-  s.n = shape[1] / 2;
-  s.words = values<int32_t>(words, DType::kI32, shape, s.where + ".B");
-  s.channel_scale =
-      values<float>(checkpoint.at(prefix + ".s_channel"), DType::kF32, {1, s.n}, s.where + ".s_channel");
-  if (checkpoint.contains(prefix + ".s_group")) {
-    const TensorView& scales = checkpoint.at(prefix + ".s_group");
-    s.groups = scales.shape.size() == 2 && scales.shape[1] > 0 ? scales.shape[0] : 0;  // may be empty
-    if (s.groups > 0) {
-      if (s.k % s.groups != 0)
-        throw Error("{}.s_group: {} groups do not divide {} inputs", s.where, s.groups, s.k);
-      s.group_scale = values<Half>(scales, DType::kF16, {s.groups, s.n}, s.where + ".s_group");
-    }
+  s.k = 16 * rows;
+  s.n = width / 2;
+  s.words = stored.values<int32_t>("B", {rows, width});
+  s.channel_scale = stored.values<float>("s_channel", {1, s.n});
+  if (stored.has("s_group") && stored.at("s_group").size() > 0) {
+    s.groups = stored.matrix("s_group").first;
+    if (s.k % s.groups != 0)
+      throw Error("{}.s_group: {} groups do not divide {} inputs", s.where, s.groups, s.k);
+    s.group_scale = stored.values<Half>("s_group", {s.groups, s.n});
   }
   return s;
 }
@@ -126,14 +114,9 @@ void fill_weights(const Stored& s, QuantizedLinear& linear) {
   }
 }
 
-}  // namespace
-
-bool is_quantized(const Checkpoint& checkpoint, const std::string& prefix) {
-  return checkpoint.contains(prefix + ".B");
-}
-
 QuantizedLinear load_linear(const Checkpoint& checkpoint, const std::string& prefix) {
-  const Stored s = read(checkpoint, prefix);
+  const StoredLinear stored(checkpoint, prefix);
+  const Stored s = read(stored);
   QuantizedLinear linear;
   linear.n = s.n;
   linear.k = s.k;
@@ -141,14 +124,19 @@ QuantizedLinear load_linear(const Checkpoint& checkpoint, const std::string& pre
   linear.scale = Tensor(DType::kF32, {s.n});
   const auto scale = linear.scale.as<float>();
   for (int64_t row = 0; row < s.n; ++row) {
-    const float stored = s.channel_scale[static_cast<size_t>(channel_scale_column(row))];
-    scale[static_cast<size_t>(row)] = s.groups > 0 ? stored : 16 * stored;
+    const float channel = s.channel_scale[static_cast<size_t>(channel_scale_column(row))];
+    scale[static_cast<size_t>(row)] = s.groups > 0 ? channel : 16 * channel;
   }
-  if (checkpoint.contains(prefix + ".bias")) {
-    const TensorView& bias = checkpoint.at(prefix + ".bias", {s.n});
-    linear.bias = Tensor::from<float>(to_floats(bias), {s.n});
-  }
+  linear.bias = stored.bias(s.n);
   return linear;
 }
 
-}  // namespace tessera::qqq
+}  // namespace
+
+LinearReader qqq_reader(const JsonNode& config) {
+  const auto bits = config["wbits"].get_or(config["bits"].get_or(4));
+  if (bits != 4) config.fail("weights of {} bits are not readable here (4 are)", bits);
+  return load_linear;
+}
+
+}  // namespace tessera::foreign

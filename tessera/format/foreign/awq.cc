@@ -1,0 +1,50 @@
+// AutoAWQ checkpoints.
+#include <algorithm>
+
+#include "tessera/format/foreign/packed_fields.h"
+#include "tessera/format/foreign/readers.h"
+#include "tessera/format/foreign/stored_linear.h"
+
+namespace tessera::foreign {
+namespace {
+
+constexpr int kBits = 4;
+constexpr int64_t kWordCodes = 8;
+
+/// Where the code of output n stands among those of its row: words hold outputs 0 2 4 6 1 3 5 7 of eight.
+constexpr int64_t position(int64_t n) {
+  const int64_t output = n % kWordCodes;
+  return n - output + output / 2 + output % 2 * (kWordCodes / 2);
+}
+
+QuantizedLinear read(const Checkpoint& checkpoint, const std::string& prefix) {
+  const StoredLinear stored(checkpoint, prefix);
+  AffineWeights w{.where = stored.where(), .bits = kBits};
+  const auto [inputs, words] = stored.matrix("qweight");
+  w.k = inputs;
+  w.n = words * kWordCodes;
+  w.groups = stored.matrix("scales").first;
+  const auto code_of = [&w, words = words](std::span<const int32_t> row_words, int64_t row, int64_t n) {
+    return PackedFields(row_words, row * words, 1, w.bits)[position(n)];
+  };
+  const auto codes = stored.values<int32_t>("qweight", {inputs, words});
+  const auto zeros = stored.values<int32_t>("qzeros", {w.groups, words});
+  fill_codes(w, [&](int64_t n, int64_t k) { return code_of(codes, k, n); });
+  fill_zeros(w, [&](int64_t n, int64_t g) { return code_of(zeros, g, n); });
+  transpose_scales(w, stored.floats("scales", {w.groups, w.n}));
+  QuantizedLinear linear = to_quantized_linear(std::move(w), {.bits = 16});
+  linear.bias = stored.bias(linear.n);
+  return linear;
+}
+
+}  // namespace
+
+LinearReader awq_reader(const JsonNode& section) {
+  const JsonNode bits = section["bits"], version = section["version"], backend = section["backend"];
+  if (bits.get<int>() != kBits) bits.fail("codes of {} bits are not readable here (4 are)", bits.shown());
+  if (!version.is_null()) version.choice<int>({{"gemm", 0}, {"GEMM", 0}});
+  if (!backend.is_null()) backend.choice<int>({{"autoawq", 0}});
+  return read;
+}
+
+}  // namespace tessera::foreign
