@@ -3,8 +3,8 @@
 
 #include <string>
 
+#include "tessera/format/checkpoint.h"
 #include "tessera/format/quantized_linear.h"
-#include "tessera/format/safetensors.h"
 
 namespace tessera::qqq {
 
