@@ -7,14 +7,14 @@ namespace tessera {
 namespace {
 
 /// The rows of `linear` out of `source`, the whole tensor with `source.shape[0]` rows.
-LinearTensor rows_of(const LinearSpec& linear, const TensorView& source) {
+TensorView rows_of(const LinearSpec& linear, TensorView source) {
   const FusedRows& fused = linear.fused;
-  if (fused.name.empty()) return LinearTensor(source);
+  if (fused.name.empty()) return source;
   const int64_t row_bytes = static_cast<int64_t>(source.bytes()) / source.shape[0];
   const std::byte* from = source.data + fused.first * row_bytes;
   Shape shape = source.shape;
   shape[0] = linear.n;
-  if (fused.run == linear.n) return LinearTensor(TensorView{source.dtype, shape, from});
+  if (fused.run == linear.n) return {source.dtype, shape, from, source.owner};
 
   Tensor gathered(source.dtype, shape);
   const auto run_bytes = static_cast<size_t>(fused.run * row_bytes);
@@ -22,8 +22,8 @@ LinearTensor rows_of(const LinearSpec& linear, const TensorView& source) {
     std::memcpy(to, from, run_bytes);
     from += fused.stride * row_bytes;
   }
-  release_pages({source.data, source.bytes()});
-  return LinearTensor(std::move(gathered));
+  release_pages(source);
+  return share(std::move(gathered));
 }
 
 }  // namespace
@@ -36,13 +36,13 @@ void fuse_query_key_value(ModelSpec& spec, const std::string& name) {
   spec.linears[kV].fused = {.name = name, .rows = rows, .first = queries + d, .run = d, .stride = stride};
 }
 
-LinearTensor linear_weight(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, LinearId id) {
+TensorView linear_weight(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, LinearId id) {
   const LinearSpec& linear = spec.linears[id];
   return rows_of(linear,
                  checkpoint.at(spec.source_name(layer, id) + ".weight", {linear.source_rows(), linear.k}));
 }
 
-LinearTensor linear_bias(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, LinearId id) {
+TensorView linear_bias(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, LinearId id) {
   const LinearSpec& linear = spec.linears[id];
   return rows_of(linear, checkpoint.at(spec.source_name(layer, id) + ".bias", {linear.source_rows()}));
 }

@@ -10,23 +10,10 @@ namespace tessera {
 /// and its value (BLOOM, Falcon). With one key-value head that is all of q, then k, then v.
 void fuse_query_key_value(ModelSpec& spec, const std::string& name);
 
-/// A weight or bias: a view into the mapped checkpoint where its rows lie together, else a gathered copy.
-class LinearTensor {
- public:
-  explicit LinearTensor(const TensorView& mapped) : mapped_(mapped) {}
-  explicit LinearTensor(Tensor gathered) : gathered_(std::move(gathered)) {}
-
-  const TensorView& view() const { return is_gathered() ? gathered_.view() : mapped_; }
-  bool is_gathered() const { return !gathered_.empty(); }
-
- private:
-  TensorView mapped_;
-  Tensor gathered_;
-};
-
-/// Weight [n, k] of a float linear. Throws Error when the tensor is absent or has another shape.
-LinearTensor linear_weight(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, LinearId id);
+/// Weight [n, k] of a float linear: a view into the checkpoint where its rows lie together, else a gathered
+/// copy that the view owns. Throws Error when the tensor is absent or has another shape.
+TensorView linear_weight(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, LinearId id);
 /// Its bias [n], which the spec must announce.
-LinearTensor linear_bias(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, LinearId id);
+TensorView linear_bias(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, LinearId id);
 
 }  // namespace tessera

@@ -36,11 +36,11 @@ class FusedQkv : public testing::Test {
 
   /// The rows of the fused tensor that make up `id`.
   std::vector<float> rows(LinearId id) {
-    const LinearTensor weight = linear_weight(*checkpoint_, spec_, 0, id),
-                       bias = linear_bias(*checkpoint_, spec_, 0, id);
-    EXPECT_EQ(weight.view().shape, (Shape{spec_.linears[id].n, 3}));
-    const auto values = weight.view().as<float>();
-    const std::vector<float> numbers = to_floats(bias.view());
+    const TensorView weight = linear_weight(*checkpoint_, spec_, 0, id),
+                     bias = linear_bias(*checkpoint_, spec_, 0, id);
+    EXPECT_EQ(weight.shape, (Shape{spec_.linears[id].n, 3}));
+    const auto values = weight.as<float>();
+    const std::vector<float> numbers = to_floats(bias);
     for (size_t i = 0; i < values.size(); ++i) EXPECT_EQ(values[i], numbers[i / 3]);
     return numbers;
   }
@@ -55,7 +55,7 @@ TEST_F(FusedQkv, MultiQueryIsReadInPlace) {
   EXPECT_EQ(rows(kQ), (std::vector<float>{0, 1, 2, 3, 4, 5}));
   EXPECT_EQ(rows(kK), (std::vector<float>{6, 7}));
   EXPECT_EQ(rows(kV), (std::vector<float>{8, 9}));
-  for (LinearId id : {kQ, kK, kV}) EXPECT_FALSE(linear_weight(*checkpoint_, spec_, 0, id).is_gathered());
+  for (LinearId id : {kQ, kK, kV}) EXPECT_FALSE(linear_weight(*checkpoint_, spec_, 0, id).owner);
 }
 
 TEST_F(FusedQkv, EveryKeyHeadFollowsItsQueries) {
@@ -63,7 +63,7 @@ TEST_F(FusedQkv, EveryKeyHeadFollowsItsQueries) {
   EXPECT_EQ(rows(kQ), (std::vector<float>{0, 1, 2, 3, 8, 9, 10, 11}));
   EXPECT_EQ(rows(kK), (std::vector<float>{4, 5, 12, 13}));
   EXPECT_EQ(rows(kV), (std::vector<float>{6, 7, 14, 15}));
-  EXPECT_TRUE(linear_weight(*checkpoint_, spec_, 0, kQ).is_gathered());
+  EXPECT_TRUE(linear_weight(*checkpoint_, spec_, 0, kQ).owner);
 }
 
 TEST_F(FusedQkv, HeadsInterleave) {

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "tessera/format/checkpoint.h"
 #include "tessera/format/model_config.h"
-#include "tessera/format/safetensors.h"
 
 namespace tessera {
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tessera/base/test_paths.h"
 
 namespace tessera {
@@ -207,8 +209,8 @@ TEST(CheckTensors, TheBareDecoderFits) {
                               bare = std::filesystem::path(testing::TempDir()) / "bare_decoder";
   const Checkpoint checkpoint(whole);
   std::vector<NamedTensor> tensors;
-  for (const auto& [name, view] : checkpoint.tensors())
-    tensors.push_back({name.substr(name.find('.') + 1), view});
+  for (const auto& [name, info] : checkpoint.tensors())
+    tensors.push_back({name.substr(name.find('.') + 1), checkpoint.at(name)});
   std::filesystem::create_directories(bare);
   write_safetensors(bare / "model.safetensors", tensors);
   const Checkpoint stripped(bare);
@@ -216,6 +218,36 @@ TEST(CheckTensors, TheBareDecoderFits) {
   EXPECT_NO_THROW(check_tensors(make_model_spec(config, stripped), stripped));
   EXPECT_NO_THROW(check_tensors(make_model_spec(config, checkpoint), checkpoint));
   std::filesystem::remove_all(bare);
+}
+
+/// GGUF files carry the divisors of LLaMA 3's frequencies. The model's four have wavelengths of 6, 63, 628
+/// and 6283 positions: with a context of 8192 the last one lies between kept (below 2048) and divided (above
+/// 8192).
+TEST(CheckTensors, RopeFactorsMustBeThoseOfLlama3) {
+  const ModelConfig tiny = tiny_config("mistral");
+  const Checkpoint source(std::filesystem::path(tiny.file()).parent_path());
+  json values = tiny.values();
+  values["rope_scaling"] = {{"rope_type", "llama3"},
+                            {"factor", 8},
+                            {"low_freq_factor", 1},
+                            {"high_freq_factor", 4},
+                            {"original_max_position_embeddings", 8192}};
+  const ModelSpec spec = make_model_spec(ModelConfig(values, "config.json"));
+  const std::filesystem::path dir = std::filesystem::path(testing::TempDir()) / "rope_factors";
+  std::filesystem::create_directories(dir);
+  const auto check = [&](const std::vector<float>& factors) {
+    const Tensor tensor = Tensor::from<float>(factors, {std::ssize(factors)});
+    std::vector<NamedTensor> tensors = {{kRopeFactors, tensor.view()}};
+    for (const auto& [name, info] : source.tensors()) tensors.push_back({name, source.at(name)});
+    write_safetensors(dir / "model.safetensors", tensors);
+    check_tensors(spec, Checkpoint(dir));
+  };
+  EXPECT_NO_THROW(check({1, 1, 1, 4.6814826f}));
+  EXPECT_THROW(check({1, 1, 1, 4.69f}), Error);
+  EXPECT_THROW(check({1, 1, 8, 8}), Error);
+  EXPECT_THROW(check({1, 1, 1, std::nanf("")}), Error);
+  EXPECT_THROW(check({1, 1, 1}), Error);
+  std::filesystem::remove_all(dir);
 }
 
 TEST(CheckTensors, ShardedModelFits) {

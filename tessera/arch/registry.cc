@@ -1,7 +1,10 @@
 // From config.json to a spec, and the check that a checkpoint fits it.
 #include <fmt/ranges.h>
 
+#include <cmath>
+
 #include "tessera/arch/families.h"
+#include "tessera/arch/rope.h"
 #include "tessera/format/load_linear.h"
 
 namespace tessera {
@@ -23,6 +26,19 @@ void check_consistency(const ModelSpec& s, const std::string& file) {
   }
   if (s.head_dim < 2 || s.head_dim % 2 != 0) {
     throw Error("{}: head dimension {} is not a positive even number", file, s.head_dim);
+  }
+}
+
+/// GGUF files hold the divisors of LLaMA 3's frequencies: they must be those that `spec.rope` stands for.
+void check_rope_factors(const ModelSpec& s, const Checkpoint& checkpoint) {
+  constexpr double kTolerance = 1e-4;  // the writers compute in float32
+  const std::vector<float> factors = to_floats(checkpoint.at(kRopeFactors, {s.head_dim / 2}));
+  const std::vector<double> scaled = rope_frequencies(s.rope, s.head_dim),
+                            plain = rope_frequencies({.theta = s.rope.theta}, s.head_dim);
+  for (size_t i = 0; i < factors.size(); ++i) {
+    if (std::abs(factors[i] * scaled[i] / plain[i] - 1) < kTolerance) continue;
+    throw Error("{}: {}: {} is {}, LLaMA 3's scaling by {} gives {}; other scalings are not supported",
+                checkpoint.dir().string(), kRopeFactors, i, factors[i], s.rope.factor, plain[i] / scaled[i]);
   }
 }
 
@@ -76,15 +92,16 @@ ModelSpec make_model_spec(const ModelConfig& config, const Checkpoint& checkpoin
 }
 
 void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
-  checkpoint.at(s.embedding, {s.vocab_size, s.hidden_size});
-  checkpoint.at(s.lm_head, {s.vocab_size, s.hidden_size});
-  if (checkpoint.contains(s.lm_head_bias())) checkpoint.at(s.lm_head_bias(), {s.vocab_size});
+  if (checkpoint.contains(kRopeFactors)) check_rope_factors(s, checkpoint);
+  checkpoint.info(s.embedding, {s.vocab_size, s.hidden_size});
+  checkpoint.info(s.lm_head, {s.vocab_size, s.hidden_size});
+  if (checkpoint.contains(s.lm_head_bias())) checkpoint.info(s.lm_head_bias(), {s.vocab_size});
   if (s.positions == Positions::kLearned) {
-    checkpoint.at(s.position_embedding, {s.max_positions + s.position_offset, s.hidden_size});
+    checkpoint.info(s.position_embedding, {s.max_positions + s.position_offset, s.hidden_size});
   }
   const auto check_norm = [&](const std::string& name, int64_t width) {
-    checkpoint.at(name + ".weight", {width});
-    if (s.norm == NormKind::kLayer) checkpoint.at(name + ".bias", {width});
+    checkpoint.info(name + ".weight", {width});
+    if (s.norm == NormKind::kLayer) checkpoint.info(name + ".bias", {width});
   };
   if (!s.embedding_norm.empty()) check_norm(s.embedding_norm, s.hidden_size);
   check_norm(s.final_norm, s.hidden_size);
@@ -94,8 +111,8 @@ void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
       if (is_quantized(checkpoint, s.linear_name(layer, id))) continue;  // load_quantized_linear checks it
       const LinearSpec& linear = s.linears[id];
       const std::string name = s.source_name(layer, id);
-      checkpoint.at(name + ".weight", {linear.source_rows(), linear.k});
-      if (linear.bias) checkpoint.at(name + ".bias", {linear.source_rows()});
+      checkpoint.info(name + ".weight", {linear.source_rows(), linear.k});
+      if (linear.bias) checkpoint.info(name + ".bias", {linear.source_rows()});
     }
   }
 }

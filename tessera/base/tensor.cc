@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "tessera/base/error.h"
+#include "tessera/base/mapped_file.h"
 
 namespace tessera {
 
@@ -23,6 +24,17 @@ Tensor::Tensor(DType dtype, Shape shape) {
 
 Tensor::Tensor(const TensorView& view) : Tensor(view.dtype, view.shape) {
   if (view.bytes() > 0) std::memcpy(data_.get(), view.data, view.bytes());
+}
+
+TensorView share(Tensor tensor) {
+  const auto owner = std::make_shared<const Tensor>(std::move(tensor));
+  TensorView view = owner->view();
+  view.owner = owner;
+  return view;
+}
+
+void release_pages(const TensorView& view) {
+  if (!view.owner) release_pages({view.data, view.bytes()});
 }
 
 namespace {

@@ -26,12 +26,22 @@ inline int64_t element_count(const Shape& shape) {
 /// "[2, 3]"
 std::string to_string(const Shape& shape);
 
+/// What a tensor is, without its data.
+struct TensorInfo {
+  DType dtype = DType::kF32;
+  Shape shape;
+
+  int64_t size() const { return element_count(shape); }
+  size_t bytes() const { return static_cast<size_t>(size()) * size_of(dtype); }
+};
+
 /// A dense row-major tensor that lives elsewhere (a mapped file, a Tensor). Data may be unaligned in hostile
 /// files; the readers of format/ refuse those.
 struct TensorView {
   DType dtype = DType::kF32;
   Shape shape;
   const std::byte* data = nullptr;
+  std::shared_ptr<const void> owner = nullptr;  ///< keeps `data` alive; null: somebody else does
 
   int64_t size() const { return element_count(shape); }
   size_t bytes() const { return static_cast<size_t>(size()) * size_of(dtype); }
@@ -85,6 +95,13 @@ class Tensor {
   std::unique_ptr<std::byte[], Free> data_;
   TensorView view_;
 };
+
+/// A view that keeps the tensor alive.
+TensorView share(Tensor tensor);
+
+/// Tells the system that a view into a mapped file is not needed for now (mapped_file.h). Does nothing to a
+/// view that owns its data.
+void release_pages(const TensorView& view);
 
 /// Converts an F32, F16 or BF16 tensor to float. `out` holds view.size() elements. Throws Error for other
 /// dtypes.

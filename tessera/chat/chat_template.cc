@@ -3,6 +3,7 @@
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/json_node.h"
+#include "tessera/source/model_files.h"
 #include "tessera/text/unicode.h"
 
 namespace tessera {
@@ -19,29 +20,29 @@ void add(Templates& templates, const std::string& name, std::string_view source,
 }
 
 /// "chat_template": a text, or a list of {"name", "template"}.
-Templates read_member(const fs::path& file) {
+Templates read_member(const ModelFiles& files, const char* file) {
   Templates templates;
-  if (!fs::exists(file)) return templates;
-  const nlohmann::json document = read_json(file);
-  const JsonNode node = JsonNode(document, file.string())["chat_template"];
+  if (!files.contains(file)) return templates;
+  const std::string where = files.where(file);
+  const nlohmann::json document = files.json(file);
+  const JsonNode node = JsonNode(document, where)["chat_template"];
   if (node.is_null()) return templates;
   if (node.is_string()) {
-    add(templates, "default", node.string(), file.string() + ": chat_template");
+    add(templates, "default", node.string(), where + ": chat_template");
     return templates;
   }
   for (const JsonNode& named : node.items()) {
     const std::string& name = named["name"].string();
-    add(templates, name, named["template"].string(),
-        fmt::format("{}: chat_template '{}'", file.string(), name));
+    add(templates, name, named["template"].string(), fmt::format("{}: chat_template '{}'", where, name));
   }
   return templates;
 }
 
 /// Every "..._token" that the file names, and the additional ones, under the names that templates use.
-void read_special_tokens(const fs::path& file, Json& variables) {
-  if (!fs::exists(file)) return;
-  const nlohmann::json document = read_json(file);
-  const JsonNode root(document, file.string());
+void read_special_tokens(const ModelFiles& files, const char* file, Json& variables) {
+  if (!files.contains(file)) return;
+  const nlohmann::json document = files.json(file);
+  const JsonNode root(document, files.where(file));
   for (const auto& [name, value] : root.object()) {
     if (variables.contains(name)) continue;
     if (name.ends_with("_token") && value.is_string()) variables[name] = value.get<std::string>();
@@ -50,10 +51,10 @@ void read_special_tokens(const fs::path& file, Json& variables) {
   }
 }
 
-Json special_tokens(const fs::path& model_dir) {
+Json special_tokens(const ModelFiles& files) {
   Json variables = Json::object();
-  read_special_tokens(model_dir / kTokenizerConfig, variables);
-  read_special_tokens(model_dir / "special_tokens_map.json", variables);
+  read_special_tokens(files, kTokenizerConfig, variables);
+  read_special_tokens(files, "special_tokens_map.json", variables);
   return variables;
 }
 
@@ -69,19 +70,24 @@ ChatTemplate::ChatTemplate(Templates templates, Json variables)
     throw Error("of several chat templates none is called 'default'; name one of them so");
 }
 
-std::unique_ptr<ChatTemplate> ChatTemplate::load(const fs::path& model_dir) {
-  if (const fs::path file = model_dir / "chat_template.jinja"; fs::exists(file))
-    return load_file(file, model_dir);
-  Templates templates = read_member(model_dir / kTokenizerConfig);
-  if (templates.empty()) templates = read_member(model_dir / "chat_template.json");
+std::unique_ptr<ChatTemplate> ChatTemplate::load(const fs::path& model) {
+  constexpr const char* kOwnFile = "chat_template.jinja";
+  const ModelFiles files(model);
+  Templates templates;
+  if (files.contains(kOwnFile)) {
+    add(templates, "default", files.read(kOwnFile), files.where(kOwnFile));
+  } else {
+    templates = read_member(files, kTokenizerConfig);
+    if (templates.empty()) templates = read_member(files, "chat_template.json");
+  }
   if (templates.empty()) return nullptr;
-  return std::make_unique<ChatTemplate>(std::move(templates), special_tokens(model_dir));
+  return std::make_unique<ChatTemplate>(std::move(templates), special_tokens(files));
 }
 
-std::unique_ptr<ChatTemplate> ChatTemplate::load_file(const fs::path& file, const fs::path& model_dir) {
+std::unique_ptr<ChatTemplate> ChatTemplate::load_file(const fs::path& file, const fs::path& model) {
   Templates templates;
   add(templates, "default", read_file(file), file.string());
-  return std::make_unique<ChatTemplate>(std::move(templates), special_tokens(model_dir));
+  return std::make_unique<ChatTemplate>(std::move(templates), special_tokens(ModelFiles(model)));
 }
 
 std::string ChatTemplate::render(const ChatPrompt& prompt) const {
@@ -97,15 +103,15 @@ std::string ChatTemplate::render(const ChatPrompt& prompt) const {
   return chosen->second.render(variables, prompt.now.value_or(std::time(nullptr)));
 }
 
-std::unique_ptr<ChatTemplate> require_chat_template(const fs::path& model_dir, const fs::path& file,
+std::unique_ptr<ChatTemplate> require_chat_template(const fs::path& model, const fs::path& file,
                                                     std::string_view option) {
-  if (!file.empty()) return ChatTemplate::load_file(file, model_dir);
-  if (auto own = ChatTemplate::load(model_dir)) return own;
+  if (!file.empty()) return ChatTemplate::load_file(file, model);
+  if (auto own = ChatTemplate::load(model)) return own;
   throw Error(
       "{}: this model has no chat template (no chat_template.jinja, none in {}); give one with {} FILE, or "
       "use "
       "the model without chat",
-      model_dir.string(), kTokenizerConfig, option);
+      model.string(), kTokenizerConfig, option);
 }
 
 }  // namespace tessera

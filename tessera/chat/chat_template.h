@@ -29,13 +29,13 @@ ChatPrompt::Json chat_message(std::string_view role, std::string_view content);
 /// The chat template of a model. Immutable: any number of threads may use one at the same time.
 class ChatTemplate {
  public:
-  /// From a model folder: chat_template.jinja, else "chat_template" of tokenizer_config.json (a text, or
-  /// named ones), else chat_template.json. Null when none of them has one. Throws Error, naming the file,
-  /// when one is broken.
-  static std::unique_ptr<ChatTemplate> load(const std::filesystem::path& model_dir);
-  /// From a file of its own; the special tokens are those of the model folder.
+  /// Of a model, a folder or a GGUF file: chat_template.jinja, else "chat_template" of tokenizer_config.json
+  /// (a text, or named ones), else chat_template.json. Null when none of them has one. Throws Error, naming
+  /// the file, when one is broken.
+  static std::unique_ptr<ChatTemplate> load(const std::filesystem::path& model);
+  /// From a file of its own; the special tokens are those of the model.
   static std::unique_ptr<ChatTemplate> load_file(const std::filesystem::path& file,
-                                                 const std::filesystem::path& model_dir);
+                                                 const std::filesystem::path& model);
 
   /// `templates` by name, with a "default" or a single one; a "tool_use" serves prompts with tools.
   /// `variables` are those of every prompt, such as "bos_token".
@@ -52,7 +52,7 @@ class ChatTemplate {
 
 /// The template of `file`, or where that is empty the model's own. Throws Error, saying what to do, when the
 /// model has none; `option` is how the caller's user names a file.
-std::unique_ptr<ChatTemplate> require_chat_template(const std::filesystem::path& model_dir,
+std::unique_ptr<ChatTemplate> require_chat_template(const std::filesystem::path& model,
                                                     const std::filesystem::path& file,
                                                     std::string_view option);
 

@@ -94,12 +94,12 @@ struct ModelOptions {
   double seconds = 1;
 };
 
-/// A model folder, or a config.json alone, for which random weights are made and removed again.
+/// A model folder or GGUF file, or a config.json alone, for which random weights are made and removed again.
 class BenchModel {
  public:
   BenchModel(const std::string& name, const ModelOptions& o, Backend& backend) {
     std::filesystem::path dir = name;
-    if (!std::filesystem::is_directory(dir) || !holds_weights(dir)) {
+    if (!is_gguf(dir) && !(std::filesystem::is_directory(dir) && holds_weights(dir))) {
       made_ = std::filesystem::temp_directory_path() / fmt::format("tessera_bench_{}", getpid());
       dir = made_;
       write_random_model(name, gemm_format_from_name(o.format), made_);
@@ -222,7 +222,7 @@ void add_bench(CLI::App& app, const GlobalOptions& global) {
       "Examples:\n  tessera bench model Llama-2-7b llama-qqq --batch 1,16\n"
       "  tessera bench model Llama-2-7b/config.json --format w4a8-g128   (random weights, no checkpoint "
       "needed)");
-  model->add_option("models", m->models, "Model folders, or config.json files alone")->required();
+  model->add_option("models", m->models, "Model folders, GGUF files, or config.json files alone")->required();
   model->add_option("--format", m->format, "Random weights: a format of bench gemm")->capture_default_str();
   m->device.add_to(*model);
   m->kv.add_to(*model);

@@ -155,7 +155,9 @@ void add_chat(CLI::App& app, const GlobalOptions& global) {
       fmt::format("Examples:\n  tessera chat llama-chat-qqq\n  tessera chat http://127.0.0.1:8000\n"
                   "  tessera chat llama-chat-qqq --system \"Answer in French.\"\n\n{}",
                   kHelp));
-  command->add_option("model", o->model, "Model folder, or the address of a server: http://HOST:PORT")
+  command
+      ->add_option("model", o->model,
+                   "Model folder or GGUF file, or the address of a server: http://HOST:PORT")
       ->required();
   command->add_option("--system", o->system, "A system message in front of the conversation");
   command->add_option("--template", o->template_file, "A Jinja template instead of the model's own");

@@ -203,7 +203,7 @@ void add_compare(CLI::App& app, const GlobalOptions& global) {
       app.add_subcommand("compare", "Compare quantized models with the float model on a text");
   auto o = std::make_shared<Options>();
   command->footer(kExample);
-  command->add_option("models", o->dirs, "The float model's folder, then quantized ones")
+  command->add_option("models", o->dirs, "The float model, a folder or a GGUF file, then quantized ones")
       ->required()
       ->expected(1, 64);
   o->text.add_to(*command);

@@ -74,7 +74,7 @@ void add_generate(CLI::App& app, const GlobalOptions& global) {
       "  tessera generate llama-qqq --prompt \"Once upon\" --temperature 0.8 --top-p 0.95 --seed 1 --stop "
       "\"\\n\"\n"
       "  tessera generate llama-chat-qqq --chat --prompt \"Name three rivers.\"");
-  command->add_option("model", o->dir, "Model folder")->required();
+  command->add_option("model", o->dir, "Model folder or GGUF file")->required();
   command->add_option("-p,--prompt", o->prompt, "The text to continue")->required();
   add_sampling_options(*command, o->generate);
   o->kv.add_to(*command);

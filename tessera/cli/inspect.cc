@@ -7,6 +7,7 @@
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
 #include "tessera/cli/commands.h"
+#include "tessera/cli/model_folder.h"
 #include "tessera/program/loaded_model.h"
 #include "tessera/program/terminal.h"
 
@@ -22,38 +23,46 @@ constexpr const char* kExample =
     "  tessera inspect llama-qqq --tensors             every tensor, too\n"
     "  tessera inspect llama-qqq/model-00001-of-00033.safetensors";
 
-using TensorMap = std::map<std::string, TensorView, std::less<>>;
+using TensorMap = std::map<std::string, TensorInfo, std::less<>>;
 
 void print_tensors(const TensorMap& tensors) {
   Table table({"tensor", "dtype", "shape", "bytes"});
-  for (const auto& [name, view] : tensors) {
-    table.add({name, std::string(name_of(view.dtype)), to_string(view.shape), std::to_string(view.bytes())});
+  for (const auto& [name, info] : tensors) {
+    table.add({name, std::string(name_of(info.dtype)), to_string(info.shape), std::to_string(info.bytes())});
   }
   fmt::print("{}", table.text());
 }
 
 json tensors_json(const TensorMap& tensors) {
   json out = json::object();
-  for (const auto& [name, view] : tensors) {
-    out[name] = {{"dtype", name_of(view.dtype)}, {"shape", view.shape}, {"bytes", view.bytes()}};
+  for (const auto& [name, info] : tensors) {
+    out[name] = {{"dtype", name_of(info.dtype)}, {"shape", info.shape}, {"bytes", info.bytes()}};
   }
   return out;
 }
 
 size_t total_bytes(const TensorMap& tensors) {
   size_t total = 0;
-  for (const auto& [name, view] : tensors) total += view.bytes();
+  for (const auto& [name, info] : tensors) total += info.bytes();
   return total;
 }
 
 void inspect_file(const std::string& path, const GlobalOptions& global) {
   const SafetensorsFile file(path);
+  TensorMap tensors;
+  for (const auto& [name, view] : file.tensors()) tensors[name] = {view.dtype, view.shape};
   if (global.json) {
-    fmt::print("{}\n", tensors_json(file.tensors()).dump(2));
+    fmt::print("{}\n", tensors_json(tensors).dump(2));
     return;
   }
-  print_tensors(file.tensors());
-  fmt::print("{} tensors, {}\n", file.tensors().size(), format_bytes(total_bytes(file.tensors())));
+  print_tensors(tensors);
+  fmt::print("{} tensors, {}\n", tensors.size(), format_bytes(total_bytes(tensors)));
+}
+
+/// Of a GGUF file; empty for a folder, whose tensors are what they look like.
+std::map<std::string, int64_t> stored_formats(const fs::path& model) {
+  if (!is_gguf(model)) return {};
+  return GgufModel(model).stored_formats();
 }
 
 void print_model(const Model& model, const Checkpoint& checkpoint, const std::string& backend) {
@@ -63,7 +72,9 @@ void print_model(const Model& model, const Checkpoint& checkpoint, const std::st
       s.family, s.n_layers, s.hidden_size, s.intermediate_size, s.n_heads, s.n_kv_heads, s.head_dim,
       s.vocab_size, s.max_positions);
   fmt::print("{} tensors, {} on disk{}\n", checkpoint.tensors().size(),
-             format_bytes(total_bytes(checkpoint.tensors())), s.tied_embeddings ? ", embeddings tied" : "");
+             format_bytes(weight_bytes(checkpoint.dir())), s.tied_embeddings ? ", embeddings tied" : "");
+  for (const auto& [format, tensors] : stored_formats(checkpoint.dir()))
+    fmt::print("stored as {}: {} tensors\n", format, tensors);
   fmt::print("runs on: {}\n\n", backend);
   Table table({"layer", "outputs x inputs", "bits W/A", "kernel", "ISA", "size"});
   for (const LinearInfo& l : model.linears()) {
@@ -99,6 +110,7 @@ json model_json(const Model& model, const Checkpoint& checkpoint, const std::str
           {"tied_embeddings", s.tied_embeddings},
           {"backend", backend},
           {"bytes", total_bytes(checkpoint.tensors())},
+          {"stored_formats", stored_formats(checkpoint.dir())},
           {"linears", linears},
           {"tensors", tensors_json(checkpoint.tensors())}};
 }
@@ -131,12 +143,12 @@ void add_inspect(CLI::App& app, const GlobalOptions& global) {
       app.add_subcommand("inspect", "Show architecture, tensors, formats and the kernels that will run");
   auto o = std::make_shared<Options>();
   command->footer(kExample);
-  command->add_option("path", o->path, "Model folder or .safetensors file")->required();
+  command->add_option("path", o->path, "Model folder, GGUF file or .safetensors file")->required();
   command->add_flag("--tensors", o->tensors, "List every tensor of the folder");
   o->device.add_to(*command);
   command->callback([o, &global] {
     if (!fs::exists(o->path)) throw Error("{}: no such file or folder", o->path);
-    if (fs::is_directory(o->path)) {
+    if (fs::is_directory(o->path) || is_gguf(o->path)) {
       inspect_model(*o, global);
     } else {
       inspect_file(o->path, global);

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "tessera/format/safetensors.h"
+#include "tessera/format/checkpoint.h"
 
 namespace tessera {
 

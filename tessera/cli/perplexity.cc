@@ -17,7 +17,7 @@ void add_perplexity(CLI::App& app, const GlobalOptions& global) {
   command->footer(
       "Example:\n  tessera perplexity llama-qqq --text wiki.test.txt\n"
       "Numbers of different protocols, windows or tokenizers must not be compared.");
-  command->add_option("models", o->dirs, "Model folders")->required();
+  command->add_option("models", o->dirs, "Model folders or GGUF files")->required();
   o->text.add_to(*command);
   command->callback([o, &global] {
     TerminalReporter reporter(global.quiet);

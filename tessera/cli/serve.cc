@@ -189,7 +189,7 @@ void add_serve(CLI::App& app, const GlobalOptions& global) {
       "  curl http://127.0.0.1:8000/v1/completions -H 'Content-Type: application/json' -d '{\"prompt\": "
       "\"Once "
       "upon\", \"max_tokens\": 40}'");
-  command->add_option("model", o->dir, "Model folder")->required();
+  command->add_option("model", o->dir, "Model folder or GGUF file")->required();
   command->add_option("--host", o->http.host, "Address to listen on; 0.0.0.0: all")->capture_default_str();
   command->add_option("--port", o->http.port, "Port; 0: a free one")->capture_default_str();
   command->add_option("--served-name", o->model.name,

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "tessera/source/model_files.h"
+
 namespace tessera {
 namespace {
 
@@ -17,18 +19,17 @@ void collect_eos(const JsonNode& root, std::vector<int32_t>& ids) {
 
 }  // namespace
 
-ModelConfig ModelConfig::load(const std::filesystem::path& model_dir) {
-  if (!std::filesystem::is_directory(model_dir)) throw Error("{}: no such model folder", model_dir.string());
-  const std::filesystem::path path = model_dir / "config.json";
-  if (!std::filesystem::exists(path)) {
-    throw Error("{}: not there; is {} a Hugging Face model folder?", path.string(), model_dir.string());
+ModelConfig ModelConfig::load(const std::filesystem::path& model) {
+  constexpr const char *kName = "config.json", *kGeneration = "generation_config.json";
+  const ModelFiles files(model);
+  if (!files.contains(kName)) {
+    throw Error("{}: not there; is {} a Hugging Face model folder?", files.where(kName), model.string());
   }
-  ModelConfig config(read_json(path), path.string());
+  ModelConfig config(files.json(kName), files.where(kName));
   collect_eos(config.root(), config.eos_token_ids_);
-  const std::filesystem::path generation = model_dir / "generation_config.json";
-  if (std::filesystem::exists(generation) && std::filesystem::file_size(generation) > 0) {
-    const nlohmann::json settings = read_json(generation);
-    collect_eos({settings, generation.string()}, config.eos_token_ids_);
+  if (const std::string text = files.contains(kGeneration) ? files.read(kGeneration) : ""; !text.empty()) {
+    const nlohmann::json settings = parse_json(text, files.where(kGeneration));
+    collect_eos({settings, files.where(kGeneration)}, config.eos_token_ids_);
   }
   return config;
 }

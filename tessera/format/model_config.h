@@ -1,4 +1,4 @@
-// config.json of a Hugging Face folder, with the differences between its dialects taken out.
+// config.json of a model, with the differences between its dialects taken out.
 #pragma once
 
 #include <filesystem>
@@ -24,7 +24,8 @@ struct RopeConfig {
 /// A parsed config.json. Getters throw Error naming the file and the key.
 class ModelConfig {
  public:
-  static ModelConfig load(const std::filesystem::path& model_dir);
+  /// Of a Hugging Face folder or a GGUF file.
+  static ModelConfig load(const std::filesystem::path& model);
   ModelConfig(nlohmann::json values, std::string file) : values_(std::move(values)), file_(std::move(file)) {}
 
   const nlohmann::json& values() const { return values_; }

@@ -20,7 +20,7 @@
 
 #include "tessera/base/json_node.h"
 #include "tessera/base/tensor.h"
-#include "tessera/format/safetensors.h"
+#include "tessera/format/checkpoint.h"
 
 namespace tessera {
 

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <functional>
 #include <map>
-#include <set>
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
@@ -20,8 +19,6 @@ namespace {
 
 using nlohmann::json;
 namespace fs = std::filesystem;
-
-constexpr const char* kIndexName = "model.safetensors.index.json";
 
 struct Extent {
   uint64_t begin, end;
@@ -128,71 +125,6 @@ FileDigest write_safetensors(const fs::path& path, const std::vector<NamedTensor
   file.write(text);
   for (const NamedTensor* t : order) file.write({t->tensor.data, t->tensor.bytes()});
   return file.commit();
-}
-
-namespace {
-
-/// The index's map from tensors to file names.
-std::map<std::string, std::string> read_index(const fs::path& path) {
-  const json index = read_json(path);
-  std::map<std::string, std::string> files;
-  for (const auto& [tensor, node] : JsonNode(index, path.string())["weight_map"].members()) {
-    const std::string& file = node.string();
-    if (fs::path(file).filename() != file) node.fail("'{}' is not a plain file name", file);
-    files[tensor] = file;
-  }
-  return files;
-}
-
-}  // namespace
-
-Checkpoint::Checkpoint(const fs::path& dir) : dir_(dir) {
-  if (!fs::is_directory(dir)) throw Error("{}: no such model folder", dir.string());
-  std::set<std::string> names;
-  std::map<std::string, std::string> weight_map;
-  if (fs::exists(dir / kIndexName)) {
-    weight_map = read_index(dir / kIndexName);
-    for (const auto& [tensor, file] : weight_map) names.insert(file);
-  } else if (fs::exists(dir / "model.safetensors")) {
-    names.insert("model.safetensors");
-  } else {
-    throw Error("{}: neither model.safetensors nor {} is there; convert the weights to safetensors",
-                dir.string(), kIndexName);
-  }
-  for (const std::string& name : names) {
-    if (!fs::exists(dir / name)) throw Error("{}: shard {} is missing; download it", dir.string(), name);
-    files_.push_back(std::make_unique<SafetensorsFile>(dir / name));
-    for (const auto& [tensor, view] : files_.back()->tensors()) {
-      if (!tensors_.emplace(tensor, view).second) {
-        throw Error("{}: tensor {} is also in another shard", (dir / name).string(), tensor);
-      }
-    }
-  }
-  for (const auto& [name, file] : weight_map) {
-    if (!tensors_.contains(name))
-      throw Error("{}: tensor {} is missing although the index names it", (dir / file).string(), name);
-  }
-}
-
-const TensorView& Checkpoint::at(std::string_view name) const {
-  const auto it = tensors_.find(name);
-  if (it == tensors_.end()) throw Error("{}: tensor {} is missing", dir_.string(), name);
-  return it->second;
-}
-
-const TensorView& Checkpoint::at(std::string_view name, const Shape& expected) const {
-  const TensorView& view = at(name);
-  if (view.shape != expected) {
-    throw Error("{}: tensor {} has shape {}, config.json asks for {}", dir_.string(), name,
-                to_string(view.shape), to_string(expected));
-  }
-  return view;
-}
-
-std::vector<fs::path> Checkpoint::files() const {
-  std::vector<fs::path> paths;
-  for (const auto& file : files_) paths.push_back(file->path());
-  return paths;
 }
 
 }  // namespace tessera

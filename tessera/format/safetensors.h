@@ -1,9 +1,8 @@
-// The safetensors container: reading through a memory map, writing atomically, and sharded folders of both.
+// The safetensors container: reading through a memory map, writing atomically.
 #pragma once
 
 #include <filesystem>
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -40,29 +39,5 @@ struct NamedTensor {
 /// tensors of wide elements come first, else the order is the one given. The header carries {"format": "pt"}
 /// as metadata.
 FileDigest write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors);
-
-/// All weights of a Hugging Face folder: model.safetensors, or the shards that model.safetensors.index.json
-/// names.
-class Checkpoint {
- public:
-  /// Throws Error when there are no weights, a shard is missing or malformed, or the index names an absent
-  /// tensor.
-  explicit Checkpoint(const std::filesystem::path& dir);
-
-  const std::filesystem::path& dir() const { return dir_; }
-  bool contains(std::string_view name) const { return tensors_.contains(name); }
-  /// Throws Error (folder and name) when the tensor is absent.
-  const TensorView& at(std::string_view name) const;
-  /// Throws Error, too, when the shape is not the expected one.
-  const TensorView& at(std::string_view name, const Shape& expected) const;
-  const std::map<std::string, TensorView, std::less<>>& tensors() const { return tensors_; }
-  /// The files, in order of their names.
-  std::vector<std::filesystem::path> files() const;
-
- private:
-  std::filesystem::path dir_;
-  std::vector<std::unique_ptr<SafetensorsFile>> files_;
-  std::map<std::string, TensorView, std::less<>> tensors_;
-};
 
 }  // namespace tessera

@@ -10,6 +10,7 @@
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
 #include "tessera/base/test_paths.h"
+#include "tessera/format/checkpoint.h"
 
 namespace tessera {
 namespace {

@@ -57,7 +57,7 @@ class Linear {
 };
 
 /// A float layer, weight [N, K] in F32, F16 or BF16, bias F32 [N] or empty. The weight may be a view into a
-/// mapped file and must outlive what is loaded from it.
+/// mapped file, which must outlive what is loaded from it.
 struct FloatWeight {
   TensorView weight;
   std::span<const float> bias = {};

@@ -83,27 +83,26 @@ class WeightLoader {
   }
 
   void load_lm_head() {
-    const TensorView& head = checkpoint_.at(spec_.lm_head);
     if (!spec_.tied_embeddings) {
       std::vector<float> bias;
       if (checkpoint_.contains(spec_.lm_head_bias())) bias = finite_vector(spec_.lm_head_bias());
-      weights_.untied_lm_head = load_float({head, bias});
+      weights_.untied_lm_head = load_float({checkpoint_.at(spec_.lm_head), bias});
     }
     weights_.lm_head_input = backend_.float_input(spec_.hidden_size);
     record(spec_.lm_head.substr(0, spec_.lm_head.rfind(".weight")), spec_.vocab_size, spec_.hidden_size,
-           head.bytes(), weights_.lm_head());
+           checkpoint_.info(spec_.lm_head).bytes(), weights_.lm_head());
   }
 
   /// A linear as the checkpoint holds it.
   struct Stored {
     std::string name;
     std::optional<QuantizedLinear> quantized;  ///< empty: floats
-    std::optional<LinearTensor> weight;
+    TensorView weight;                         ///< of floats
     std::vector<float> bias;
     size_t bytes = 0;
 
-    int64_t n() const { return quantized ? quantized->n : weight->view().shape[0]; }
-    int64_t k_in() const { return quantized ? quantized->k_in() : weight->view().shape[1]; }
+    int64_t n() const { return quantized ? quantized->n : weight.shape[0]; }
+    int64_t k_in() const { return quantized ? quantized->k_in() : weight.shape[1]; }
   };
 
   Stored read(int64_t layer, LinearId id) {
@@ -116,11 +115,11 @@ class WeightLoader {
       return stored;
     }
     stored.weight = linear_weight(checkpoint_, spec_, layer, id);
-    stored.bytes = stored.weight->view().bytes();
+    stored.bytes = stored.weight.bytes();
     if (spec_.linears[id].bias) {
-      const LinearTensor bias = linear_bias(checkpoint_, spec_, layer, id);
-      stored.bias = finite_vector(bias.view(), spec_.source_name(layer, id) + ".bias");
-      stored.bytes += bias.view().bytes();
+      const TensorView bias = linear_bias(checkpoint_, spec_, layer, id);
+      stored.bias = finite_vector(bias, spec_.source_name(layer, id) + ".bias");
+      stored.bytes += bias.bytes();
     }
     return stored;
   }
@@ -151,10 +150,8 @@ class WeightLoader {
       }
       const auto members = std::span(readers).subspan(begin, end - begin);
       group.linear = load_group(members, *input);
-      for (Stored& member : members) {
+      for (const Stored& member : members) {
         record(member.name, member.n(), member.k_in(), member.bytes, *group.linear);
-        if (member.weight && member.weight->is_gathered())
-          weights_.gathered.push_back(std::move(*member.weight));
       }
       groups.push_back(std::move(group));
     }
@@ -168,7 +165,7 @@ class WeightLoader {
   std::unique_ptr<Linear> load_group(std::span<const Stored> members, const InputFormat& input) {
     if (!members[0].quantized) {
       std::vector<FloatWeight> parts;
-      for (const Stored& member : members) parts.push_back({member.weight->view(), member.bias});
+      for (const Stored& member : members) parts.push_back({member.weight, member.bias});
       return load_float(parts);
     }
     std::vector<const QuantizedLinear*> parts;

@@ -42,9 +42,8 @@ struct ModelWeights {
   std::unique_ptr<Buffer> alibi_slopes;  ///< [n_heads]; null without ALiBi
   NormWeights final_norm;
   std::vector<BlockWeights> blocks;
-  std::vector<LinearInfo> linears;     ///< in order of execution, lm_head last
-  int64_t max_input_width = 0;         ///< widest input of a linear, before or behind its map
-  std::vector<LinearTensor> gathered;  ///< float weights that no tensor of the checkpoint holds in one piece
+  std::vector<LinearInfo> linears;  ///< in order of execution, lm_head last
+  int64_t max_input_width = 0;      ///< widest input of a linear, before or behind its map
 
   std::unique_ptr<InputFormat> lm_head_input;
 

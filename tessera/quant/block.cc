@@ -8,17 +8,12 @@
 namespace tessera {
 namespace {
 
-at::Tensor require_finite(at::Tensor tensor, const Checkpoint& checkpoint, const std::string& name) {
+at::Tensor load_finite(const TensorView& view, const Checkpoint& checkpoint, const std::string& name,
+                       const at::Device& device) {
+  at::Tensor tensor = to_float_tensor(view, device);
   if (at::isfinite(tensor).all().item<bool>()) return tensor;
   throw Error("{}: {} holds a value that is not finite; repair or re-download the checkpoint",
               checkpoint.dir().string(), name);
-}
-
-at::Tensor load_finite(const LinearTensor& tensor, const Checkpoint& checkpoint, const std::string& name,
-                       const at::Device& device) {
-  const TensorView& view = tensor.view();
-  return require_finite(tensor.is_gathered() ? copy_as_float(view, device) : to_float_tensor(view, device),
-                        checkpoint, name);
 }
 
 at::Tensor activate(Activation activation, const at::Tensor& x) {
@@ -43,8 +38,7 @@ Block load_norms(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t la
   for (NormId id : spec.existing_norms()) {
     const std::string name = spec.norm_name(layer, id);
     const auto load = [&](const std::string& tensor) {
-      return require_finite(to_float_tensor(checkpoint.at(tensor, {spec.norm_width(id)}), device), checkpoint,
-                            tensor);
+      return load_finite(checkpoint.at(tensor, {spec.norm_width(id)}), checkpoint, tensor, device);
     };
     block.gain[id] = load(name + ".weight");
     if (spec.norm == NormKind::kLayer) block.norm_bias[id] = load(name + ".bias");

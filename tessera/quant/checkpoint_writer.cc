@@ -18,12 +18,11 @@ namespace fs = std::filesystem;
 constexpr const char* kIndexName = "model.safetensors.index.json";
 
 /// Weights in any container, their indexes, and golden values are not copied.
-bool is_copied(const fs::path& file) {
+bool is_copied(const std::string& name) {
   static constexpr std::array kWeightExtensions = {".safetensors", ".bin",     ".pt",   ".pth",
                                                    ".h5",          ".msgpack", ".gguf", ".onnx"};
-  const std::string name = file.filename().string();
   const bool weights =
-      std::ranges::find(kWeightExtensions, file.extension().string()) != kWeightExtensions.end();
+      std::ranges::find(kWeightExtensions, fs::path(name).extension().string()) != kWeightExtensions.end();
   const bool generated =
       name == "config.json" || name == kReportName || name.ends_with(".index.json") || is_working_name(name);
   return !weights && !generated && !name.starts_with("golden") && !name.starts_with("tokenizer_golden") &&
@@ -32,10 +31,10 @@ bool is_copied(const fs::path& file) {
 
 }  // namespace
 
-CheckpointWriter::CheckpointWriter(fs::path dir, fs::path model_dir, int64_t shards)
-    : dir_(std::move(dir)), model_dir_(std::move(model_dir)), shards_(shards) {
-  for (const auto& entry : fs::directory_iterator(model_dir_)) {
-    if (entry.is_regular_file() && is_copied(entry.path())) copied_.insert(entry.path().filename().string());
+CheckpointWriter::CheckpointWriter(fs::path dir, const fs::path& model, int64_t shards)
+    : dir_(std::move(dir)), source_(model), shards_(shards) {
+  for (const std::string& name : source_.names()) {
+    if (is_copied(name)) copied_.insert(name);
   }
 }
 
@@ -67,12 +66,12 @@ void CheckpointWriter::write_metadata(const nlohmann::json& quantization_config,
   const ordered_json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
   write_file(dir_ / kIndexName, index.dump(2) + "\n");
 
-  auto config = ordered_json::parse(read_file(model_dir_ / "config.json"));
+  auto config = ordered_json::parse(source_.read("config.json"));
   if (untied_embedding) config["tie_word_embeddings"] = false;
   config["quantization_config"] = quantization_config;
   write_file(dir_ / "config.json", config.dump(2) + "\n");
 
-  for (const std::string& name : copied_) write_file(dir_ / name, read_file(model_dir_ / name));
+  for (const std::string& name : copied_) write_file(dir_ / name, source_.read(name));
 }
 
 }  // namespace tessera

@@ -9,13 +9,15 @@
 #include <vector>
 
 #include "tessera/format/safetensors.h"
+#include "tessera/source/model_files.h"
 
 namespace tessera {
 
 /// Writes the files of one checkpoint of `shards` shards into `dir`.
 class CheckpointWriter {
  public:
-  CheckpointWriter(std::filesystem::path dir, std::filesystem::path model_dir, int64_t shards);
+  /// `model`: the source, a folder or a GGUF file.
+  CheckpointWriter(std::filesystem::path dir, const std::filesystem::path& model, int64_t shards);
 
   /// Names of all files: those that are written here, and the report.
   std::set<std::string> files() const;
@@ -27,7 +29,8 @@ class CheckpointWriter {
   void write_metadata(const nlohmann::json& quantization_config, bool untied_embedding);
 
  private:
-  std::filesystem::path dir_, model_dir_;
+  std::filesystem::path dir_;
+  ModelFiles source_;
   int64_t shards_;
   std::set<std::string> copied_;
 };

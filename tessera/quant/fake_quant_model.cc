@@ -34,7 +34,7 @@ class FakeQuantModel {
 
   /// Hidden states behind the last block, [windows, tokens, hidden].
   at::Tensor hidden(std::span<const std::vector<int32_t>> windows, const LinearObserver& observe) const {
-    const auto tensor = [&](const std::string& name) -> const TensorView& { return checkpoint_.at(name); };
+    const auto tensor = [&](const std::string& name) { return checkpoint_.at(name); };
     at::Tensor x = embed_windows(spec_, tensor, windows, device_);
     for (int64_t layer = 0; layer < spec_.n_layers; ++layer) run_block(layer, observe, x);
     return x;

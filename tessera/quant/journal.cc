@@ -9,6 +9,7 @@
 #include "tessera/base/hash.h"
 #include "tessera/base/parallel.h"
 #include "tessera/quant/owned_files.h"
+#include "tessera/source/model_files.h"
 
 namespace tessera {
 namespace {
@@ -43,9 +44,10 @@ template <class Visit>
 void for_each_slice(const TensorView& view, const Visit& visit) {
   const int64_t element = static_cast<int64_t>(size_of(view.dtype)), step = (int64_t{4} << 20) / element;
   for (int64_t first = 0; first < view.size(); first += step) {
-    const TensorView slice{view.dtype, {std::min(step, view.size() - first)}, view.data + first * element};
+    const TensorView slice{
+        view.dtype, {std::min(step, view.size() - first)}, view.data + first * element, view.owner};
     visit(slice);
-    release_pages({slice.data, slice.bytes()});
+    release_pages(slice);
   }
 }
 
@@ -64,28 +66,32 @@ void check_fingerprint(const Fingerprint& earlier, const Fingerprint& now, const
 }  // namespace
 
 std::string hash_model(const Checkpoint& checkpoint) {
-  std::vector<std::pair<std::string, TensorView>> tensors(checkpoint.tensors().begin(),
-                                                          checkpoint.tensors().end());
-  std::vector<std::string> hashes(tensors.size());
-  std::vector<char> finite(tensors.size(), 1);
-  parallel_for_dynamic(static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+  std::vector<std::string> names;
+  for (const auto& [name, info] : checkpoint.tensors()) names.push_back(name);
+  std::vector<std::string> hashes(names.size());
+  std::vector<char> finite(names.size(), 1);
+  parallel_for_dynamic(static_cast<int64_t>(names.size()), [&](int64_t i) {
     const auto t = static_cast<size_t>(i);
     Sha256 hash;
-    for_each_slice(tensors[t].second, [&](const TensorView& slice) {
-      hash.update({slice.data, slice.bytes()});
-      if (!all_finite(slice)) finite[t] = 0;
-    });
+    try {
+      for_each_slice(checkpoint.at(names[t]), [&](const TensorView& slice) {
+        hash.update({slice.data, slice.bytes()});
+        if (!all_finite(slice)) finite[t] = 0;
+      });
+    } catch (const Error&) {  // of a decoder, for the same reason; it may not leave this thread
+      finite[t] = 0;
+    }
     hashes[t] = hash.hex();
   });
   Sha256 total;
-  total.update(read_file(checkpoint.dir() / "config.json"));
-  for (size_t t = 0; t < tensors.size(); ++t) {
-    const auto& [name, view] = tensors[t];
+  total.update(ModelFiles(checkpoint.dir()).read("config.json"));
+  for (size_t t = 0; t < names.size(); ++t) {
+    const auto& [name, info] = *checkpoint.tensors().find(names[t]);
     if (!finite[t]) {
       throw Error("{}: tensor {} holds NaN or infinity; download or convert the model again",
                   checkpoint.dir().string(), name);
     }
-    total.update(fmt::format("\n{} {} {} {}", name, name_of(view.dtype), to_string(view.shape), hashes[t]));
+    total.update(fmt::format("\n{} {} {} {}", name, name_of(info.dtype), to_string(info.shape), hashes[t]));
   }
   return total.hex();
 }

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "tessera/format/safetensors.h"
+#include "tessera/format/checkpoint.h"
 
 namespace tessera {
 

@@ -23,7 +23,7 @@ constexpr size_t kHeapHoles = 7 * kLargestHeapBlock;
 /// Embedding and lm_head: pages of the mapped file while they are copied, or float32 copies while a pass
 /// changes them.
 size_t outer_bytes(const ModelSpec& spec, const Checkpoint& checkpoint, bool changed) {
-  if (!changed) return checkpoint.at(spec.embedding).bytes() + checkpoint.at(spec.lm_head).bytes();
+  if (!changed) return checkpoint.info(spec.embedding).bytes() + checkpoint.info(spec.lm_head).bytes();
   const auto one = static_cast<size_t>(spec.vocab_size * spec.hidden_size);
   return static_cast<size_t>(outer_elements(checkpoint, spec)) * kFloat + one * (2 * sizeof(double) + kFloat);
 }

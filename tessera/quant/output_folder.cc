@@ -21,10 +21,11 @@ bool holds(const fs::path& outer, const fs::path& inner) {
   }
 }
 
-/// True for the folder of the model, and for its files, which may be links.
-bool holds_model(const fs::path& folder, const fs::path& model_dir) {
-  if (holds(folder, model_dir)) return true;
-  for (const auto& entry : fs::directory_iterator(model_dir)) {
+/// True for the folder of the model, and for its files, which may be links. A GGUF model is its file.
+bool holds_model(const fs::path& folder, const fs::path& model) {
+  if (holds(folder, model)) return true;
+  if (!fs::is_directory(model)) return false;
+  for (const auto& entry : fs::directory_iterator(model)) {
     if (entry.is_regular_file() && holds(folder, entry.path())) return true;
   }
   return false;
@@ -45,12 +46,12 @@ void check_own(const fs::path& folder) {
 
 }  // namespace
 
-OutputFolder::OutputFolder(fs::path out, const fs::path& model_dir) : out_(std::move(out)) {
+OutputFolder::OutputFolder(fs::path out, const fs::path& model) : out_(std::move(out)) {
   if (!out_.has_filename()) out_ = out_.parent_path();  // "OUT/"
   if (fs::is_symlink(out_)) out_ = fs::weakly_canonical(out_);
   partial_ = out_.string() + ".partial";
   for (const fs::path& folder : {out_, partial_}) {
-    if (holds_model(folder, model_dir)) {
+    if (holds_model(folder, model)) {
       throw Error("{}: holds the source model; choose another output", folder.string());
     }
     if (!fs::exists(fs::symlink_status(folder))) continue;

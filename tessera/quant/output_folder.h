@@ -17,7 +17,7 @@ class OutputFolder {
   /// Locks OUT.partial where it is there; changes nothing. Throws Error when OUT or OUT.partial is or holds
   /// the source model (also through links), is no folder or cannot be renamed, and when OUT.partial is
   /// another process's, was not made by Tessera or holds files of others.
-  OutputFolder(std::filesystem::path out, const std::filesystem::path& model_dir);
+  OutputFolder(std::filesystem::path out, const std::filesystem::path& model);
 
   const std::filesystem::path& path() const { return out_; }
   const std::filesystem::path& partial() const { return partial_; }

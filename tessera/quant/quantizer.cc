@@ -312,11 +312,11 @@ void Run::start() {
   }
   write_shard(0, shard);
   if (calibrated_) {
-    const auto written = [&](const std::string& name) -> const TensorView& { return shard.at(name); };
+    const auto written = [&](const std::string& name) { return shard.at(name); };
     streams_.x_float = embed_windows(spec_, written, ids_, device_);
     streams_.x_quant = streams_.x_float.clone();
   }
-  for (const auto& [name, tensor] : checkpoint_.tensors()) release_pages({tensor.data, tensor.bytes()});
+  checkpoint_.release_pages();
 }
 
 void Run::write_shard(int64_t index, const Shard& shard) {

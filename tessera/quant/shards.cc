@@ -68,7 +68,7 @@ OuterWeights load_outer(const Checkpoint& checkpoint, const ModelSpec& spec, con
 int64_t outer_elements(const Checkpoint& checkpoint, const ModelSpec& spec) {
   int64_t elements = 0;
   for (const auto& [name, member] : outer_tensors(spec)) {
-    if (checkpoint.contains(name)) elements += checkpoint.at(name).size();
+    if (checkpoint.contains(name)) elements += checkpoint.info(name).size();
   }
   return elements;
 }

@@ -58,7 +58,7 @@ Streams Streams::load(const std::filesystem::path& path, const Shape& shape, con
 
 at::Tensor embed_windows(const ModelSpec& spec, const TensorLookup& tensor,
                          std::span<const std::vector<int32_t>> windows, const at::Device& device) {
-  const TensorView& embedding = tensor(spec.embedding);
+  const TensorView embedding = tensor(spec.embedding);
   const int64_t vocab = spec.vocab_size, hidden = spec.hidden_size;
   const auto tokens = static_cast<int64_t>(windows[0].size());
   at::Tensor x = at::empty({static_cast<int64_t>(windows.size()), tokens, hidden}, at::kFloat);
@@ -78,7 +78,7 @@ at::Tensor embed_windows(const ModelSpec& spec, const TensorLookup& tensor,
     x = normalize(spec, x, load(".weight"), spec.norm == NormKind::kLayer ? load(".bias") : at::Tensor());
   }
   if (spec.positions == Positions::kLearned) {
-    const TensorView& table = tensor(spec.position_embedding);
+    const TensorView table = tensor(spec.position_embedding);
     at::Tensor positions = at::empty({tokens, hidden}, at::kFloat);
     for (int64_t t = 0; t < tokens; ++t) {
       copy_row(table, t + spec.position_offset, positions.data_ptr<float>() + t * hidden);

@@ -25,7 +25,7 @@ struct Streams {
 };
 
 /// Finds a tensor outside the blocks by its name.
-using TensorLookup = std::function<const TensorView&(const std::string& name)>;
+using TensorLookup = std::function<TensorView(const std::string& name)>;
 
 /// The input of the first block for windows of equal length: embeddings, with their norm or learned positions
 /// where the family has them; float32 [windows, tokens, hidden]. Throws Error for an id outside the

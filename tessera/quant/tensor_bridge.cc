@@ -3,20 +3,13 @@
 
 #include <cassert>
 
-#include "tessera/base/mapped_file.h"
-
 namespace tessera {
 
-at::Tensor copy_as_float(const TensorView& view, const at::Device& device) {
+at::Tensor to_float_tensor(const TensorView& view, const at::Device& device) {
   at::Tensor host = at::empty(view.shape, at::kFloat);
   copy_to_float(view, {host.data_ptr<float>(), static_cast<size_t>(host.numel())});
+  release_pages(view);
   return host.to(device);
-}
-
-at::Tensor to_float_tensor(const TensorView& view, const at::Device& device) {
-  at::Tensor tensor = copy_as_float(view, device);
-  release_pages({view.data, view.bytes()});
-  return tensor;
 }
 
 TensorView view_of(const at::Tensor& tensor) {

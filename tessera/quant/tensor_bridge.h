@@ -7,10 +7,7 @@
 
 namespace tessera {
 
-/// A float32 copy of an F32, F16 or BF16 tensor.
-at::Tensor copy_as_float(const TensorView& view, const at::Device& device);
-
-/// The same for a tensor of a mapped file, whose pages are then released.
+/// A float32 copy of an F32, F16 or BF16 tensor; the pages of a mapped file are then released.
 at::Tensor to_float_tensor(const TensorView& view, const at::Device& device);
 
 /// A view of a contiguous float32 tensor in host memory.

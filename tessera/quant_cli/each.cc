@@ -43,7 +43,7 @@ void add_each(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
   command->footer(
       "Example:\n  tessera-quantize each Llama-2-7b --methods rtn-g128,qqq-g128 --work out/compare");
-  command->add_option("model", o->dir, "Folder of the float checkpoint")->required();
+  command->add_option("model", o->dir, "Folder or GGUF file of the float checkpoint")->required();
   command
       ->add_option("--methods", o->methods,
                    "A list with commas, or 'all'; METHOD+SETTING changes one as quantize --set does")

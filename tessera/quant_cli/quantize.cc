@@ -75,7 +75,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command = app.add_subcommand("quantize", "Quantize a Hugging Face checkpoint");
   auto o = std::make_shared<Options>();
   command->footer(kExample);
-  command->add_option("model", o->dir, "Folder of the float checkpoint")->required();
+  command->add_option("model", o->dir, "Folder or GGUF file of the float checkpoint")->required();
   command->add_option("-o,--output", o->output, "Folder to make")->required();
   auto* method =
       command->add_option("-m,--method", o->method, "Method: see tessera methods")->capture_default_str();

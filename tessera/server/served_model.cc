@@ -7,6 +7,7 @@
 #include "tessera/base/hash.h"
 #include "tessera/base/json_node.h"
 #include "tessera/server/api_error.h"
+#include "tessera/source/model_files.h"
 #include "tessera/text/unicode.h"
 
 namespace tessera {
@@ -54,12 +55,13 @@ std::optional<std::vector<int>> TokenNames::bytes(int32_t id) const {
   return bytes;
 }
 
-SamplingDefaults read_sampling_defaults(const fs::path& model_dir) {
+SamplingDefaults read_sampling_defaults(const fs::path& model) {
+  constexpr const char* kName = "generation_config.json";
   SamplingDefaults defaults;
-  const fs::path path = model_dir / "generation_config.json";
-  if (!fs::exists(path)) return defaults;
-  const nlohmann::json document = read_json(path);
-  const JsonNode root(document, path.string());
+  const ModelFiles files(model);
+  if (!files.contains(kName)) return defaults;
+  const nlohmann::json document = files.json(kName);
+  const JsonNode root(document, files.where(kName));
   const auto number = [&](const char* key, float& value, double low, double high) {
     if (!root[key].is_null()) value = static_cast<float>(root[key].number(low, high));
   };

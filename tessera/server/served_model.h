@@ -38,7 +38,7 @@ struct SamplingDefaults {
   int64_t top_k = 0;
 };
 /// Throws Error, naming file and key, when a value is out of range.
-SamplingDefaults read_sampling_defaults(const std::filesystem::path& model_dir);
+SamplingDefaults read_sampling_defaults(const std::filesystem::path& model);
 
 struct ServedModelOptions {
   std::string name = {};           ///< empty: that of the folder

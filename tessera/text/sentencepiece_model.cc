@@ -16,7 +16,7 @@ constexpr int kScope = RTLD_NOW | RTLD_LOCAL;
 constexpr int kScope = RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;
 #endif
 
-using Load = SentencePieceModel* (*)(const std::filesystem::path&);
+using Load = SentencePieceModel* (*)(std::string_view bytes, const std::string& file);
 
 Load open_plugin() {
   void* plugin = ::dlopen("libtessera_sentencepiece.so", kScope);
@@ -27,9 +27,10 @@ Load open_plugin() {
 
 }  // namespace
 
-std::unique_ptr<SentencePieceModel> SentencePieceModel::load(const std::filesystem::path& path) {
+std::unique_ptr<SentencePieceModel> SentencePieceModel::load(std::string_view bytes,
+                                                             const std::string& file) {
   static const Load plugin_load = open_plugin();
-  return std::unique_ptr<SentencePieceModel>(plugin_load(path));
+  return std::unique_ptr<SentencePieceModel>(plugin_load(bytes, file));
 }
 
 }  // namespace tessera

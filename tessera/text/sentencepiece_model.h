@@ -3,7 +3,6 @@
 // in a symbol scope of its own.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -16,8 +15,9 @@ class SentencePieceModel {
  public:
   virtual ~SentencePieceModel() = default;
 
-  /// Throws Error, naming the file, when it is no SentencePiece model or the plugin cannot be loaded.
-  static std::unique_ptr<SentencePieceModel> load(const std::filesystem::path& path);
+  /// From the content of a file, whose name opens messages. Throws Error when it is no SentencePiece model or
+  /// the plugin cannot be loaded.
+  static std::unique_ptr<SentencePieceModel> load(std::string_view bytes, const std::string& file);
 
   virtual int size() const = 0;
   virtual std::string piece(int id) const = 0;

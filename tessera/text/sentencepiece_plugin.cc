@@ -9,7 +9,9 @@ namespace {
 
 class Model : public SentencePieceModel {
  public:
-  explicit Model(const std::filesystem::path& path) : path_(path.string()) { check(processor_.Load(path_)); }
+  Model(std::string_view bytes, const std::string& file) : file_(file) {
+    check(processor_.LoadFromSerializedProto(std::string(bytes)));
+  }
 
   int size() const override { return processor_.GetPieceSize(); }
   std::string piece(int id) const override { return processor_.IdToPiece(id); }
@@ -26,16 +28,17 @@ class Model : public SentencePieceModel {
 
  private:
   void check(const sentencepiece::util::Status& status) const {
-    if (!status.ok()) throw Error("{}: {}", path_, status.ToString());
+    if (!status.ok()) throw Error("{}: {}", file_, status.ToString());
   }
 
-  std::string path_;
+  std::string file_;
   sentencepiece::SentencePieceProcessor processor_;
 };
 
 }  // namespace
 }  // namespace tessera
 
-extern "C" tessera::SentencePieceModel* tessera_load_sentencepiece(const std::filesystem::path& path) {
-  return new tessera::Model(path);
+extern "C" tessera::SentencePieceModel* tessera_load_sentencepiece(std::string_view bytes,
+                                                                   const std::string& file) {
+  return new tessera::Model(bytes, file);
 }

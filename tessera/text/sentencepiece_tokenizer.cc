@@ -32,9 +32,9 @@ std::vector<AddedToken> special_pieces(const SentencePieceModel& model) {
 
 }  // namespace
 
-SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& path,
+SentencePieceTokenizer::SentencePieceTokenizer(std::string_view bytes, const std::string& file,
                                                const TokenizerConfig& config)
-    : model_(SentencePieceModel::load(path)),
+    : model_(SentencePieceModel::load(bytes, file)),
       add_bos_(config.add_bos_token),
       add_eos_(config.add_eos_token),
       legacy_(config.legacy) {
@@ -46,7 +46,7 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& path
     tokens.push_back(std::move(token));
   }
   added_tokens_ = std::make_unique<AddedTokens>(std::move(tokens), identity);
-  decoder_ = parse_decoder(JsonNode(parse_json(kDecoder, path.string()), path.string()));
+  decoder_ = parse_decoder(JsonNode(parse_json(kDecoder, file), file));
   const auto id_or_none = [](int id) { return id < 0 ? std::nullopt : std::optional<int32_t>(id); };
   bos_id_ = id_or_none(model_->bos_id());
   eos_id_ = id_or_none(model_->eos_id());

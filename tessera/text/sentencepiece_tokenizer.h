@@ -2,7 +2,6 @@
 // it.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 
 #include "tessera/text/added_tokens.h"
@@ -15,8 +14,9 @@ namespace tessera {
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  /// Throws Error, naming the file, when it is no SentencePiece model.
-  SentencePieceTokenizer(const std::filesystem::path& path, const TokenizerConfig& config);
+  /// From the content of tokenizer.model; `file` opens messages. Throws Error when it is no SentencePiece
+  /// model.
+  SentencePieceTokenizer(std::string_view bytes, const std::string& file, const TokenizerConfig& config);
 
   std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const override;
   std::string decode(std::span<const int32_t> ids, bool skip_special) const override;

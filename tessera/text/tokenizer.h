@@ -17,11 +17,11 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  /// Reads tokenizer.json of a Hugging Face folder, or tokenizer.model (SentencePiece) where that is absent,
-  /// and the names of the special tokens from tokenizer_config.json or special_tokens_map.json. Throws Error,
-  /// naming the file and the place in it, when a file is broken or asks for a component that is not
-  /// supported.
-  static std::unique_ptr<Tokenizer> load(const std::filesystem::path& model_dir);
+  /// Reads tokenizer.json of a model (a Hugging Face folder or a GGUF file), or tokenizer.model
+  /// (SentencePiece) where that is absent, and the names of the special tokens from tokenizer_config.json or
+  /// special_tokens_map.json. Throws Error, naming the file and the place in it, when a file is broken or
+  /// asks for a component that is not supported.
+  static std::unique_ptr<Tokenizer> load(const std::filesystem::path& model);
 
   /// Text to ids. Special tokens that are written in the text are matched as such. With `add_special_tokens`
   /// the BOS and EOS of the post-processor are added. Invalid UTF-8 is read as U+FFFD. Nothing is truncated.

@@ -6,8 +6,6 @@
 namespace tessera {
 namespace {
 
-namespace fs = std::filesystem;
-
 /// A special token is written as its text or as an object with "content".
 std::optional<std::string> token_text(const JsonNode& node) {
   if (node.is_null()) return std::nullopt;
@@ -23,9 +21,7 @@ int32_t parse_id(const std::string& text, const JsonNode& node) {
   return id;
 }
 
-void read_config(const fs::path& path, TokenizerConfig& config) {
-  const nlohmann::json document = read_json(path);
-  const JsonNode root(document, path.string());
+void read_config(const JsonNode& root, TokenizerConfig& config) {
   config.bos_token = token_text(root["bos_token"]);
   config.eos_token = token_text(root["eos_token"]);
   config.add_bos_token = root["add_bos_token"].get_or(config.add_bos_token);
@@ -41,12 +37,16 @@ void read_config(const fs::path& path, TokenizerConfig& config) {
 
 }  // namespace
 
-TokenizerConfig read_tokenizer_config(const fs::path& model_dir) {
+TokenizerConfig read_tokenizer_config(const ModelFiles& files) {
+  constexpr const char *kConfig = "tokenizer_config.json", *kSpecialTokens = "special_tokens_map.json";
   TokenizerConfig config;
-  if (const fs::path path = model_dir / "tokenizer_config.json"; fs::exists(path)) read_config(path, config);
-  if (const fs::path path = model_dir / "special_tokens_map.json"; fs::exists(path)) {
-    const nlohmann::json document = read_json(path);
-    const JsonNode root(document, path.string());
+  if (files.contains(kConfig)) {
+    const nlohmann::json document = files.json(kConfig);
+    read_config({document, files.where(kConfig)}, config);
+  }
+  if (files.contains(kSpecialTokens)) {
+    const nlohmann::json document = files.json(kSpecialTokens);
+    const JsonNode root(document, files.where(kSpecialTokens));
     if (!config.bos_token) config.bos_token = token_text(root["bos_token"]);
     if (!config.eos_token) config.eos_token = token_text(root["eos_token"]);
   }

@@ -1,11 +1,11 @@
 // What tokenizer_config.json and special_tokens_map.json say beyond the tokenizer itself.
 #pragma once
 
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "tessera/source/model_files.h"
 #include "tessera/text/added_tokens.h"
 
 namespace tessera {
@@ -20,6 +20,6 @@ struct TokenizerConfig {
 };
 
 /// Both files may be absent. Throws Error, naming file and place, when one is broken.
-TokenizerConfig read_tokenizer_config(const std::filesystem::path& model_dir);
+TokenizerConfig read_tokenizer_config(const ModelFiles& files);
 
 }  // namespace tessera

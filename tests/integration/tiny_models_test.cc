@@ -97,7 +97,7 @@ TEST_P(TinyModel, EngineEqualsTransformers) {
 TEST_P(TinyModel, CalibrationEqualsTransformers) {
   const Checkpoint checkpoint(dir_);
   const ModelSpec spec = make_model_spec(ModelConfig::load(dir_), checkpoint);
-  const auto lookup = [&](const std::string& name) -> const TensorView& { return checkpoint.at(name); };
+  const auto lookup = [&](const std::string& name) { return checkpoint.at(name); };
   const auto load = [&](const std::string& name) {
     return checkpoint.contains(name) ? to_float_tensor(checkpoint.at(name), at::kCPU) : at::Tensor();
   };

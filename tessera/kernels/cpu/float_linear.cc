@@ -21,8 +21,12 @@ FloatLinear::FloatLinear(std::span<const FloatWeight> parts, SumOrder order, con
     assert(k_ == 0 || k_ == weight.shape[1]);
     k_ = weight.shape[1];
     const int64_t n = weight.shape[0];
-    parts_.push_back(
-        {{weight.dtype, weight.data, k_}, n_, n, panels_, std::vector<float>(bias.begin(), bias.end())});
+    parts_.push_back({{weight.dtype, weight.data, k_},
+                      n_,
+                      n,
+                      panels_,
+                      std::vector<float>(bias.begin(), bias.end()),
+                      weight.owner});
     n_ += n;
     panels_ += round_up(n, kPanel) / kPanel;
   }

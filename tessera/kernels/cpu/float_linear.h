@@ -1,6 +1,7 @@
 // Float layers on the CPU: weights stay where they are, in their own type.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -10,8 +11,7 @@ namespace tessera {
 
 class FloatLinear : public CpuLinear {
  public:
-  /// Weights [N, K] in F32, F16 or BF16 with one K, which must outlive the layer. Throws Error for anything
-  /// else.
+  /// Weights [N, K] in F32, F16 or BF16 with one K. Throws Error for anything else.
   FloatLinear(std::span<const FloatWeight> parts, SumOrder order, const CpuKernels& kernels);
 
   int64_t n() const override { return n_; }
@@ -25,9 +25,10 @@ class FloatLinear : public CpuLinear {
  private:
   struct Part {
     StoredMatrix weight;
-    int64_t first, n;         ///< outputs
-    int64_t first_panel;      ///< panels of outputs begin anew with each part
-    std::vector<float> bias;  ///< [n] or empty
+    int64_t first, n;                   ///< outputs
+    int64_t first_panel;                ///< panels of outputs begin anew with each part
+    std::vector<float> bias;            ///< [n] or empty
+    std::shared_ptr<const void> owner;  ///< of the weight, where its view is one
   };
   /// Outputs of one panel of a part: y = x W^T + bias for `count` rows.
   void panel_forward(const Part& part, int64_t panel, const FloatRows& x, int64_t count, const Rows& out,

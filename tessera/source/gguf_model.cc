@@ -1,0 +1,203 @@
+// Names, order of rows, and decoding.
+#include "tessera/source/gguf_model.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+#include "tessera/base/error.h"
+#include "tessera/base/parallel.h"
+
+namespace tessera {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array kArchitectures = {"llama", "qwen2", "qwen3"};
+
+using NamePair = std::pair<std::string_view, std::string_view>;
+constexpr NamePair kGlobalNames[] = {
+    {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
+constexpr NamePair kBlockNames[] = {
+    {"attn_norm", "input_layernorm"},    {"attn_q", "self_attn.q_proj"},
+    {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
+    {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"},
+    {"attn_k_norm", "self_attn.k_norm"}, {"ffn_norm", "post_attention_layernorm"},
+    {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
+    {"ffn_down", "mlp.down_proj"}};
+
+/// What `name` is called in `table`; empty where it is not there.
+template <size_t N>
+std::string_view translate(const NamePair (&table)[N], std::string_view name) {
+  for (const auto& [gguf, hugging_face] : table) {
+    if (gguf == name) return hugging_face;
+  }
+  return {};
+}
+
+/// "blk.3.attn_q.weight" in its parts; "output.weight" has no block.
+struct TensorName {
+  std::string_view block, stem, kind;
+
+  explicit TensorName(std::string_view name) {
+    const size_t last = name.rfind('.');
+    kind = last == name.npos ? "" : name.substr(last + 1);
+    stem = name.substr(0, last);
+    if (!stem.starts_with("blk.")) return;
+    const size_t end = stem.find('.', 4);
+    if (end == stem.npos) return;
+    block = stem.substr(4, end - 4);
+    stem = stem.substr(end + 1);
+  }
+};
+
+/// The Hugging Face name; empty when there is none.
+std::string hugging_face_name(const std::string& gguf_name) {
+  if (gguf_name == kRopeFactors) return gguf_name;
+  const TensorName name(gguf_name);
+  if (name.kind != "weight" && name.kind != "bias") return {};
+  const std::string_view stem =
+      name.block.empty() ? translate(kGlobalNames, name.stem) : translate(kBlockNames, name.stem);
+  if (stem.empty()) return {};
+  if (name.block.empty()) return fmt::format("{}.{}", stem, name.kind);
+  return fmt::format("model.layers.{}.{}.{}", name.block, stem, name.kind);
+}
+
+/// The stored row that row `r` of Hugging Face's order is. Interleaved, row 2i + j of a head of d rows is its
+/// row i + j d/2 there.
+int64_t stored_row(int64_t r, int64_t rows, int64_t heads) {
+  if (heads == 0) return r;
+  const int64_t head_rows = rows / heads, half = head_rows / 2, place = r % head_rows;
+  return r - place + place % half * 2 + place / half;
+}
+
+/// Decodes a row of blocks; false when a value is not finite in float16.
+bool decode_row(const GgufFormat& format, std::span<const std::byte> row, std::span<Half> out) {
+  constexpr float kLargestHalf = 65504;
+  std::array<float, 256> values;
+  bool fits = true;
+  for (size_t b = 0; b < row.size() / format.bytes; ++b) {
+    const auto n = static_cast<size_t>(format.elements);
+    decode_blocks(format, row.subspan(b * format.bytes, format.bytes), std::span(values).first(n));
+    for (size_t i = 0; i < n; ++i) {
+      fits &= std::abs(values[i]) <= kLargestHalf;
+      out[b * n + i] = to_half(values[i]);
+    }
+  }
+  return fits;
+}
+
+}  // namespace
+
+GgufModel::GgufModel(const fs::path& path) {
+  files_.push_back(std::make_unique<GgufFile>(path));
+  const JsonNode architecture = metadata()["general.architecture"];
+  architecture_ = architecture.string();
+  if (std::ranges::find(kArchitectures, architecture_) == kArchitectures.end()) {
+    architecture.fail("'{}' is not supported in GGUF files (known: {})", architecture_,
+                      fmt::join(kArchitectures, ", "));
+  }
+  open_others(path);
+  for (const auto& file : files_) add_tensors(*file);
+}
+
+JsonNode GgufModel::parameter(std::string_view key) const {
+  return metadata()[fmt::format("{}.{}", architecture_, key)];
+}
+
+void GgufModel::open_others(const fs::path& first) {
+  const auto count = metadata()["split.count"].get_or<int>(1);
+  if (count <= 1) return;
+  const std::string name = first.filename().string(), end = fmt::format("-00001-of-{:05}.gguf", count);
+  if (!name.ends_with(end)) {
+    throw Error("{}: is one of {} files; give the first, which ends in {}", first.string(), count, end);
+  }
+  for (int i = 2; i <= count; ++i) {
+    const fs::path other =
+        first.parent_path() /
+        fmt::format("{}-{:05}-of-{:05}.gguf", name.substr(0, name.size() - end.size()), i, count);
+    if (!fs::exists(other)) throw Error("{}: missing; the model has {} files", other.string(), count);
+    files_.push_back(std::make_unique<GgufFile>(other));
+  }
+}
+
+void GgufModel::add_tensors(const GgufFile& file) {
+  for (const auto& [gguf_name, tensor] : file.tensors()) {
+    const std::string where = fmt::format("{}: tensor {}", file.path().string(), gguf_name);
+    const std::string name = hugging_face_name(gguf_name);
+    if (name.empty()) throw Error("{}: not part of a {} model that tessera knows", where, architecture_);
+    const Source source{&tensor, interleaved_heads(gguf_name)};
+    if (source.interleaved_heads != 0 && tensor.shape[0] % (2 * source.interleaved_heads) != 0)
+      throw Error("{}: {} rows are no {} heads", where, tensor.shape[0], source.interleaved_heads);
+    if (!sources_.emplace(name, source).second) throw Error("{}: is also in another file", where);
+    infos_[name] = {tensor.format->plain.value_or(DType::kF16), tensor.shape};
+  }
+}
+
+/// Converters of the architecture llama interleave the halves of every head of q and k, because its rotation
+/// turns neighbours. Qwen's turns halves, as Hugging Face does.
+int64_t GgufModel::interleaved_heads(const std::string& gguf_name) const {
+  const std::string_view stem = TensorName(gguf_name).stem;
+  if (architecture_ != "llama" || (stem != "attn_q" && stem != "attn_k")) return 0;
+  constexpr int64_t kMostHeads = 1 << 16;
+  const auto heads = parameter("attention.head_count").integer<int64_t>(1, kMostHeads);
+  const JsonNode kv_heads = parameter("attention.head_count_kv");
+  return stem == "attn_q" || kv_heads.is_null() ? heads : kv_heads.integer<int64_t>(1, kMostHeads);
+}
+
+TensorView GgufModel::read(std::string_view name) const {
+  const auto& [tensor, heads] = sources_.find(name)->second;
+  const GgufFormat& format = *tensor->format;
+  const TensorInfo& info = infos_.find(name)->second;
+  const auto address = reinterpret_cast<uintptr_t>(tensor->data.data());
+  if (format.plain && heads == 0 && address % size_of(info.dtype) == 0)
+    return {info.dtype, info.shape, tensor->data.data()};
+
+  const bool one_row = info.shape.size() == 1 && heads == 0;
+  const int64_t rows = one_row ? 1 : info.shape[0], width = info.size() / rows;
+  if (width % format.elements != 0) {
+    throw Error("{}: {}: a bias in {} is not supported", files_[0]->path().string(), name, format.name);
+  }
+  const auto row_bytes = tensor->data.size() / static_cast<size_t>(rows);
+  Tensor out(info.dtype, info.shape);
+  const size_t out_bytes = out.bytes() / static_cast<size_t>(rows);
+  std::atomic<bool> fits = true;
+  parallel_for(rows, [&](int64_t r) {
+    const auto from =
+        tensor->data.subspan(static_cast<size_t>(stored_row(r, rows, heads)) * row_bytes, row_bytes);
+    std::byte* const to = out.data() + static_cast<size_t>(r) * out_bytes;
+    if (format.plain) {
+      std::memcpy(to, from.data(), row_bytes);
+    } else if (!decode_row(format, from, {reinterpret_cast<Half*>(to), static_cast<size_t>(width)})) {
+      fits = false;
+    }
+  });
+  if (!fits) {
+    throw Error("{}: {} holds a value that is not finite or beyond float16; the file is damaged",
+                files_[0]->path().string(), name);
+  }
+  tessera::release_pages(tensor->data);
+  return share(std::move(out));
+}
+
+std::map<std::string, int64_t> GgufModel::stored_formats() const {
+  std::map<std::string, int64_t> formats;
+  for (const auto& [name, source] : sources_) ++formats[source.tensor->format->name];
+  return formats;
+}
+
+std::vector<fs::path> GgufModel::files() const {
+  std::vector<fs::path> paths;
+  for (const auto& file : files_) paths.push_back(file->path());
+  return paths;
+}
+
+void GgufModel::release_pages() const {
+  for (const auto& file : files_) tessera::release_pages(file->bytes());
+}
+
+}  // namespace tessera
