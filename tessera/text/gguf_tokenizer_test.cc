@@ -140,8 +140,8 @@ TEST_F(GgufTokenizers, ChangedBytesGiveFilesOrErrors) {
     } catch (const Error&) {
     }
   }
-  EXPECT_GT(made, 50);
-  EXPECT_LT(made, 550);
+  EXPECT_GT(made, 20);
+  EXPECT_LT(made, 580);
 }
 
 /// The file's own copy wins.
