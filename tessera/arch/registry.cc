@@ -76,6 +76,13 @@ ModelSpec make_model_spec(const ModelConfig& config, const Checkpoint& checkpoin
 }
 
 void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
+  const auto refuse_codes = [&](const std::string& linear) {
+    if (is_quantized(checkpoint, linear))
+      throw Error(
+          "{}: {} is quantized; codes are read for the linears of blocks that have tensors of their own",
+          checkpoint.dir().string(), linear);
+  };
+  refuse_codes(s.lm_head.substr(0, s.lm_head.rfind(".weight")));
   checkpoint.at(s.embedding, {s.vocab_size, s.hidden_size});
   checkpoint.at(s.lm_head, {s.vocab_size, s.hidden_size});
   if (checkpoint.contains(s.lm_head_bias())) checkpoint.at(s.lm_head_bias(), {s.vocab_size});
@@ -94,6 +101,7 @@ void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
       if (is_quantized(checkpoint, s.linear_name(layer, id))) continue;  // load_quantized_linear checks it
       const LinearSpec& linear = s.linears[id];
       const std::string name = s.source_name(layer, id);
+      refuse_codes(name);
       checkpoint.at(name + ".weight", {linear.source_rows(), linear.k});
       if (linear.bias) checkpoint.at(name + ".bias", {linear.source_rows()});
     }
