@@ -92,6 +92,13 @@ ModelSpec make_model_spec(const ModelConfig& config, const Checkpoint& checkpoin
 }
 
 void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
+  const auto refuse_codes = [&](const std::string& linear) {
+    if (is_quantized(checkpoint, linear))
+      throw Error(
+          "{}: {} is quantized; codes are read for the linears of blocks that have tensors of their own",
+          checkpoint.dir().string(), linear);
+  };
+  refuse_codes(s.lm_head.substr(0, s.lm_head.rfind(".weight")));
   if (checkpoint.contains(kRopeFactors)) check_rope_factors(s, checkpoint);
   checkpoint.info(s.embedding, {s.vocab_size, s.hidden_size});
   checkpoint.info(s.lm_head, {s.vocab_size, s.hidden_size});
@@ -111,6 +118,7 @@ void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
       if (is_quantized(checkpoint, s.linear_name(layer, id))) continue;  // load_quantized_linear checks it
       const LinearSpec& linear = s.linears[id];
       const std::string name = s.source_name(layer, id);
+      refuse_codes(name);
       checkpoint.info(name + ".weight", {linear.source_rows(), linear.k});
       if (linear.bias) checkpoint.info(name + ".bias", {linear.source_rows()});
     }

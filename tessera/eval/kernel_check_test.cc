@@ -40,6 +40,18 @@ TEST_F(KernelCheckTest, KernelsOfEveryIsaEqualTheReference) {
   }
 }
 
+TEST_F(KernelCheckTest, KernelsOfOtherToolsCheckpointsEqualTheReference) {
+  const auto backend = best_backend().make();
+  Reporter silent;
+  for (const char* name : {"ct-w4a8", "ct-w8a8-static", "gptq-act-order", "awq-g32", "qqq-g128"}) {
+    SCOPED_TRACE(name);
+    const fs::path dir = fs::path(TESSERA_SOURCE_DIR) / "tests" / "golden" / "foreign" / name;
+    const KernelCheck result = check_kernels(dir, *backend, silent);
+    EXPECT_EQ(result.layers, 7);
+    EXPECT_EQ(result.first_off, "");
+  }
+}
+
 TEST_F(KernelCheckTest, SeesOneWrongOutput) {
   const auto backend = best_backend().make();
   const QuantizedLinear linear = random_layer({.format = WeightFormat::kInt4, .n = 32, .k = 64}, 1);

@@ -17,7 +17,7 @@ bool is_quantized(const Checkpoint& checkpoint, const std::string& prefix) {
   if (std::ranges::any_of(kCodes, [&](const char* name) { return checkpoint.contains(prefix + name); }))
     return true;
   const std::string weight = prefix + ".weight";  // compressed-tensors', one code a byte
-  return checkpoint.contains(weight) && checkpoint.at(weight).dtype == DType::kI8;
+  return checkpoint.contains(weight) && checkpoint.info(weight).dtype == DType::kI8;
 }
 
 QuantizedLinear load_quantized_linear(const Checkpoint& checkpoint, const std::string& prefix,

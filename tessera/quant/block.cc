@@ -3,6 +3,8 @@
 
 #include "tessera/arch/linear_tensors.h"
 #include "tessera/base/error.h"
+#include "tessera/format/load_linear.h"
+#include "tessera/format/reference.h"
 #include "tessera/quant/tensor_bridge.h"
 
 namespace tessera {
@@ -30,6 +32,24 @@ at::Tensor activate(Activation activation, const at::Tensor& x) {
   return x;
 }
 
+at::Tensor float_tensor(std::vector<float> values, const Shape& shape, const at::Device& device) {
+  return at::from_blob(values.data(), shape, at::kFloat).clone().to(device);
+}
+
+/// Weight and bias of linear `id` of the block.
+void dequantize_linear(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, LinearId id,
+                       const QuantizationConfig& quantization, const at::Device& device, Block& block) {
+  const LinearSpec& shape = spec.linears[id];
+  const std::string name = spec.linear_name(layer, id);
+  const QuantizedLinear linear = load_quantized_linear(checkpoint, name, quantization, shape.n, shape.k);
+  block.weight[id] = float_tensor(input_weights(linear), {shape.n, shape.k}, device);
+  if (shape.bias != !linear.bias.empty()) {
+    throw Error("{}: {}.bias is {}", checkpoint.dir().string(), name,
+                shape.bias ? "missing" : "there, but the architecture has none");
+  }
+  if (shape.bias) block.bias[id] = float_tensor(to_floats(linear.bias.view()), {shape.n}, device);
+}
+
 }  // namespace
 
 Block load_norms(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer,
@@ -46,10 +66,14 @@ Block load_norms(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t la
   return block;
 }
 
-Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer,
-                 const at::Device& device) {
+Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, const at::Device& device,
+                 const QuantizationConfig* quantization) {
   Block block = load_norms(checkpoint, spec, layer, device);
   for (LinearId id : spec.existing_linears()) {
+    if (quantization && is_quantized(checkpoint, spec.linear_name(layer, id))) {
+      dequantize_linear(checkpoint, spec, layer, id, *quantization, device, block);
+      continue;
+    }
     const std::string name = spec.source_name(layer, id);
     block.weight[id] =
         load_finite(linear_weight(checkpoint, spec, layer, id), checkpoint, name + ".weight", device);

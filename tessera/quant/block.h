@@ -9,7 +9,7 @@
 #include <functional>
 
 #include "tessera/arch/model_spec.h"
-#include "tessera/format/kv_format.h"
+#include "tessera/format/quantization_config.h"
 #include "tessera/quant/channel_map.h"
 
 namespace tessera {
@@ -30,9 +30,10 @@ struct Block {
 /// Reads the norms of block `layer`; its linears stay undefined. Throws Error when a value is not finite.
 Block load_norms(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer,
                  const at::Device& device);
-/// Reads block `layer`. Throws Error when a weight is not finite.
-Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer,
-                 const at::Device& device);
+/// Reads block `layer`; linears in codes are dequantized as `quantization` says, null for float models.
+/// Throws Error when a weight is not finite.
+Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, const at::Device& device,
+                 const QuantizationConfig* quantization = nullptr);
 
 /// y [..., N] of linear `id` for its input x [..., K]. Replaced to quantize, observed to calibrate.
 using LinearFn = std::function<at::Tensor(LinearId id, const at::Tensor& x)>;

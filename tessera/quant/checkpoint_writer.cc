@@ -17,14 +17,15 @@ namespace fs = std::filesystem;
 
 constexpr const char* kIndexName = "model.safetensors.index.json";
 
-/// Weights in any container, their indexes, and golden values are not copied.
+/// Weights in any container, their indexes, another tool's settings of them, and golden values are not
+/// copied.
 bool is_copied(const std::string& name) {
   static constexpr std::array kWeightExtensions = {".safetensors", ".bin",     ".pt",   ".pth",
                                                    ".h5",          ".msgpack", ".gguf", ".onnx"};
   const bool weights =
       std::ranges::find(kWeightExtensions, fs::path(name).extension().string()) != kWeightExtensions.end();
-  const bool generated =
-      name == "config.json" || name == kReportName || name.ends_with(".index.json") || is_working_name(name);
+  const bool generated = name == "config.json" || name == "quantize_config.json" || name == kReportName ||
+                         name.ends_with(".index.json") || is_working_name(name);
   return !weights && !generated && !name.starts_with("golden") && !name.starts_with("tokenizer_golden") &&
          !name.starts_with(".");
 }

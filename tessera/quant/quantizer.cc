@@ -81,7 +81,7 @@ struct Plan {
         spec(make_model_spec(config, checkpoint)),
         schemes(recipe.schemes(spec)),
         passes(make_passes(recipe)) {
-    check_float_model(config, spec, checkpoint);
+    check_source_model(config, spec, checkpoint);
     check_passes(recipe.name, spec, schemes, passes);
   }
 
@@ -148,6 +148,7 @@ class Run {
   at::Device device_;
   Plan plan_;
   const ModelConfig& config_ = plan_.config;
+  const std::optional<QuantizationConfig> source_ = read_quantization_config(config_);  ///< another tool's
   const Checkpoint& checkpoint_ = plan_.checkpoint;
   const ModelSpec& spec_ = plan_.spec;
   const std::array<LinearScheme, kLinearCount>& schemes_ = plan_.schemes;
@@ -332,7 +333,7 @@ std::vector<json> Run::quantize_group(int64_t first, int64_t count, ProgressMete
                       .schemes = schemes_,
                       .x_float = {},
                       .x_quant = {},
-                      .block = load_block(checkpoint_, spec_, layer, device_),
+                      .block = load_block(checkpoint_, spec_, layer, device_, source_ ? &*source_ : nullptr),
                       .quantized = {},
                       .report = json::object(),
                       .reporter = reporter_});

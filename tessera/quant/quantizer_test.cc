@@ -17,6 +17,7 @@
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
 #include "tessera/format/load_linear.h"
+#include "tessera/format/reference.h"
 #include "tessera/quant/disk_plan.h"
 #include "tessera/quant/run_checks.h"
 
@@ -116,6 +117,26 @@ class QuantizerTest : public testing::Test {
   QuantizeOptions options_;
   Notes reporter_;
 };
+
+TEST_F(QuantizerTest, CodesOfOtherToolsAreASource) {
+  const fs::path source = fs::path(TESSERA_SOURCE_DIR) / "tests" / "golden" / "foreign" / "gptq-act-order";
+  options_.model_dir = source;
+  options_.recipe = find_method("rtn").with_weight(8, 0);
+  for (auto& window : options_.calibration.windows) {
+    for (int32_t& id : window) id %= 64;
+  }
+  ASSERT_EQ(run(), "");
+  // 8-bit codes of the dequantized weights: at most half a step off.
+  const auto read = [](const fs::path& dir, int64_t n, int64_t k) {
+    const auto quantization = read_quantization_config(ModelConfig::load(dir));
+    return input_weights(
+        load_quantized_linear(Checkpoint(dir), "model.layers.0.mlp.down_proj", *quantization, n, k));
+  };
+  const std::vector<float> theirs = read(source, 64, 128), ours = read(dir_ / "out", 64, 128);
+  const auto magnitude = [](float a, float b) { return std::fabs(a) < std::fabs(b); };
+  const float largest = std::fabs(*std::ranges::max_element(theirs, magnitude));
+  for (size_t i = 0; i < theirs.size(); ++i) ASSERT_NEAR(ours[i], theirs[i], largest / 250) << i;
+}
 
 TEST_F(QuantizerTest, WritesACheckpointThatReadsBack) {
   options_.recipe = options_.recipe.with_weight(4, 128);

@@ -9,12 +9,13 @@
 
 namespace tessera {
 
-void check_float_model(const ModelConfig& config, const ModelSpec& spec, const Checkpoint& checkpoint) {
+void check_source_model(const ModelConfig& config, const ModelSpec& spec, const Checkpoint& checkpoint) {
   check_tensors(spec, checkpoint);
   const bool codes = std::ranges::any_of(checkpoint.tensors(), [&](const auto& named) {
     return is_quantized(checkpoint, named.first.substr(0, named.first.rfind('.')));
   });
-  if (!codes && !config.has("quantization_config")) return;
+  const auto quantization = read_quantization_config(config);
+  if (quantization ? static_cast<bool>(quantization->read_linear) : !codes) return;
   throw Error("{}: is quantized already; quantize the float model instead", checkpoint.dir().string());
 }
 

@@ -11,8 +11,9 @@
 
 namespace tessera {
 
-/// Throws Error when tensors are missing, have the wrong shape, or are quantized already.
-void check_float_model(const ModelConfig& config, const ModelSpec& spec, const Checkpoint& checkpoint);
+/// Throws Error when tensors are missing, have the wrong shape, or are quantized already by tessera. Codes of
+/// another tool are dequantized.
+void check_source_model(const ModelConfig& config, const ModelSpec& spec, const Checkpoint& checkpoint);
 
 /// Throws Error when no pass quantizes, when more than one works on groups of blocks, or when one cannot work
 /// on this model or behind the passes in front.
