@@ -4,7 +4,7 @@
 # LIBS are third-party libraries that its headers show, PRIVATE_LIBS those that they do not. TESTS become one test program NAME_test.
 # PRECOMPILE are headers worth compiling once for this target, beside those that all share.
 # Headers that most files include and that take seconds to read are precompiled: once for `first`, from which the others
-# take them. A source with options of its own is to have SKIP_PRECOMPILE_HEADERS.
+# take them. The others need every definition of `first`; a source with options of its own is to have SKIP_PRECOMPILE_HEADERS.
 function(tessera_precompile target first)
   if(target STREQUAL first)
     target_precompile_headers(${target} PRIVATE <fmt/format.h> <fmt/ranges.h> <nlohmann/json.hpp> ${ARGN})

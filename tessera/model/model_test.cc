@@ -303,8 +303,11 @@ TEST_P(ModelTest, BadCheckpointsAreRefusedInOneLine) {
   nan.float_tensors["model.layers.1.input_layernorm"].as<float>()[3] = std::nanf("");
   expect_error(nan, "model.layers.1.input_layernorm.weight holds a value that is not finite");
 
-  TestLlama foreign(json{{"quantization_config", {{"quant_method", "gptq"}, {"bits", 4}}}});
-  expect_error(foreign, "quant_method: \"gptq\" is not readable");
+  TestLlama foreign(json{{"quantization_config", {{"quant_method", "aqlm"}, {"bits", 4}}}});
+  expect_error(foreign, "quant_method: \"aqlm\" is not readable");
+
+  TestLlama mislabelled(json{{"quantization_config", {{"quant_method", "gptq"}, {"bits", 4}}}});
+  expect_error(mislabelled, "no linear layer holds codes");
 
   TestLlama wide(json{{"quantization_config", {{"quant_method", "qqq"}, {"wbits", 8}}}});
   expect_error(wide, "weights of 8 bits are not readable here");

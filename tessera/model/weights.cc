@@ -19,6 +19,7 @@ class WeightLoader {
   ModelWeights load() {
     check_tensors(spec_, checkpoint_);
     check_overrides();
+    check_label();
     weights_.embedding = load_float({checkpoint_.at(spec_.embedding)});
     if (spec_.positions == Positions::kLearned) {
       weights_.position_embedding = load_float({checkpoint_.at(spec_.position_embedding)});
@@ -32,6 +33,19 @@ class WeightLoader {
   }
 
  private:
+  void check_label() {
+    if (!quantization_) return;
+    for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
+      for (LinearId id : spec_.existing_linears()) {
+        if (is_quantized(checkpoint_, spec_.linear_name(layer, id))) return;
+      }
+    }
+    throw Error(
+        "{}: config.json says that the model is quantized, but no linear layer holds codes; take "
+        "quantization_config out of it when the weights are floats",
+        checkpoint_.dir().string());
+  }
+
   /// A misspelt name would silently leave a layer in the wrong format.
   void check_overrides() {
     if (!quantization_) return;

@@ -77,7 +77,7 @@ TEST_F(ChatCli, LinesAndEnds) {
   EXPECT_EQ(chat("", more).out, "");
   EXPECT_EQ(chat("\n/nothing\n/help\n", more).out, "");
   EXPECT_EQ(chat("city\n", more + " --system 'The '").out, continuation("The city"));
-  const Outcome full = chat(std::string(3000, 'x') + "\n", more);
+  const Outcome full = chat(fmt::format("{}\n", std::string(3000, 'x')), more);
   EXPECT_EQ(full.status, 2);
   EXPECT_NE(full.err.find("512"), std::string::npos) << full.err;
 }
@@ -144,6 +144,7 @@ TEST_F(ChatCli, ControlCStopsAnAnswerAndNotTheProgram) {
   ASSERT_TRUE(terminal.shows("> ")) << terminal.rest();
   terminal.type("The city\n");
   ASSERT_TRUE(terminal.shows("\n")) << terminal.rest();  // the echo
+  ASSERT_TRUE(terminal.shows(" ")) << terminal.rest();   // the answer: a line not yet read would be dropped
   terminal.type("\x03");
   ASSERT_TRUE(terminal.shows("ended by")) << terminal.rest();
   ASSERT_TRUE(terminal.shows("> ")) << terminal.rest();
