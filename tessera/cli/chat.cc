@@ -85,10 +85,10 @@ class Chat {
     message.clear();
     const char* prompt = "> ";
     for (;;) {
+      interrupt_.clear();
       if (terminal_) fmt::print(stderr, "{}", prompt);
       std::string line;
-      interrupt_.clear();
-      if (!lines_.read(line)) {
+      if ((terminal_ && !interrupt_.wait_for(STDIN_FILENO)) || !lines_.read(line)) {
         if (terminal_) fmt::print(stderr, "\n");
         if (!interrupt_.pending()) return false;
         std::clearerr(stdin);

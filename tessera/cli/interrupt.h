@@ -14,6 +14,8 @@ class Interrupt {
   /// Whether it has come since the last clear().
   bool pending() const;
   void clear();
+  /// Waits until `file` can be read. False when SIGINT came first, or before.
+  bool wait_for(int file) const;
 };
 
 }  // namespace tessera
