@@ -1,8 +1,3 @@
-# tessera_library(NAME SOURCES ... USES ... LIBS ... PRIVATE_LIBS ... TESTS ... PRECOMPILE ...)
-#
-# One target a folder. USES names the folders that this one may include (the table of docs/architecture.md);
-# LIBS are third-party libraries that its headers show, PRIVATE_LIBS those that they do not. TESTS become one test program NAME_test.
-# PRECOMPILE are headers worth compiling once for this target, beside those that all share.
 # Headers that most files include and that take seconds to read are precompiled: once for `first`, from which the others
 # take them. The others need every definition of `first`; a source with options of its own is to have SKIP_PRECOMPILE_HEADERS.
 function(tessera_precompile target first)
@@ -13,6 +8,11 @@ function(tessera_precompile target first)
   endif()
 endfunction()
 
+# tessera_library(NAME SOURCES ... USES ... LIBS ... PRIVATE_LIBS ... TESTS ... PRECOMPILE ...)
+#
+# One target a folder. USES names the folders that this one may include (the table of docs/architecture.md);
+# LIBS are third-party libraries that its headers show, PRIVATE_LIBS those that they do not. TESTS become one test program NAME_test.
+# PRECOMPILE are headers worth compiling once for this target, beside those that all share.
 function(tessera_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;USES;LIBS;PRIVATE_LIBS;TESTS;PRECOMPILE" ${ARGN})
   add_library(tessera_${name} STATIC ${ARG_SOURCES})
