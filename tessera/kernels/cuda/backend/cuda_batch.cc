@@ -13,6 +13,11 @@ namespace {
 /// Pages of all sequences of a step: 256 of 131,072 tokens.
 constexpr size_t kMostPages = size_t{1} << 19;
 
+/// Spans that a row at `position` sees.
+int64_t spans_at(int64_t position) {
+  return position / kSpanTokens + 1;
+}
+
 }  // namespace
 
 CudaBatch::Places::Places(int64_t rows, int64_t count_of_spans) {
@@ -52,7 +57,7 @@ void CudaBatch::upload(const Batch& batch, int64_t rows, cudaStream_t stream) {
   spans_ = 0;
   prefill_rows_.clear();
   for (int64_t s = 0; s < batch.sequences(); ++s) {
-    if (batch.rows_of(s) == 1) spans_ += batch.first_position(s) / kSpanTokens + 1;
+    if (batch.rows_of(s) == 1) spans_ += spans_at(batch.first_position(s));
   }
   places_ = Places(rows, spans_);
   const auto array = [&]<class T>(size_t place, T) { return reinterpret_cast<T*>(staging_.data() + place); };
@@ -88,7 +93,7 @@ void CudaBatch::upload(const Batch& batch, int64_t rows, cudaStream_t stream) {
       next_page += static_cast<int32_t>(pages_of.size());
       continue;
     }
-    const int32_t count = position / kSpanTokens + 1;
+    const auto count = static_cast<int32_t>(spans_at(position));
     row_spans[row] = {next_span, count};
     for (int32_t i = 0; i < count; ++i) {
       DecodeSpan& span = spans[next_span++] = {row, position, i};
