@@ -22,6 +22,9 @@ declare -A may_use=(
   [quant_cli]="base source format arch kernels model text engine quant eval program"
 )
 
+# The parts of quant/, lowest first: each may include itself and those before it; tests, all of them.
+quant_parts=(recipe block grid passes run)
+
 status=0
 for path in "$root"/tessera/*/; do
   folder=$(basename "$path")
@@ -42,5 +45,14 @@ for path in "$root"/tessera/*/; do
     echo "tessera/$folder includes libtorch; only quant may"
     status=1
   fi
+done
+for ((i = 0; i < ${#quant_parts[@]}; ++i)); do
+  for ((j = i + 1; j < ${#quant_parts[@]}; ++j)); do
+    if grep -rnE --include='*.h' --include='*.cc' --exclude='*_test.cc' "#include \"tessera/quant/${quant_parts[j]}/" \
+      "$root/tessera/quant/${quant_parts[i]}"; then
+      echo "tessera/quant/${quant_parts[i]} may not include tessera/quant/${quant_parts[j]}"
+      status=1
+    fi
+  done
 done
 exit $status

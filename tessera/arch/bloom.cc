@@ -53,13 +53,10 @@ ModelSpec bloom_spec(const ModelConfig& config) {
   s.norms = {"input_layernorm", "post_attention_layernorm"};
 
   const int64_t h = s.hidden_size, i = s.intermediate_size;
-  s.linears[kQ] = {"self_attention.q_proj", h, h, true};
-  s.linears[kK] = {"self_attention.k_proj", h, h, true};
-  s.linears[kV] = {"self_attention.v_proj", h, h, true};
+  s.linears = {{kQ, "self_attention.q_proj", h, h, true}, {kK, "self_attention.k_proj", h, h, true},
+               {kV, "self_attention.v_proj", h, h, true}, {kO, "self_attention.dense", h, h, true},
+               {kUp, "mlp.dense_h_to_4h", i, h, true},    {kDown, "mlp.dense_4h_to_h", h, i, true}};
   fuse_query_key_value(s, "self_attention.query_key_value");
-  s.linears[kO] = {"self_attention.dense", h, h, true};
-  s.linears[kUp] = {"mlp.dense_h_to_4h", i, h, true};
-  s.linears[kDown] = {"mlp.dense_4h_to_h", h, i, true};
   s.sites = sites_of(s);
   return s;
 }

@@ -55,13 +55,10 @@ ModelSpec falcon_spec(const ModelConfig& config) {
 
   const bool bias = config.get<bool>("bias", false);
   const int64_t q = s.q_size(), kv = s.kv_size(), h = s.hidden_size, i = s.intermediate_size;
-  s.linears[kQ] = {"self_attention.q_proj", q, h, bias};
-  s.linears[kK] = {"self_attention.k_proj", kv, h, bias};
-  s.linears[kV] = {"self_attention.v_proj", kv, h, bias};
+  s.linears = {{kQ, "self_attention.q_proj", q, h, bias},  {kK, "self_attention.k_proj", kv, h, bias},
+               {kV, "self_attention.v_proj", kv, h, bias}, {kO, "self_attention.dense", h, q, bias},
+               {kUp, "mlp.dense_h_to_4h", i, h, bias},     {kDown, "mlp.dense_4h_to_h", h, i, bias}};
   fuse_query_key_value(s, "self_attention.query_key_value");
-  s.linears[kO] = {"self_attention.dense", h, q, bias};
-  s.linears[kUp] = {"mlp.dense_h_to_4h", i, h, bias};
-  s.linears[kDown] = {"mlp.dense_4h_to_h", h, i, bias};
   s.sites = sites_of(s);
   return s;
 }

@@ -15,8 +15,8 @@ ModelSpec qwen_spec(const ModelConfig& config);
 ModelSpec falcon_spec(const ModelConfig& config);
 ModelSpec bloom_spec(const ModelConfig& config);
 
-/// The sites of a block, in order of execution, from the spec's linears, norms and `parallel`. A parallel
-/// block has no gate; without a norm of its own for the MLP, its first site has four readers.
+/// The sites of a block, in order of execution, from the spec's linears, norms and `parallel`. In a parallel
+/// block without a norm of its own for the MLP, all linears that read a norm read the first site.
 std::vector<Site> sites_of(const ModelSpec& spec);
 
 }  // namespace tessera

@@ -31,9 +31,9 @@ TensorView rows_of(const LinearSpec& linear, TensorView source) {
 void fuse_query_key_value(ModelSpec& spec, const std::string& name) {
   const int64_t d = spec.head_dim, queries = spec.n_heads / spec.n_kv_heads * d, stride = queries + 2 * d;
   const int64_t rows = spec.n_kv_heads * stride;
-  spec.linears[kQ].fused = {.name = name, .rows = rows, .first = 0, .run = queries, .stride = stride};
-  spec.linears[kK].fused = {.name = name, .rows = rows, .first = queries, .run = d, .stride = stride};
-  spec.linears[kV].fused = {.name = name, .rows = rows, .first = queries + d, .run = d, .stride = stride};
+  spec.linear(kQ).fused = {.name = name, .rows = rows, .first = 0, .run = queries, .stride = stride};
+  spec.linear(kK).fused = {.name = name, .rows = rows, .first = queries, .run = d, .stride = stride};
+  spec.linear(kV).fused = {.name = name, .rows = rows, .first = queries + d, .run = d, .stride = stride};
 }
 
 TensorView linear_weight(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, LinearId id) {

@@ -19,9 +19,9 @@ class FusedQkv : public testing::Test {
     spec_.n_kv_heads = n_kv_heads;
     spec_.head_dim = 2;
     spec_.block_prefix = "h.";
-    spec_.linears[kQ] = {"q", spec_.q_size(), 3, true};
-    spec_.linears[kK] = {"k", spec_.kv_size(), 3, true};
-    spec_.linears[kV] = {"v", spec_.kv_size(), 3, true};
+    spec_.linears = {{kQ, "q", spec_.q_size(), 3, true},
+                     {kK, "k", spec_.kv_size(), 3, true},
+                     {kV, "v", spec_.kv_size(), 3, true}};
     fuse_query_key_value(spec_, "qkv");
     const int64_t rows = spec_.q_size() + 2 * spec_.kv_size();
     Tensor weight(DType::kF32, {rows, 3}), bias(DType::kF32, {rows});
@@ -34,8 +34,9 @@ class FusedQkv : public testing::Test {
     checkpoint_.emplace(dir_);
   }
 
-  /// The rows of the fused tensor that make up `id`.
-  std::vector<float> rows(LinearId id) {
+  /// The rows of the fused tensor that make up the linear.
+  std::vector<float> rows(LinearRole role) {
+    const LinearId id = spec_.id(role);
     const TensorView weight = linear_weight(*checkpoint_, spec_, 0, id),
                      bias = linear_bias(*checkpoint_, spec_, 0, id);
     EXPECT_EQ(weight.shape, (Shape{spec_.linears[id].n, 3}));
@@ -55,7 +56,7 @@ TEST_F(FusedQkv, MultiQueryIsReadInPlace) {
   EXPECT_EQ(rows(kQ), (std::vector<float>{0, 1, 2, 3, 4, 5}));
   EXPECT_EQ(rows(kK), (std::vector<float>{6, 7}));
   EXPECT_EQ(rows(kV), (std::vector<float>{8, 9}));
-  for (LinearId id : {kQ, kK, kV}) EXPECT_FALSE(linear_weight(*checkpoint_, spec_, 0, id).owner);
+  for (LinearId id : spec_.linear_ids()) EXPECT_FALSE(linear_weight(*checkpoint_, spec_, 0, id).owner);
 }
 
 TEST_F(FusedQkv, EveryKeyHeadFollowsItsQueries) {
@@ -63,7 +64,7 @@ TEST_F(FusedQkv, EveryKeyHeadFollowsItsQueries) {
   EXPECT_EQ(rows(kQ), (std::vector<float>{0, 1, 2, 3, 8, 9, 10, 11}));
   EXPECT_EQ(rows(kK), (std::vector<float>{4, 5, 12, 13}));
   EXPECT_EQ(rows(kV), (std::vector<float>{6, 7, 14, 15}));
-  EXPECT_TRUE(linear_weight(*checkpoint_, spec_, 0, kQ).owner);
+  EXPECT_TRUE(linear_weight(*checkpoint_, spec_, 0, spec_.id(kQ)).owner);
 }
 
 TEST_F(FusedQkv, HeadsInterleave) {
@@ -75,8 +76,8 @@ TEST_F(FusedQkv, HeadsInterleave) {
 
 TEST_F(FusedQkv, AWrongShapeIsRefused) {
   make(2, 2);
-  spec_.linears[kQ].fused.rows += 1;
-  EXPECT_THROW(linear_weight(*checkpoint_, spec_, 0, kQ), Error);
+  spec_.linear(kQ).fused.rows += 1;
+  EXPECT_THROW(linear_weight(*checkpoint_, spec_, 0, spec_.id(kQ)), Error);
 }
 
 }  // namespace

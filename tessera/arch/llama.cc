@@ -32,13 +32,11 @@ ModelSpec llama_spec(const ModelConfig& config) {
   const bool attention_bias = config.get<bool>("attention_bias", false),
              mlp_bias = config.get<bool>("mlp_bias", false);
   const int64_t q = s.q_size(), kv = s.kv_size(), h = s.hidden_size, i = s.intermediate_size;
-  s.linears[kQ] = {"self_attn.q_proj", q, h, attention_bias};
-  s.linears[kK] = {"self_attn.k_proj", kv, h, attention_bias};
-  s.linears[kV] = {"self_attn.v_proj", kv, h, attention_bias};
-  s.linears[kO] = {"self_attn.o_proj", h, q, attention_bias};
-  s.linears[kGate] = {"mlp.gate_proj", i, h, mlp_bias};
-  s.linears[kUp] = {"mlp.up_proj", i, h, mlp_bias};
-  s.linears[kDown] = {"mlp.down_proj", h, i, mlp_bias};
+  s.linears = {
+      {kQ, "self_attn.q_proj", q, h, attention_bias},  {kK, "self_attn.k_proj", kv, h, attention_bias},
+      {kV, "self_attn.v_proj", kv, h, attention_bias}, {kO, "self_attn.o_proj", h, q, attention_bias},
+      {kGate, "mlp.gate_proj", i, h, mlp_bias},        {kUp, "mlp.up_proj", i, h, mlp_bias},
+      {kDown, "mlp.down_proj", h, i, mlp_bias}};
   s.sites = sites_of(s);
   return s;
 }

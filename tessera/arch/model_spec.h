@@ -17,8 +17,16 @@ enum class NormKind : uint8_t { kRms, kLayer };
 enum class Activation : uint8_t { kSilu, kRelu, kGelu, kGeluTanh };
 enum class Positions : uint8_t { kRope, kLearned, kAlibi };
 
-/// The linear layers of a decoder block. kGate exists only in gated MLPs.
-enum LinearId : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown, kLinearCount };
+/// What a linear layer of a decoder block does. A block has one of each role, but for kGate, which only gated
+/// MLPs have.
+enum class LinearRole : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown };
+using enum LinearRole;
+/// Index into ModelSpec::linears.
+enum LinearId : uint16_t {};
+/// One value for every linear of a block, indexed by LinearId.
+template <class T>
+using PerLinear = std::vector<T>;
+
 /// The norms of a decoder block: of the residual stream in front of attention and MLP, and of every head of q
 /// and k in front of the rotation (Qwen3).
 enum NormId : uint8_t { kAttentionNorm, kMlpNorm, kQueryNorm, kKeyNorm, kNormCount };
@@ -32,12 +40,12 @@ struct FusedRows {
 
 /// y[N] = x[K] W[N, K]^T + bias.
 struct LinearSpec {
+  LinearRole role = kQ;
   std::string name;  ///< inside the block, such as "self_attn.q_proj"
   int64_t n = 0, k = 0;
   bool bias = false;
   FusedRows fused = {};  ///< in float checkpoints; quantized ones hold every linear by itself
 
-  bool exists() const { return n > 0; }
   /// Rows of the tensor that holds this linear in a float checkpoint.
   int64_t source_rows() const { return fused.name.empty() ? n : fused.rows; }
 };
@@ -50,7 +58,7 @@ struct Site {
   /// Where a channel scale of the input folds into: a norm's gain (and bias), or the output rows of a linear.
   enum class Producer : uint8_t { kNorm, kLinear } producer = Producer::kNorm;
   NormId norm = kAttentionNorm;  ///< when producer is kNorm
-  LinearId linear = kV;          ///< when producer is kLinear
+  LinearId linear = {};          ///< when producer is kLinear
 };
 
 struct ModelSpec {
@@ -80,12 +88,12 @@ struct ModelSpec {
   bool tied_embeddings = false;
   std::string block_prefix;  ///< "model.layers." + layer + "."
   std::array<std::string, kNormCount> norms;
-  std::array<LinearSpec, kLinearCount> linears;
-  std::vector<Site> sites;  ///< in order of execution
+  PerLinear<LinearSpec> linears;  ///< in order of execution
+  std::vector<Site> sites;        ///< in order of execution
 
   int64_t q_size() const { return n_heads * head_dim; }
   int64_t kv_size() const { return n_kv_heads * head_dim; }
-  bool gated() const { return linears[kGate].exists(); }
+  bool gated() const { return has(kGate); }
   std::string block(int64_t layer) const { return block_prefix + std::to_string(layer) + "."; }
   /// Full name without ".weight", such as "model.layers.3.mlp.up_proj".
   std::string linear_name(int64_t layer, LinearId id) const { return block(layer) + linears[id].name; }
@@ -96,13 +104,27 @@ struct ModelSpec {
   }
   std::string norm_name(int64_t layer, NormId id) const { return block(layer) + norms[id]; }
   bool has(NormId id) const { return !norms[id].empty(); }
+  bool has(LinearRole role) const;
+  /// The linear of that role, which must exist.
+  LinearId id(LinearRole role) const;
+  LinearSpec& linear(LinearRole role) { return linears[id(role)]; }
+  const LinearSpec& linear(LinearRole role) const { return linears[id(role)]; }
+  LinearRole role(LinearId id) const { return linears[id].role; }
+  /// Whether the site is the output of attention, which scales of v reach, or of the MLP's activation, which
+  /// those of up reach.
+  bool reads_attention(const Site& site) const { return reads_product_of(site, kV); }
+  bool reads_mlp(const Site& site) const { return reads_product_of(site, kUp); }
   int64_t norm_width(NormId id) const { return id == kQueryNorm || id == kKeyNorm ? head_dim : hidden_size; }
   /// Bias [vocab_size] of lm_head. A float checkpoint of no family has it; a rotated one does where the final
   /// norm has a bias.
   std::string lm_head_bias() const { return lm_head.substr(0, lm_head.rfind(".weight")) + ".bias"; }
-  /// The linears that exist, in order of execution.
-  std::vector<LinearId> existing_linears() const;
+  std::vector<LinearId> linear_ids() const;
   std::vector<NormId> existing_norms() const;
+
+ private:
+  bool reads_product_of(const Site& site, LinearRole producer) const {
+    return site.producer == Site::Producer::kLinear && role(site.linear) == producer;
+  }
 };
 
 /// The spec of a model folder. Throws Error for an unknown architecture (listing the known ones) or an

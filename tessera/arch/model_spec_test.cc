@@ -38,11 +38,11 @@ ModelSpec spec_of(const json& config) {
 TEST(ModelSpec, Llama) {
   const ModelSpec s = spec_of(llama_config());
   EXPECT_EQ(s.head_dim, 8);
-  EXPECT_EQ(s.linears[kK].n, 16);
-  EXPECT_EQ(s.linears[kO].k, 64);
-  EXPECT_EQ(s.linear_name(1, kDown), "model.layers.1.mlp.down_proj");
+  EXPECT_EQ(s.linear(kK).n, 16);
+  EXPECT_EQ(s.linear(kO).k, 64);
+  EXPECT_EQ(s.linear_name(1, s.id(kDown)), "model.layers.1.mlp.down_proj");
   EXPECT_EQ(s.lm_head, s.embedding);
-  EXPECT_EQ(s.existing_linears().size(), 7u);
+  EXPECT_EQ(s.linear_ids().size(), 7u);
   EXPECT_EQ(s.sites.size(), 4u);
 }
 
@@ -50,7 +50,7 @@ TEST(ModelSpec, EveryLinearIsReadByOneSite) {
   for (const char* model :
        {"mistral", "opt", "qwen2", "qwen3", "falcon-7b", "falcon-40b", "falcon-sequential", "bloom"}) {
     const ModelSpec s = make_model_spec(tiny_config(model));
-    for (LinearId id : s.existing_linears()) {
+    for (LinearId id : s.linear_ids()) {
       int readers = 0;
       for (const Site& site : s.sites) readers += static_cast<int>(std::ranges::count(site.readers, id));
       EXPECT_EQ(readers, 1) << s.linears[id].name;
@@ -62,8 +62,8 @@ TEST(ModelSpec, ExplicitHeadDim) {
   json config = llama_config();
   config["head_dim"] = 16;
   const ModelSpec s = spec_of(config);
-  EXPECT_EQ(s.linears[kQ].n, 128);
-  EXPECT_EQ(s.linears[kO].k, 128);
+  EXPECT_EQ(s.linear(kQ).n, 128);
+  EXPECT_EQ(s.linear(kO).k, 128);
 }
 
 TEST(ModelSpec, MistralHasASlidingWindow) {
@@ -83,21 +83,21 @@ TEST(ModelSpec, Opt) {
   EXPECT_EQ(s.position_offset, 2);
   EXPECT_FALSE(s.gated());
   EXPECT_EQ(s.lm_head, s.embedding);
-  EXPECT_EQ(s.linear_name(1, kDown), "model.decoder.layers.1.fc2");
-  EXPECT_TRUE(s.linears[kDown].bias);
+  EXPECT_EQ(s.linear_name(1, s.id(kDown)), "model.decoder.layers.1.fc2");
+  EXPECT_TRUE(s.linear(kDown).bias);
   json plain = opt_config();
   plain["enable_bias"] = false;
   plain["activation_function"] = "gelu";
-  EXPECT_FALSE(spec_of(plain).linears[kDown].bias);
+  EXPECT_FALSE(spec_of(plain).linear(kDown).bias);
   EXPECT_EQ(spec_of(plain).activation, Activation::kGelu);
 }
 
 TEST(ModelSpec, Qwen) {
   const ModelSpec two = make_model_spec(tiny_config("qwen2"));
-  EXPECT_TRUE(two.linears[kQ].bias && two.linears[kK].bias && two.linears[kV].bias);
-  EXPECT_FALSE(two.linears[kO].bias || two.linears[kUp].bias || two.has(kQueryNorm));
+  EXPECT_TRUE(two.linear(kQ).bias && two.linear(kK).bias && two.linear(kV).bias);
+  EXPECT_FALSE(two.linear(kO).bias || two.linear(kUp).bias || two.has(kQueryNorm));
   const ModelSpec three = make_model_spec(tiny_config("qwen3"));
-  EXPECT_FALSE(three.linears[kQ].bias);
+  EXPECT_FALSE(three.linear(kQ).bias);
   EXPECT_EQ(three.norm_name(1, kKeyNorm), "model.layers.1.self_attn.k_norm");
   EXPECT_EQ(three.norm_width(kKeyNorm), 12);
   json windowed = tiny_config("qwen2").values();
@@ -118,7 +118,7 @@ TEST(ModelSpec, Falcon) {
   const ModelSpec two_norms = make_model_spec(tiny_config("falcon-40b"));
   EXPECT_EQ(two_norms.n_kv_heads, 2);
   EXPECT_EQ(two_norms.norm_name(0, kMlpNorm), "transformer.h.0.ln_mlp");
-  EXPECT_EQ(two_norms.linears[kK].fused.rows, (4 + 2 * 2) * 8);
+  EXPECT_EQ(two_norms.linear(kK).fused.rows, (4 + 2 * 2) * 8);
   json old_names = tiny_config("falcon-7b").values();
   for (const auto& [now, then] :
        {std::pair{"num_hidden_layers", "n_layer"}, {"num_attention_heads", "n_head"}}) {
@@ -198,7 +198,7 @@ TEST(CheckTensors, BundledModelFits) {
   deeper.n_layers += 1;
   EXPECT_THROW(check_tensors(deeper, checkpoint), Error);
   ModelSpec wider = s;
-  wider.linears[kUp].n += 1;
+  wider.linear(kUp).n += 1;
   EXPECT_THROW(check_tensors(wider, checkpoint), Error);
 }
 

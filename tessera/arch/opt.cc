@@ -61,12 +61,12 @@ ModelSpec opt_spec(const ModelConfig& config) {
 
   const bool bias = config.get<bool>("enable_bias", true);
   const int64_t h = s.hidden_size, i = s.intermediate_size;
-  s.linears[kQ] = {"self_attn.q_proj", h, h, bias};
-  s.linears[kK] = {"self_attn.k_proj", h, h, bias};
-  s.linears[kV] = {"self_attn.v_proj", h, h, bias};
-  s.linears[kO] = {"self_attn.out_proj", h, h, bias};
-  s.linears[kUp] = {"fc1", i, h, bias};
-  s.linears[kDown] = {"fc2", h, i, bias};
+  s.linears = {{kQ, "self_attn.q_proj", h, h, bias},
+               {kK, "self_attn.k_proj", h, h, bias},
+               {kV, "self_attn.v_proj", h, h, bias},
+               {kO, "self_attn.out_proj", h, h, bias},
+               {kUp, "fc1", i, h, bias},
+               {kDown, "fc2", h, i, bias}};
   s.sites = sites_of(s);
   return s;
 }

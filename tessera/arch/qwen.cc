@@ -18,7 +18,7 @@ ModelSpec qwen_spec(const ModelConfig& config) {
     s.norms[kQueryNorm] = "self_attn.q_norm";
     s.norms[kKeyNorm] = "self_attn.k_norm";
   } else {
-    for (LinearId id : {kQ, kK, kV}) s.linears[id].bias = true;
+    for (LinearRole role : {kQ, kK, kV}) s.linear(role).bias = true;
   }
   return s;
 }

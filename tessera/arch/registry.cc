@@ -1,6 +1,8 @@
 // From config.json to a spec, and the check that a checkpoint fits it.
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <cassert>
 #include <cmath>
 
 #include "tessera/arch/families.h"
@@ -44,11 +46,19 @@ void check_rope_factors(const ModelSpec& s, const Checkpoint& checkpoint) {
 
 }  // namespace
 
-std::vector<LinearId> ModelSpec::existing_linears() const {
+bool ModelSpec::has(LinearRole role) const {
+  return std::ranges::find(linears, role, &LinearSpec::role) != linears.end();
+}
+
+LinearId ModelSpec::id(LinearRole role) const {
+  const auto found = std::ranges::find(linears, role, &LinearSpec::role);
+  assert(found != linears.end());
+  return static_cast<LinearId>(found - linears.begin());
+}
+
+std::vector<LinearId> ModelSpec::linear_ids() const {
   std::vector<LinearId> ids;
-  for (int id = 0; id < kLinearCount; ++id) {
-    if (linears[static_cast<size_t>(id)].exists()) ids.push_back(static_cast<LinearId>(id));
-  }
+  for (size_t i = 0; i < linears.size(); ++i) ids.push_back(static_cast<LinearId>(i));
   return ids;
 }
 
@@ -114,7 +124,7 @@ void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
   check_norm(s.final_norm, s.hidden_size);
   for (int64_t layer = 0; layer < s.n_layers; ++layer) {
     for (NormId id : s.existing_norms()) check_norm(s.norm_name(layer, id), s.norm_width(id));
-    for (LinearId id : s.existing_linears()) {
+    for (LinearId id : s.linear_ids()) {
       if (is_quantized(checkpoint, s.linear_name(layer, id))) continue;  // load_quantized_linear checks it
       const LinearSpec& linear = s.linears[id];
       const std::string name = s.source_name(layer, id);

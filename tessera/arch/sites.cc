@@ -5,15 +5,20 @@ namespace tessera {
 
 std::vector<Site> sites_of(const ModelSpec& s) {
   using enum Site::Producer;
-  const Site qkv{.name = "qkv", .readers = {kQ, kK, kV}, .producer = kNorm, .norm = kAttentionNorm},
-      qkv_up{.name = "qkv_up", .readers = {kQ, kK, kV, kUp}, .producer = kNorm, .norm = kAttentionNorm},
-      up{.name = "up", .readers = {kUp}, .producer = kNorm, .norm = kMlpNorm},
-      gate_up{.name = "gate_up", .readers = {kGate, kUp}, .producer = kNorm, .norm = kMlpNorm},
-      o{.name = "o", .readers = {kO}, .producer = kLinear, .linear = kV},
-      down{.name = "down", .readers = {kDown}, .producer = kLinear, .linear = kUp};
-  if (!s.parallel) return {qkv, o, s.gated() ? gate_up : up, down};
-  if (s.has(kMlpNorm)) return {qkv, up, o, down};
-  return {qkv_up, o, down};
+  const LinearId v = s.id(kV), up = s.id(kUp);
+  Site qkv{.name = "qkv", .readers = {s.id(kQ), s.id(kK), v}, .producer = kNorm, .norm = kAttentionNorm},
+      mlp{.name = "up", .readers = {up}, .producer = kNorm, .norm = kMlpNorm};
+  const Site o{.name = "o", .readers = {s.id(kO)}, .producer = kLinear, .linear = v},
+      down{.name = "down", .readers = {s.id(kDown)}, .producer = kLinear, .linear = up};
+  if (s.gated()) {
+    mlp.name = "gate_up";
+    mlp.readers.insert(mlp.readers.begin(), s.id(kGate));
+  }
+  if (!s.parallel) return {qkv, o, mlp, down};
+  if (s.has(kMlpNorm)) return {qkv, mlp, o, down};
+  qkv.name = "qkv_up";
+  qkv.readers.insert(qkv.readers.end(), mlp.readers.begin(), mlp.readers.end());
+  return {qkv, o, down};
 }
 
 }  // namespace tessera

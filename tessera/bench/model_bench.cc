@@ -90,6 +90,16 @@ ModelSpeed measure_decode(Model& model, int64_t batch, int64_t context, double s
   return speed;
 }
 
+nlohmann::json Speeds::to_json() const {
+  return {{"prefill_tokens_per_second", prefill.rate}, {"decode_tokens_per_second", decode.rate}};
+}
+
+Speeds measure_speeds(Model& model) {
+  constexpr double kSeconds = 0.3;
+  const int64_t context = std::min<int64_t>(256, model.spec().max_positions / 2);
+  return {measure_prefill(model, context, kSeconds), measure_decode(model, 1, context, kSeconds)};
+}
+
 double roofline_share(const Model& model, const ModelSpeed& speed, const MachineLimits& limits) {
   const bool decode = speed.phase == ModelSpeed::Phase::kDecode;
   double seconds = 0;

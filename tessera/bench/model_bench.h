@@ -1,8 +1,8 @@
 // Times whole models: prefill and decode apart, beside the limits of the machine.
 #pragma once
 
-#include <functional>
-#include <vector>
+#include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "tessera/bench/machine_limits.h"
 #include "tessera/model/model.h"
@@ -27,6 +27,17 @@ std::string_view name_of(ModelSpeed::Phase phase);
 /// not fit in the model's positions.
 ModelSpeed measure_prefill(Model& model, int64_t context, double seconds);
 ModelSpeed measure_decode(Model& model, int64_t batch, int64_t context, double seconds);
+
+/// What a table of models shows: a prompt of 256 ids, or half of what the model has positions for, and one
+/// sequence that goes on behind it.
+struct Speeds {
+  ModelSpeed prefill, decode;
+
+  /// {"prefill_tokens_per_second": ..., "decode_tokens_per_second": ...}
+  nlohmann::json to_json() const;
+};
+/// Takes about two seconds, longer where three prompts do.
+Speeds measure_speeds(Model& model);
 
 /// The share of `speed` that the limits allow. They ask for each layer the longer of reading its weights and
 /// computing, and, in decode, for reading keys and values.

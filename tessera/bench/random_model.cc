@@ -27,7 +27,7 @@ class RandomModel {
         add_norm(spec.norm_name(layer, id), spec.norm_width(id));
       }
     }
-    for (LinearId id : spec.existing_linears()) add_linear(id);
+    for (LinearId id : spec.linear_ids()) add_linear(id);
   }
 
   const std::vector<NamedTensor>& tensors() const { return tensors_; }

@@ -5,6 +5,7 @@
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
+#include "tessera/bench/model_bench.h"
 #include "tessera/cli/commands.h"
 #include "tessera/cli/comparison_page.h"
 #include "tessera/cli/model_folder.h"
@@ -23,7 +24,9 @@ constexpr const char* kExample =
     "  tessera compare Llama-2-7b llama-qqq llama-qqq-g128 --text wiki.test.txt\n"
     "  tessera compare Llama-2-7b --methods all --calib text.txt --text wiki.test.txt --html methods.html\n"
     "  tessera compare Llama-2-7b --methods rtn-g128,qqq-g128,quik+outliers.count=64 --text wiki.test.txt\n"
-    "Perplexity, KL divergence, agreement of the likeliest token, and how far each block's output is off.";
+    "Perplexity, KL divergence, agreement of the likeliest token, and how far each block's output is off; "
+    "with\n"
+    "--speed also tokens a second.";
 
 struct Options {
   std::vector<std::string> dirs;
@@ -31,7 +34,7 @@ struct Options {
   CalibrationRequest calibration;
   std::string work = "out/compare", page;
   TextOptions text;
-  bool markdown = false, layers = false;
+  bool markdown = false, layers = false, speed = false;
 };
 
 /// The models of one comparison, the float one first.
@@ -40,6 +43,7 @@ struct Contest {
   LoadedModel reference;
   std::vector<std::unique_ptr<Model>> candidates;
   Comparison result = {};
+  std::vector<Speeds> speeds = {};  ///< of all models; empty unless asked for
 
   const Model& model(size_t i) const { return i == 0 ? *reference.model : *candidates[i - 1]; }
 };
@@ -73,9 +77,11 @@ bool is_rotated(const std::string& dir) {
 }
 
 json model_json(const Contest& contest, size_t i) {
-  return {{"model", contest.dirs[i]},
-          {"bits", bits_per_weight(contest.model(i))},
-          {"bytes", weight_bytes(contest.dirs[i])}};
+  json out{{"model", contest.dirs[i]},
+           {"bits", bits_per_weight(contest.model(i))},
+           {"bytes", weight_bytes(contest.dirs[i])}};
+  if (!contest.speeds.empty()) out.update(contest.speeds[i].to_json());
+  return out;
 }
 
 json result_json(const Contest& contest) {
@@ -118,23 +124,32 @@ void write_page(const Options& o, const Contest& contest) {
 Table summary_table(const Contest& contest) {
   const std::vector<std::string>& dirs = contest.dirs;
   const Comparison& c = contest.result;
-  Table table({"model", "perplexity", "vs float", "KL mean", "KL median", "KL 99 %", "KL max", "top-1",
-               "layer error", "bits", "size"});
+  std::vector<std::string> header{"model",  "perplexity", "vs float",    "KL mean", "KL median", "KL 99 %",
+                                  "KL max", "top-1",      "layer error", "bits",    "size"};
+  if (!contest.speeds.empty()) header.insert(header.end(), {"prefill tok/s", "decode tok/s"});
+  Table table(header);
+  const auto add = [&](size_t i, std::vector<std::string> quality) {
+    quality.insert(quality.begin(), base_name(dirs[i]));
+    quality.push_back(fmt::format("{:.2f}", bits_per_weight(contest.model(i))));
+    quality.push_back(format_bytes(weight_bytes(dirs[i])));
+    if (!contest.speeds.empty()) {
+      quality.push_back(fmt::format("{:.0f}", contest.speeds[i].prefill.rate));
+      quality.push_back(fmt::format("{:.0f}", contest.speeds[i].decode.rate));
+    }
+    table.add(quality);
+  };
   const double reference = c.reference.value();
-  table.add({base_name(dirs[0]), fmt::format("{:.3f}", reference), "", "", "", "", "", "", "",
-             fmt::format("{:.2f}", bits_per_weight(contest.model(0))), format_bytes(weight_bytes(dirs[0]))});
+  add(0, {fmt::format("{:.3f}", reference), "", "", "", "", "", "", ""});
   for (size_t i = 0; i < c.candidates.size(); ++i) {
     const ModelComparison& m = c.candidates[i];
     const double ratio = m.perplexity.value() / reference;
-    table.add(
-        {base_name(dirs[i + 1]), fmt::format("{:.3f}", m.perplexity.value()),
+    add(i + 1,
+        {fmt::format("{:.3f}", m.perplexity.value()),
          fmt::format("{:+.2f} % ± {:.2f}", 100 * (ratio - 1), 100 * ratio * m.nll_difference.standard_error),
          fmt::format("{:.4f}", m.kl.mean), fmt::format("{:.4f}", m.kl.median),
          fmt::format("{:.3f}", m.kl.percentile_99), fmt::format("{:.2f}", m.kl.max),
          fmt::format("{:.2f} %", 100 * m.top_agreement),
-         is_rotated(dirs[i + 1]) ? "-" : fmt::format("{:.3f}", m.layer_error.back()),
-         fmt::format("{:.2f}", bits_per_weight(contest.model(i + 1))),
-         format_bytes(weight_bytes(dirs[i + 1]))});
+         is_rotated(dirs[i + 1]) ? "-" : fmt::format("{:.3f}", m.layer_error.back())});
   }
   return table;
 }
@@ -167,6 +182,10 @@ void print(const Options& o, const Contest& contest) {
       "model's has another basis.\n",
       name_of(c.reference.protocol), c.reference.window_nll.size(), c.reference.window,
       bos_policy(c.reference.protocol), c.reference.value_error());
+  if (!contest.speeds.empty()) {
+    fmt::print("Speed: a prompt of {} tokens, then one sequence behind it, on {}.\n",
+               contest.speeds.front().prefill.context, o.text.device.backend().name());
+  }
   if (o.layers) fmt::print("\n{}", render(layer_table(contest)));
 }
 
@@ -188,6 +207,12 @@ void run(const Options& o, const GlobalOptions& global) {
     candidates.push_back(contest.candidates.back().get());
   }
   contest.result = compare_models(*contest.reference.model, candidates, windows, reporter);
+  if (o.speed) {
+    for (size_t i = 0; i < contest.dirs.size(); ++i) {
+      reporter.note(fmt::format("measuring the speed of {}", contest.dirs[i]));
+      contest.speeds.push_back(measure_speeds(i == 0 ? *contest.reference.model : *candidates[i - 1]));
+    }
+  }
   if (!o.page.empty()) write_page(o, contest);
   if (global.json) {
     fmt::print("{}\n", result_json(contest).dump(2));
@@ -216,6 +241,7 @@ void add_compare(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--work", o->work, "Folder for the models that --methods makes; finished ones are kept")
       ->capture_default_str();
   command->add_option("--html", o->page, "Also write the comparison as a page with plots");
+  command->add_flag("--speed", o->speed, "Also tokens a second, in prefill and in decode");
   command->add_flag("--layers", o->layers, "Also the error behind every block (always in --json)");
   command->add_flag("--markdown", o->markdown, "Tables as Markdown");
   command->callback([o, &global] { run(*o, global); });

@@ -38,7 +38,7 @@ struct Options {
 /// One row of the table.
 struct Row {
   std::string name, dir;
-  ModelSpeed prefill, decode;
+  Speeds speeds;
 };
 
 /// The text to compare on: the file, or samples of the float model with a seed of their own.
@@ -54,9 +54,9 @@ Windows test_windows(const Options& o, const LoadedModel& reference, Reporter& r
 std::vector<Row> quantize_all(const Options& o, const GlobalOptions& global) {
   std::vector<std::string> methods;
   for (const Variant& v : kVariants) methods.push_back(v.method);
-  std::vector<Row> rows{{"float", o.dir, {}, {}}};
+  std::vector<Row> rows{{"float", o.dir, {}}};
   for (const std::string& dir : quantize_each(o.dir, methods, o.calibration, o.output, global)) {
-    rows.push_back({kVariants[rows.size() - 1].title, dir, {}, {}});
+    rows.push_back({kVariants[rows.size() - 1].title, dir, {}});
   }
   return rows;
 }
@@ -68,9 +68,8 @@ json rows_json(const std::vector<Row>& rows, const Comparison& c) {
     out.push_back({{"name", rows[i].name},
                    {"model", rows[i].dir},
                    {"perplexity", p.value()},
-                   {"bytes", weight_bytes(rows[i].dir)},
-                   {"prefill_tokens_per_second", rows[i].prefill.rate},
-                   {"decode_tokens_per_second", rows[i].decode.rate}});
+                   {"bytes", weight_bytes(rows[i].dir)}});
+    out.back().update(rows[i].speeds.to_json());
     if (i == 0) continue;
     out.back()["kl"] = c.candidates[i - 1].kl.mean;
     out.back()["top1_agreement"] = c.candidates[i - 1].top_agreement;
@@ -85,17 +84,10 @@ void print_table(const std::vector<Row>& rows, const Comparison& c) {
     const Perplexity& p = m ? m->perplexity : c.reference;
     table.add({rows[i].name, fmt::format("{:.3f}", p.value()), m ? fmt::format("{:.4f}", m->kl.mean) : "-",
                m ? fmt::format("{:.1f} %", 100 * m->top_agreement) : "-",
-               format_bytes(weight_bytes(rows[i].dir)), fmt::format("{:.0f}", rows[i].prefill.rate),
-               fmt::format("{:.0f}", rows[i].decode.rate)});
+               format_bytes(weight_bytes(rows[i].dir)), fmt::format("{:.0f}", rows[i].speeds.prefill.rate),
+               fmt::format("{:.0f}", rows[i].speeds.decode.rate)});
   }
   fmt::print("\n{}", table.text());
-}
-
-void measure_speed(Model& model, Row& row) {
-  constexpr double kSeconds = 0.3;
-  const int64_t context = std::min<int64_t>(256, model.spec().max_positions / 2);
-  row.prefill = measure_prefill(model, context, kSeconds);
-  row.decode = measure_decode(model, 1, context, kSeconds);
 }
 
 void write_lines(const std::string& name, const std::string& dir) {
@@ -125,7 +117,7 @@ void run(const Options& o, const GlobalOptions& global) {
   const Windows windows = test_windows(o, reference, reporter);
   const Comparison c = compare_models(*reference.model, candidates, windows, reporter);
   for (size_t i = 0; i < rows.size(); ++i)
-    measure_speed(i == 0 ? *reference.model : *candidates[i - 1], rows[i]);
+    rows[i].speeds = measure_speeds(i == 0 ? *reference.model : *candidates[i - 1]);
   if (global.json) {
     fmt::print("{}\n", rows_json(rows, c).dump(2));
     return;
@@ -137,7 +129,7 @@ void run(const Options& o, const GlobalOptions& global) {
       o.text.file.empty() ? fmt::format("sampled from the float model (calibration seed {}, test seed {})",
                                         kCalibrationSeed, kTestSeed)
                           : fmt::format("of {}", o.text.file),
-      o.text.device.backend().name(), rows[0].prefill.context);
+      o.text.device.backend().name(), rows[0].speeds.prefill.context);
   write_lines("float", o.dir);
   write_lines("QQQ", rows[3].dir);
   fmt::print("\nTo serve it as OpenAI's API:  tessera serve {}\n", rows[3].dir);

@@ -128,7 +128,7 @@ KernelCheck check_kernels(const std::filesystem::path& dir, Backend& backend, Re
   const auto quantization = read_quantization_config(config);
   check_tensors(spec, checkpoint);
   KernelCheck check;
-  const auto linears = spec.existing_linears();
+  const auto linears = spec.linear_ids();
   for (int64_t layer = 0; quantization && layer < spec.n_layers; ++layer) {
     reporter.progress("kernels", layer, spec.n_layers);
     for (LinearId id : linears) {

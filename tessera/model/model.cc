@@ -52,6 +52,7 @@ void Model::allocate_scratch() {
   const int64_t logit_rows =
       std::clamp<int64_t>(backend_.limits().logit_elements / spec_.vocab_size, kLeastLogitRows, max_rows_);
   logits_ = backend_.make_rows(RowUse::kLogits, logit_rows, spec_.vocab_size);
+  places_.resize(spec_.linears.size());
   for (size_t site = 0; site < spec_.sites.size(); ++site) {
     projected_.emplace_back();
     if (spec_.sites[site].producer != Site::Producer::kNorm) continue;
@@ -128,7 +129,7 @@ void Model::run_block(int64_t layer, KvPool& pool) {
     const Site& site = spec_.sites[i];
     if (site.producer == Site::Producer::kNorm) {
       project(block, i);
-    } else if (site.linear == kV) {
+    } else if (spec_.reads_attention(site)) {
       attend(block, layer, pool, block.sites[i].front());
     } else {
       finish_mlp(block.sites[i].front());
@@ -149,7 +150,8 @@ void Model::project(const BlockWeights& block, size_t site) {
   }
 }
 
-Rows Model::outputs(LinearId id) const {
+Rows Model::outputs(LinearRole role) const {
+  const LinearId id = spec_.id(role);
   const Place& place = places_[id];
   return projected_[place.site].rows.first(rows_).columns(place.column, spec_.linears[id].n);
 }

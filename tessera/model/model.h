@@ -1,7 +1,6 @@
 // A model bound to a backend, and the one decoder forward that serves every family, float or quantized.
 #pragma once
 
-#include <array>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -73,7 +72,7 @@ class Model {
   void attend(const BlockWeights& block, int64_t layer, KvPool& pool, const LinearGroup& o);
   void finish_mlp(const LinearGroup& down);
   /// The outputs of a linear that reads a norm.
-  Rows outputs(LinearId id) const;
+  Rows outputs(LinearRole role) const;
   void show_hidden(int64_t layer);
   Rows device_logits(int64_t first, int64_t count);
 
@@ -91,7 +90,7 @@ class Model {
   std::unique_ptr<LinearInput> input_;
   RowBuffer hidden_, delta_, logits_;
   std::vector<RowBuffer> projected_;  ///< of each site that reads a norm, the outputs of its linears
-  std::array<Place, kLinearCount> places_ = {};
+  PerLinear<Place> places_;
   int64_t batch_rows_ = 0;   ///< of this step
   int64_t rows_ = 0;         ///< the same, with those that the device adds
   bool has_delta_ = false;   ///< delta_ is still to be added to hidden_

@@ -36,7 +36,7 @@ class WeightLoader {
   void check_label() {
     if (!quantization_) return;
     for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
-      for (LinearId id : spec_.existing_linears()) {
+      for (LinearId id : spec_.linear_ids()) {
         if (is_quantized(checkpoint_, spec_.linear_name(layer, id))) return;
       }
     }

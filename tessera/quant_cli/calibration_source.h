@@ -4,7 +4,7 @@
 #include <string>
 
 #include "tessera/program/calibration_request.h"
-#include "tessera/quant/calibration.h"
+#include "tessera/quant/run/calibration.h"
 
 namespace tessera {
 

@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "tessera/quant/quantizer.h"
+#include "tessera/quant/run/quantizer.h"
 
 namespace tessera {
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "tessera/base/reporter.h"
-#include "tessera/quant/calibration.h"
-#include "tessera/quant/recipe.h"
+#include "tessera/quant/recipe/recipe.h"
+#include "tessera/quant/run/calibration.h"
 
 namespace tessera {
 

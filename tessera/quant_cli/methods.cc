@@ -1,8 +1,9 @@
 // tessera methods: what quantize offers.
 #include <fmt/ranges.h>
 
-#include "tessera/quant/recipe.h"
-#include "tessera/quant/scheme.h"
+#include "tessera/quant/passes/pass_info.h"
+#include "tessera/quant/recipe/recipe.h"
+#include "tessera/quant/recipe/scheme.h"
 #include "tessera/quant_cli/commands.h"
 
 namespace tessera {

@@ -5,7 +5,7 @@
 #include "tessera/base/error.h"
 #include "tessera/program/evaluation.h"
 #include "tessera/program/terminal.h"
-#include "tessera/quant/quantizer.h"
+#include "tessera/quant/run/quantizer.h"
 #include "tessera/quant_cli/calibration_source.h"
 #include "tessera/quant_cli/commands.h"
 

@@ -3,7 +3,7 @@
 
 #include "tessera/program/evaluation.h"
 #include "tessera/program/terminal.h"
-#include "tessera/quant/fake_quant_model.h"
+#include "tessera/quant/run/fake_quant_model.h"
 #include "tessera/quant_cli/commands.h"
 #include "tessera/quant_cli/simulation_check.h"
 

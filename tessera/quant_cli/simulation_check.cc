@@ -5,7 +5,7 @@
 
 #include "tessera/base/error.h"
 #include "tessera/format/reference.h"
-#include "tessera/quant/fake_quant_model.h"
+#include "tessera/quant/run/fake_quant_model.h"
 
 namespace tessera {
 namespace {

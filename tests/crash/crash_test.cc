@@ -13,7 +13,7 @@
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
 #include "tessera/model/test_llama.h"
-#include "tessera/quant/quantizer.h"
+#include "tessera/quant/run/quantizer.h"
 
 namespace tessera {
 namespace {

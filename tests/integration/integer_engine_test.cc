@@ -8,8 +8,8 @@
 #include "tessera/eval/kernel_check.h"
 #include "tessera/eval/perplexity.h"
 #include "tessera/kernels/backends.h"
-#include "tessera/quant/fake_quant_model.h"
-#include "tessera/quant/quantizer.h"
+#include "tessera/quant/run/fake_quant_model.h"
+#include "tessera/quant/run/quantizer.h"
 #include "tessera/quant_cli/simulation_check.h"
 
 namespace tessera {

@@ -7,8 +7,8 @@
 #include "tessera/engine/self_text.h"
 #include "tessera/eval/perplexity.h"
 #include "tessera/kernels/backends.h"
-#include "tessera/quant/fake_quant_model.h"
-#include "tessera/quant/quantizer.h"
+#include "tessera/quant/run/fake_quant_model.h"
+#include "tessera/quant/run/quantizer.h"
 
 namespace tessera {
 namespace {

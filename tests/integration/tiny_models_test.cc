@@ -9,9 +9,9 @@
 #include "tessera/base/error.h"
 #include "tessera/model/context.h"
 #include "tessera/model/test_backends.h"
-#include "tessera/quant/quantizer.h"
-#include "tessera/quant/streams.h"
-#include "tessera/quant/tensor_bridge.h"
+#include "tessera/quant/block/streams.h"
+#include "tessera/quant/block/tensor_bridge.h"
+#include "tessera/quant/run/quantizer.h"
 #include "tessera/quant_cli/simulation_check.h"
 
 namespace tessera {
@@ -127,7 +127,7 @@ TEST_P(TinyModel, QuantizesToIntegerLayers) {
     }
     ASSERT_EQ(refusal, "");
     const SimulationCheck layers = check_simulation(out_, ids_, *backend);
-    EXPECT_EQ(layers.kernels.layers, spec.n_layers * std::ssize(spec.existing_linears()));
+    EXPECT_EQ(layers.kernels.layers, spec.n_layers * std::ssize(spec.linear_ids()));
     EXPECT_EQ(layers.first_differing, "");
     EXPECT_LT(error_of(engine_logits(out_, *backend)), 0.6);
   }

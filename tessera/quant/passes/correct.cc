@@ -1,5 +1,5 @@
 // Low-rank error correction of groups of blocks ("QLLM").
-#include "tessera/quant/correction.h"
+#include "tessera/quant/passes/correction.h"
 #include "tessera/quant/passes/passes.h"
 
 namespace tessera {
@@ -24,7 +24,7 @@ class CorrectPass : public Pass {
     if (std::ranges::any_of(place.earlier, [](const auto& pass) { return pass->quantizes(); })) {
       throw Error("correct trains what comes before rounding; put it in front of the pass that quantizes");
     }
-    for (LinearId id : place.spec.existing_linears()) {
+    for (LinearId id : place.spec.linear_ids()) {
       const ActivationFormat& activation = place.schemes[id].activation;
       if (activation.per_token && !activation.real_zero) continue;
       throw Error("{}: the correction needs activation scales per token and integer zero points",

@@ -1,7 +1,7 @@
 // Channel scales by rule, without a search: from the maxima of the inputs over all calibration windows.
-#include "tessera/quant/fold.h"
+#include "tessera/quant/block/fold.h"
 #include "tessera/quant/passes/passes.h"
-#include "tessera/quant/smoothing.h"
+#include "tessera/quant/passes/smoothing.h"
 
 namespace tessera {
 namespace {
@@ -46,7 +46,7 @@ class EqualizePass : public Pass {
       case Sites::kNorms:
         return norm;
       case Sites::kNormsAndGated:
-        return norm || (site.linear == kUp && spec.gated());
+        return norm || (spec.reads_mlp(site) && spec.gated());
     }
     return false;
   }

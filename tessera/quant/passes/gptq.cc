@@ -1,8 +1,8 @@
 // GPTQ on the final grid of every linear.
-#include "tessera/quant/gptq.h"
-#include "tessera/quant/heap.h"
+#include "tessera/quant/grid/gptq.h"
+#include "tessera/base/heap.h"
 
-#include "tessera/quant/fake_quant.h"
+#include "tessera/quant/block/fake_quant.h"
 #include "tessera/quant/passes/passes.h"
 
 namespace tessera {
@@ -28,8 +28,8 @@ class GptqPass : public Pass {
   bool quantizes() const override { return true; }
 
   void check(const PassPlace& place) const override {
-    for (LinearId id : place.spec.existing_linears()) {
-      if (!wants_sparse(id)) continue;
+    for (LinearId id : place.spec.linear_ids()) {
+      if (!wants_sparse(place.spec.role(id))) continue;
       const std::string& linear = place.spec.linears[id].name;
       if (place.follows("reassemble")) {
         throw Error("{}: 2:4 sparse weights order their inputs; they cannot be reassembled, too", linear);
@@ -109,14 +109,14 @@ class GptqPass : public Pass {
     report_linear(context, id, name(), report);
   }
 
-  bool wants_sparse(LinearId id) const {
-    const bool attention = id == kQ || id == kK || id == kV || id == kO;
+  bool wants_sparse(LinearRole role) const {
+    const bool attention = role == kQ || role == kK || role == kV || role == kO;
     return sparse_ != Sparse::kNone && sparse_ != (attention ? Sparse::kMlp : Sparse::kAttention);
   }
 
   /// Whether the linear becomes 2:4 sparse. Throws Error when its columns cannot.
   bool sparsify(const BlockContext& context, LinearId id, const HessianFactor& factor) const {
-    if (!wants_sparse(id)) return false;
+    if (!wants_sparse(context.spec.role(id))) return false;
     const int64_t columns = factor.order.size(0) - factor.outliers;
     if (columns % 4 != 0 || block_size_ % 4 != 0) {
       throw Error("{}: 2:4 sparsity needs columns and block_size in fours; there are {} and {}",

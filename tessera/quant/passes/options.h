@@ -2,7 +2,8 @@
 #pragma once
 
 #include "tessera/base/json_node.h"
-#include "tessera/quant/pass.h"
+#include "tessera/quant/passes/pass.h"
+#include "tessera/quant/passes/pass_info.h"
 
 namespace tessera {
 

@@ -39,7 +39,7 @@ class OutliersPass : public Pass {
   /// Half-precision columns in place of codes.
   uint64_t added_disk_bytes(const PassPlace& place) const override {
     int64_t bytes = 0;
-    for (LinearId id : place.spec.existing_linears()) {
+    for (LinearId id : place.spec.linear_ids()) {
       const LinearSpec& linear = place.spec.linears[id];
       const int64_t columns =
           outlier_count(rule_, linear.k, place.spec.hidden_size, place.schemes[id].weight.group_size);

@@ -3,9 +3,9 @@
 
 #include <chrono>
 
+#include "tessera/quant/block/site_observer.h"
+#include "tessera/quant/grid/weight_grid.h"
 #include "tessera/quant/passes/options.h"
-#include "tessera/quant/site_observer.h"
-#include "tessera/quant/weight_grid.h"
 
 namespace tessera {
 

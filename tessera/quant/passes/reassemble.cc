@@ -1,9 +1,9 @@
 // Channel reassembly of the sites behind norms and of the down projection ("QLLM").
-#include "tessera/quant/reassembly.h"
+#include "tessera/quant/passes/reassembly.h"
 
-#include "tessera/quant/fake_quant.h"
+#include "tessera/quant/block/fake_quant.h"
+#include "tessera/quant/block/site_output.h"
 #include "tessera/quant/passes/passes.h"
-#include "tessera/quant/site_output.h"
 
 namespace tessera {
 namespace {
@@ -26,7 +26,7 @@ class ReassemblePass : public Pass {
   void check(const PassPlace& place) const override {
     for (const Site& site : place.spec.sites) {
       const LinearId reader = site.readers.front();
-      if (reader == kO) continue;
+      if (place.spec.role(reader) == kO) continue;
       const ActivationFormat& format = place.schemes[reader].activation;
       const std::string& linear = place.spec.linears[reader].name;
       if (!format.per_token || format.bits > 8) {
@@ -51,7 +51,7 @@ class ReassemblePass : public Pass {
       const size_t s = site_index(context.spec, id);
       const Site& site = context.spec.sites[s];
       const bool first = id == site.readers.front();
-      if (first && id != kO) maps[s] = search(context, site, inputs[s].channel_absmax, x);
+      if (first && context.spec.role(id) != kO) maps[s] = search(context, site, inputs[s].channel_absmax, x);
       return exact(id, x);
     };
     block_step(context.spec, context.block, searched, sample_windows(context.x_float, tokens_));
@@ -81,7 +81,7 @@ class ReassemblePass : public Pass {
   uint64_t added_disk_bytes(const PassPlace& place) const override {
     const double wider = assemble_ ? 0 : search_.max_expansion;
     double bytes = 0;
-    for (LinearId id : place.spec.existing_linears()) {
+    for (LinearId id : place.spec.linear_ids()) {
       const LinearSpec& linear = place.spec.linears[id];
       bytes += static_cast<double>(linear.k) * (wider * static_cast<double>(linear.n) + 3 * sizeof(float));
     }

@@ -1,8 +1,8 @@
 // Rotation of the residual stream and of the value heads.
-#include "tessera/quant/rotation.h"
+#include "tessera/quant/passes/rotation.h"
 
-#include "tessera/quant/fold.h"
-#include "tessera/quant/hadamard.h"
+#include "tessera/quant/block/fold.h"
+#include "tessera/quant/block/hadamard.h"
 #include "tessera/quant/passes/passes.h"
 
 namespace tessera {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "tessera/quant/heap.h"
+#include "tessera/base/heap.h"
 #include "tessera/quant/passes/passes.h"
 
 namespace tessera {
@@ -22,7 +22,7 @@ class RtnPass : public Pass {
     const auto is_static = [&](LinearId id) { return !place.schemes[id].activation.per_token; };
     const bool weighs_inputs = grid_.clip == Clip::kWeighted || grid_.clip == Clip::kOutput ||
                                (grid_.clip == Clip::kNone && grid_.search);
-    return weighs_inputs || std::ranges::any_of(place.spec.existing_linears(), is_static);
+    return weighs_inputs || std::ranges::any_of(place.spec.linear_ids(), is_static);
   }
 
   void run_on_block(BlockContext& context) override {

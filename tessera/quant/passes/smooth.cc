@@ -1,10 +1,10 @@
 // Searched smoothing, site by site in order of execution: later sites see the quantized earlier ones.
-#include "tessera/quant/smoothing.h"
+#include "tessera/quant/passes/smoothing.h"
 
-#include "tessera/quant/fake_quant.h"
-#include "tessera/quant/fold.h"
+#include "tessera/quant/block/fake_quant.h"
+#include "tessera/quant/block/fold.h"
+#include "tessera/quant/block/site_output.h"
 #include "tessera/quant/passes/passes.h"
-#include "tessera/quant/site_output.h"
 
 namespace tessera {
 namespace {
@@ -42,8 +42,7 @@ class SmoothPass : public Pass {
     const ModelSpec& spec = context.spec;
     SiteInputs inputs = describe(context, site, x);
     const at::Tensor none = at::ones_like(inputs.channel_absmax);
-    const bool shared =
-        site.producer == Site::Producer::kLinear && site.linear == kV && spec.n_heads != spec.n_kv_heads;
+    const bool shared = spec.reads_attention(site) && spec.n_heads != spec.n_kv_heads;
     if (!can_fold_scale(spec, site) || (shared && !share_heads_)) return none;
 
     report_errors(context, site, inputs, "error_before");

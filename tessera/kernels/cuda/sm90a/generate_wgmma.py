@@ -26,8 +26,7 @@ __device__ __forceinline__ void wgmma<{tokens}>({kind} (&d)[{count}], const uint
 """ + "\n".join(f'      "{line}"' for line in sums) + f"""
       "}}, {{{", ".join(operands)}}}, %{count + 4}, 1{", 1, 1, 0" if halves else ""};"
       : {outputs}
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
-      : "memory");
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b) : "memory");
 }}
 """
 

@@ -1,0 +1,152 @@
+// The column loop of GPTQ: rows in parallel inside a block, one matrix product for the columns behind it.
+#include "tessera/quant/grid/gptq.h"
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <vector>
+
+#include "tessera/base/parallel.h"
+
+namespace tessera {
+namespace {
+
+constexpr int kDampingRetries = 3;
+
+/// U with U^T U = matrix^-1, or nullopt. The Cholesky factor of the reversed matrix, reversed again, is an
+/// upper V with V V^T = matrix, and U is its inverse: one factorization instead of two and an inversion.
+std::optional<at::Tensor> inverse_factor(const at::Tensor& matrix) {
+  const auto [lower, info] = at::linalg_cholesky_ex(matrix.flip({0, 1}));
+  if (info.item<int64_t>() != 0) return std::nullopt;
+  const at::Tensor upper = lower.flip({0, 1});
+  const at::Tensor identity = at::eye(matrix.size(0), matrix.options());
+  at::Tensor inverse = at::linalg_solve_triangular(upper, identity, /*upper=*/true);
+  if (!at::isfinite(inverse).all().item<bool>()) return std::nullopt;
+  return inverse;
+}
+
+/// The columns of one block, row-major on the host.
+struct ColumnBlock {
+  int64_t count;          ///< columns
+  const float* upper;     ///< [count, count]: their part of U
+  const int64_t* column;  ///< [count]: where their codes go
+  bool sparse;
+
+  float diagonal(int64_t i) const { return upper[i * (count + 1)]; }
+};
+
+/// Bit i: the weight w[i] of four is one of the two whose loss hurts least, w^2 / U_ii^2.
+unsigned prunable(const ColumnBlock& block, int64_t begin, const float* w) {
+  std::array<std::pair<float, unsigned>, 4> cost;
+  for (unsigned i = 0; i < 4; ++i) {
+    const float ratio = w[begin + i] / block.diagonal(begin + i);
+    cost[i] = {ratio * ratio, i};
+  }
+  std::sort(cost.begin(), cost.end());
+  return 1u << cost[0].second | 1u << cost[1].second;
+}
+
+/// Quantizes one row of the block. `w` [count] is used up, `error` receives (w - q) / U_ii. Returns the loss.
+double quantize_row(const WeightGrid& grid, const ColumnBlock& block, int64_t n, float* w, float* error,
+                    int8_t* codes) {
+  double loss = 0;
+  unsigned pruned = 0;
+  for (int64_t i = 0; i < block.count; ++i) {
+    if (block.sparse && i % 4 == 0) pruned = prunable(block, i, w);
+    const GridCell cell = grid.cell(n, block.column[i]);
+    const float code = pruned >> (i % 4) & 1u ? 0 : cell.code(w[i]);
+    const float e = (w[i] - code * cell.step) / block.diagonal(i), *u = block.upper + i * block.count;
+    codes[block.column[i]] = static_cast<int8_t>(code);
+    error[i] = e;
+    loss += 0.5 * double{e} * e;
+    for (int64_t j = i + 1; j < block.count; ++j) w[j] -= e * u[j];
+  }
+  return loss;
+}
+
+/// order [K] without a split: falling diagonal, or natural; with one, its outliers last.
+at::Tensor column_order(const at::Tensor& diagonal, bool act_order, const OutlierSplit& split) {
+  if (split.count == 0) {
+    return act_order ? at::argsort(diagonal, /*stable=*/true, 0, /*descending=*/true)
+                     : at::arange(diagonal.size(0), diagonal.options().dtype(at::kLong));
+  }
+  const int64_t base = split.order.size(0) - split.count;
+  at::Tensor order = split.order.clone();
+  if (act_order) {
+    const at::Tensor columns = std::get<0>(at::sort(order.narrow(0, 0, base)));
+    const at::Tensor falling =
+        at::argsort(diagonal.index_select(0, columns), /*stable=*/true, 0, /*descending=*/true);
+    order.narrow(0, 0, base).copy_(columns.index_select(0, falling));
+  }
+  return order;
+}
+
+/// Where the code of each of the first `base` positions goes: its rank among their columns, or the position.
+at::Tensor code_columns(const at::Tensor& order, int64_t base, bool sparse) {
+  if (sparse) return at::arange(base, at::kLong);
+  const at::Tensor columns = order.narrow(0, 0, base);
+  return at::argsort(at::argsort(columns));
+}
+
+}  // namespace
+
+std::optional<HessianFactor> factor_hessian(const at::Tensor& hessian, double damping, bool act_order,
+                                            const OutlierSplit& split) {
+  HessianFactor factor;
+  at::Tensor h = hessian.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);
+  at::Tensor diagonal = h.diagonal();
+  factor.dead = diagonal == 0;
+  diagonal.masked_fill_(factor.dead, 1);
+  factor.order = column_order(diagonal, act_order, split);
+  factor.outliers = split.count;
+  if (split.count > 0) factor.dead.index_fill_(0, split.outliers(), 0);
+  diagonal.reset();  // it would keep the matrix in natural order alive
+  h = h.index_select(0, factor.order).index_select(1, factor.order);
+  const double mean = h.diagonal().mean().item<double>();
+  double added = 0;
+  for (int attempt = 0; attempt <= kDampingRetries; ++attempt, damping *= 10) {
+    h.diagonal().add_((damping - added) * mean);
+    added = damping;
+    if (const auto upper = inverse_factor(h)) {
+      factor.upper = upper->to(at::kFloat);
+      factor.damping = damping;
+      return factor;
+    }
+  }
+  return std::nullopt;
+}
+
+GptqResult gptq(const at::Tensor& weight, const WeightGrid& grid, const HessianFactor& factor,
+                const GptqOptions& options) {
+  const int64_t n_rows = weight.size(0), k = weight.size(1), base = k - factor.outliers;
+  assert(!options.sparse || (base % 4 == 0 && options.block_size % 4 == 0 && grid.scheme.group_size == 0));
+  at::Tensor work = weight.masked_fill(factor.dead, 0).index_select(1, factor.order);
+  const at::Tensor order = factor.order.to(at::kCPU), columns = code_columns(order, base, options.sparse);
+  GptqResult result{at::empty({n_rows, base}, at::kChar), {}};
+  int8_t* codes = result.codes.data_ptr<int8_t>();
+  std::vector<double> row_loss(static_cast<size_t>(n_rows));
+  for (int64_t begin = 0; begin < base; begin += options.block_size) {
+    const int64_t count = std::min(options.block_size, base - begin), rest = k - begin - count;
+    const at::Tensor upper = factor.upper.narrow(0, begin, count);
+    const at::Tensor inner = upper.narrow(1, begin, count).to(at::kCPU).contiguous();
+    const at::Tensor part = work.narrow(1, begin, count).to(at::kCPU, false, true).contiguous();
+    const at::Tensor errors = at::empty_like(part);
+    const ColumnBlock block{count, inner.data_ptr<float>(), columns.data_ptr<int64_t>() + begin,
+                            options.sparse};
+    parallel_for(n_rows, [&, w = part.data_ptr<float>(), e = errors.data_ptr<float>()](int64_t n) {
+      row_loss[static_cast<size_t>(n)] +=
+          quantize_row(grid, block, n, w + n * count, e + n * count, codes + n * base);
+    });
+    if (rest > 0) {
+      work.narrow(1, begin + count, rest)
+          .addmm_(errors.to(work.device()), upper.narrow(1, begin + count, rest), 1, -1);
+    }
+  }
+  const at::Tensor ascending = at::argsort(factor.order.narrow(0, base, factor.outliers));
+  result.outlier_weight = work.narrow(1, base, factor.outliers).index_select(1, ascending);
+  for (double loss : row_loss) result.loss += loss;
+  return result;
+}
+
+}  // namespace tessera

@@ -1,0 +1,212 @@
+// Choosing the scales and zero points of a weight grid: first each group by itself, then the row scale under
+// which the groups' scales become integers ("DGQ", two-phase search).
+#include <limits>
+#include <vector>
+
+#include "tessera/base/error.h"
+#include "tessera/quant/grid/grid_loss.h"
+#include "tessera/quant/grid/weight_grid.h"
+
+namespace tessera {
+namespace {
+
+constexpr double kTiny = 0x1p-100;  ///< rows and groups below count as zeros
+constexpr double kInt8 = 127;
+/// Rows that are fitted together: their errors stay near the cache.
+constexpr int64_t kRowsAtOnce = 512;
+
+/// What clipping a group's range is tried with; 1 first, so that it wins ties.
+std::vector<double> clip_factors(Clip clip) {
+  std::vector<double> factors{1};
+  if (clip == Clip::kMse || clip == Clip::kWeighted) {
+    for (int i = 1; i < 80; ++i) factors.push_back((100 - i) / 100.0);  // "QQQ"
+  } else if (clip == Clip::kOutput) {
+    for (int i = 1; i <= 20; ++i) factors.push_back(1.02 - 0.011 * i);  // "DGQ", phase 1
+  }
+  return factors;
+}
+
+/// Candidates of the row scale, relative to the row's largest weight / 127.
+std::vector<float> scale_factors(bool search) {
+  std::vector<float> factors{1};
+  for (int i = 1; search && i <= 80; ++i)
+    factors.push_back(1.02f - 0.01025f * static_cast<float>(i));  // "DGQ"
+  return factors;
+}
+
+/// Steps between the least and the largest code.
+double code_steps(const WeightScheme& scheme) {
+  const int codes = 1 << scheme.bits;
+  return scheme.symmetric && scheme.group_size == 0 ? codes - 2 : codes - 1;
+}
+
+/// Where `better` holds, takes over what `candidate` has.
+void take(const at::Tensor& better, const at::Tensor& candidate, at::Tensor& best) {
+  best = at::where(better, candidate, best);
+}
+
+/// The fit of a few rows [R, K].
+class RowsFit {
+ public:
+  RowsFit(const at::Tensor& weight, const WeightScheme& scheme, const GridOptions& options,
+          const InputMoments& moments)
+      : weight_(weight),
+        scheme_(scheme),
+        options_(options),
+        groups_(scheme.group_size > 0 ? weight.size(1) / scheme.group_size : 1),
+        loss_(options.clip, weight, groups_, moments) {}
+
+  /// Phase 1: the step of every group if it need not be a multiple of the row's scale, and its zero point.
+  void fit_groups() {
+    const at::Tensor grouped = weight_.view({weight_.size(0), groups_, -1});
+    // Zero stays representable: ranges include it.
+    at::Tensor largest = at::amax(grouped, {2}).clamp_min_(0), least = at::amin(grouped, {2}).clamp_max_(0);
+    absmax_ = at::amax(at::maximum(largest, -least), {1});
+    if (scheme_.symmetric) {
+      largest = at::maximum(largest, -least);
+      least = -largest;
+    }
+    const double steps = code_steps(scheme_);
+    const at::Tensor full = ((largest - least) / steps).clamp_min_(kTiny);
+    zero_ = (-least / full).round_().clamp_(0, steps);
+    lo_ = -zero_;
+    hi_ = steps - zero_;
+    step_ = best_clip(full);
+  }
+
+  /// Phase 2: the row's scale [R] and integer group scales [R, G].
+  void fit_rows() {
+    const std::vector<float> factors = scale_factors(options_.search);
+    const at::Tensor unit = at::where(absmax_ < kTiny, at::ones_like(absmax_), absmax_ / kInt8);
+    at::Tensor scales = at::tensor(at::ArrayRef<float>(factors)).unsqueeze(1) * unit;  // [candidates, R]
+    if (factors.size() > 1 && loss_.groups_interact()) scales = promising(scales);
+    scale_ = scales[0].clone();
+    if (scales.size(0) == 1) return;
+    at::Tensor best = at::full_like(scale_, std::numeric_limits<float>::infinity());
+    for (int64_t i = 0; i < scales.size(0); ++i) {
+      const at::Tensor loss = loss_.by_row(cells(scales[i])), better = loss < best;
+      take(better, scales[i], scale_);
+      take(better, loss, best);
+    }
+  }
+
+  void write(WeightGrid& grid, int64_t first) const {
+    const auto put = [&](const at::Tensor& values, at::Tensor& out) {
+      out.narrow(0, first, values.size(0)).copy_(values);
+    };
+    if (!scheme_.symmetric) put(zero_, grid.zero);
+    if (scheme_.group_size == 0) return put(step_.select(1, 0), grid.scale);
+    put(scale_, grid.scale);
+    put(group_scale(scale_), grid.group_scale);
+  }
+
+ private:
+  /// Of the clipped steps of `full`, the step that clips nothing, each group's best.
+  at::Tensor best_clip(const at::Tensor& full) const {
+    const std::vector<double> factors = clip_factors(options_.clip);
+    at::Tensor step = full.clone();
+    if (factors.size() == 1) return step;
+    at::Tensor best = at::full_like(full, std::numeric_limits<float>::infinity());
+    for (double factor : factors) {
+      const at::Tensor candidate = full * factor;
+      const at::Tensor loss = loss_.by_group({candidate, lo_, hi_}), better = loss < best;
+      take(better, candidate, step);
+      take(better, loss, best);
+    }
+    return step;
+  }
+
+  at::Tensor group_scale(const at::Tensor& scale) const {
+    return (step_ / scale.unsqueeze(1)).round_().clamp_(1, kInt8);
+  }
+
+  /// The grid under row scales [R]: codes only as far as the product with the group scale fits int8.
+  GridCells cells(const at::Tensor& scale) const {
+    const at::Tensor integer = group_scale(scale), reach = (kInt8 / integer).floor_();
+    return {integer * scale.unsqueeze(1), at::maximum(lo_, -reach), at::minimum(hi_, reach)};
+  }
+
+  /// Of the candidates [C, R] each row's first and its best when groups are judged by themselves, in falling
+  /// order: judging them together costs a product with the whole Hessian.
+  at::Tensor promising(const at::Tensor& scales) const {
+    std::vector<at::Tensor> losses;
+    for (const at::Tensor& scale : scales.unbind(0)) losses.push_back(loss_.by_group(cells(scale)).sum(1));
+    at::Tensor order = at::argsort(at::stack(losses), /*stable=*/true, /*dim=*/0, /*descending=*/false);
+    order = order.narrow(0, 0, std::min(options_.rerank, order.size(0)));
+    order = std::get<0>(at::cat({at::zeros_like(order.narrow(0, 0, 1)), order}).sort(0));
+    return scales.gather(0, order);
+  }
+
+  const at::Tensor& weight_;
+  const WeightScheme& scheme_;
+  const GridOptions& options_;
+  int64_t groups_;
+  GridLoss loss_;
+  at::Tensor absmax_;                 ///< [R]
+  at::Tensor zero_, lo_, hi_, step_;  ///< [R, G]
+  at::Tensor scale_;                  ///< [R]
+};
+
+}  // namespace
+
+size_t fit_bytes(int64_t k) {
+  // Errors, their product with the Hessian, and the two shifts.
+  return static_cast<size_t>(4 * kRowsAtOnce * k) * sizeof(float);
+}
+
+WeightGrid fit_grid(const at::Tensor& weight, const WeightScheme& scheme, const GridOptions& options,
+                    const InputMoments& moments) {
+  if (scheme.bits != 4 && scheme.group_size > 0) {
+    throw Error("{}-bit weights have one scale a row: group size {} needs 4 bits", scheme.bits,
+                scheme.group_size);
+  }
+  const at::Tensor w = weight.to(at::kCPU, at::kFloat).contiguous();
+  const int64_t n_rows = w.size(0), groups = scheme.group_size > 0 ? w.size(1) / scheme.group_size : 1;
+  WeightGrid grid{scheme, at::empty({n_rows}), {}, {}};
+  if (scheme.group_size > 0) grid.group_scale = at::empty({n_rows, groups});
+  if (!scheme.symmetric) grid.zero = at::empty({n_rows, groups});
+  for (int64_t first = 0; first < n_rows; first += kRowsAtOnce) {
+    const at::Tensor rows = w.narrow(0, first, std::min(kRowsAtOnce, n_rows - first));
+    RowsFit fit(rows, scheme, options, moments);
+    fit.fit_groups();
+    if (scheme.group_size > 0) fit.fit_rows();
+    fit.write(grid, first);
+  }
+  return grid;
+}
+
+namespace {
+
+/// One group's codes with its float scale rounded to a multiple of the row's `unit` [N, 1], as int8 holds
+/// them.
+at::Tensor wrapped_values(const WeightGrid& grid, const at::Tensor& codes, const at::Tensor& unit) {
+  const at::Tensor scale = (grid.scale.unsqueeze(1) / unit).round_().clamp_min_(1);
+  return (scale * codes).to(at::kInt).to(at::kChar) * unit;
+}
+
+}  // namespace
+
+at::Tensor round_group_wise(const at::Tensor& weight, const WeightScheme& scheme, GroupScales scales,
+                            Clip clip, const InputMoments& moments) {
+  const at::Tensor unit = at::amax(weight.abs(), {1}, /*keepdim=*/true).clamp_min(kTiny) / kInt8;
+  std::vector<at::Tensor> groups;
+  for (int64_t begin = 0; begin < weight.size(1); begin += scheme.group_size) {
+    const auto part = [&](const at::Tensor& t, std::initializer_list<int64_t> dims) {
+      at::Tensor narrowed = t;
+      for (int64_t dim : dims) {
+        if (t.defined()) narrowed = narrowed.narrow(dim, begin, scheme.group_size);
+      }
+      return narrowed;
+    };
+    const InputMoments inputs{part(moments.importance, {0}), part(moments.hessian, {0, 1}),
+                              part(moments.cross, {0, 1})};
+    const at::Tensor columns = part(weight, {1});
+    const WeightGrid grid = fit_grid(columns, {scheme.bits, 0, scheme.symmetric}, {.clip = clip}, inputs);
+    const at::Tensor codes = round_to_grid(grid, columns);
+    groups.push_back(scales == GroupScales::kFloat ? dequantize(grid, codes)
+                                                   : wrapped_values(grid, codes, unit));
+  }
+  return at::cat(groups, 1);
+}
+
+}  // namespace tessera

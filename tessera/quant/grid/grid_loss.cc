@@ -1,0 +1,136 @@
+// Separable losses row by row on the host, output losses as matrix products.
+#include "tessera/quant/grid/grid_loss.h"
+
+#include <cassert>
+#include <cmath>
+
+#include "tessera/base/parallel.h"
+#include "tessera/quant/grid/weight_grid.h"
+
+namespace tessera {
+namespace {
+
+constexpr float kMseExponent = 2.4f;  ///< "QQQ"
+
+/// The columns of one row that share a cell.
+struct Run {
+  const float* weight;
+  const float* importance;
+  int64_t count;
+};
+
+/// w - its nearest value; through the inverse step, which vectorizes better than a division.
+inline float cell_error(float w, float inverse, const GridCell& cell) {
+  const float scaled = w * inverse;
+  const float clamped = scaled < cell.lo ? cell.lo : (scaled > cell.hi ? cell.hi : scaled);
+  return w - round_to_even(clamped) * cell.step;
+}
+
+float squared_error(const Run& run, const GridCell& cell) {
+  const float inverse = 1 / cell.step;
+  const float *w = run.weight, *h = run.importance;
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < run.count; ++i) {
+    const float error = cell_error(w[i], inverse, cell);
+    sum += h[i] * error * error;
+  }
+  return sum;
+}
+
+float powered_error(const Run& run, const GridCell& cell) {
+  float sum = 0;
+  for (int64_t i = 0; i < run.count; ++i) {
+    sum += std::pow(std::fabs(cell_error(run.weight[i], 1 / cell.step, cell)), kMseExponent);
+  }
+  return sum;
+}
+
+/// Calls body(r, g, cell) for all cells, rows in parallel.
+template <class Body>
+void for_each_cell(const GridCells& cells, const Body& body) {
+  const int64_t groups = cells.step.size(1);
+  const at::Tensor step = cells.step.contiguous(), lo = cells.lo.contiguous(), hi = cells.hi.contiguous();
+  const float *steps = step.data_ptr<float>(), *los = lo.data_ptr<float>(), *his = hi.data_ptr<float>();
+  parallel_for(cells.step.size(0), [&](int64_t r) {
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t i = r * groups + g;
+      body(r, g, GridCell{steps[i], los[i], his[i]});
+    }
+  });
+}
+
+}  // namespace
+
+GridLoss::GridLoss(Clip clip, const at::Tensor& weight, int64_t groups, const InputMoments& moments)
+    : clip_(clip),
+      weight_(weight),
+      importance_(moments.importance.defined() ? moments.importance.to(at::kCPU, at::kFloat).contiguous()
+                                               : at::ones({weight.size(1)})),
+      hessian_(moments.hessian),
+      groups_(groups),
+      group_size_(weight.size(1) / groups) {
+  assert(clip != Clip::kOutput || hessian_.defined());
+  if (clip != Clip::kOutput || !moments.cross.defined()) return;
+  const at::Tensor w = weight.to(moments.cross.device());
+  row_shift_ = at::matmul(w, moments.cross.t());
+  std::vector<at::Tensor> parts;
+  for (int64_t begin = 0; begin < weight.size(1); begin += group_size_) {
+    const at::Tensor block = moments.cross.narrow(0, begin, group_size_).narrow(1, begin, group_size_);
+    parts.push_back(at::matmul(w.narrow(1, begin, group_size_), block.t()));
+  }
+  group_shift_ = at::cat(parts, 1);
+}
+
+at::Tensor GridLoss::by_group(const GridCells& cells) const {
+  if (clip_ != Clip::kOutput) return separable_losses(cells);
+  const at::Tensor error = errors(cells);
+  std::vector<at::Tensor> losses;
+  for (int64_t g = 0; g < groups_; ++g) {
+    losses.push_back(output_loss(error, group_shift_, g * group_size_, group_size_));
+  }
+  return at::stack(losses, 1).to(at::kCPU);
+}
+
+at::Tensor GridLoss::by_row(const GridCells& cells) const {
+  if (!groups_interact()) return by_group(cells).sum(1);
+  return output_loss(errors(cells), row_shift_, 0, weight_.size(1)).to(at::kCPU);
+}
+
+at::Tensor GridLoss::separable_losses(const GridCells& cells) const {
+  at::Tensor losses = at::empty(cells.step.sizes());
+  const float *weight = weight_.data_ptr<float>(), *importance = importance_.data_ptr<float>();
+  float* out = losses.data_ptr<float>();
+  for_each_cell(cells, [&](int64_t r, int64_t g, const GridCell& cell) {
+    const int64_t begin = g * group_size_;
+    const Run run{weight + r * weight_.size(1) + begin, importance + begin, group_size_};
+    out[r * groups_ + g] = clip_ == Clip::kMse ? powered_error(run, cell) : squared_error(run, cell);
+  });
+  return losses;
+}
+
+/// weight - nearest values, [R, K], on the Hessian's device.
+at::Tensor GridLoss::errors(const GridCells& cells) const {
+  at::Tensor result = at::empty_like(weight_);
+  const float* weight = weight_.data_ptr<float>();
+  float* out = result.data_ptr<float>();
+  for_each_cell(cells, [&](int64_t r, int64_t g, const GridCell& cell) {
+    const float inverse = 1 / cell.step;
+    const int64_t begin = r * weight_.size(1) + g * group_size_;
+#pragma omp simd
+    for (int64_t i = begin; i < begin + group_size_; ++i) out[i] = cell_error(weight[i], inverse, cell);
+  });
+  return result.to(hessian_.device());
+}
+
+/// With d the rows' errors in these columns: d H d' - 2 d shift', [R]. For shift = w cross' this is the
+/// output error |x w - xh (w - d)|^2 without its part that no choice of d changes.
+at::Tensor GridLoss::output_loss(const at::Tensor& error, const at::Tensor& shift, int64_t begin,
+                                 int64_t count) const {
+  const at::Tensor d = error.narrow(1, begin, count);
+  at::Tensor product = at::matmul(d, hessian_.narrow(0, begin, count).narrow(1, begin, count));
+  if (shift.defined()) product.sub_(shift.narrow(1, begin, count), 2);
+  return product.mul_(d).sum(1);
+}
+
+}  // namespace tessera

@@ -1,0 +1,135 @@
+// Rounding to a grid and packing of the codes.
+#include "tessera/quant/grid/weight_grid.h"
+
+#include "tessera/base/parallel.h"
+
+namespace tessera {
+namespace {
+
+constexpr float kMiddle = 8;  ///< the zero point of symmetric groups
+
+/// Contiguous float32 copy on the CPU, or the tensor itself.
+at::Tensor host_floats(const at::Tensor& x) {
+  return x.to(at::kCPU, at::kFloat).contiguous();
+}
+
+/// Calls body(n, k_begin, k_end, cell) for all runs of columns that share a cell.
+template <class Body>
+void for_each_run(const WeightGrid& grid, int64_t n_rows, int64_t k, const Body& body) {
+  const int64_t run = grid.scheme.group_size > 0 ? grid.scheme.group_size : k;
+  parallel_for(n_rows, [&](int64_t n) {
+    for (int64_t begin = 0; begin < k; begin += run) body(n, begin, begin + run, grid.cell(n, begin));
+  });
+}
+
+Tensor to_host_tensor(const at::Tensor& x) {
+  const at::Tensor host = host_floats(x);
+  return Tensor::from(std::span<const float>(host.data_ptr<float>(), static_cast<size_t>(host.numel())),
+                      host.sizes().vec());
+}
+
+/// Codes as WeightFormat stores them: uint4 codes with their zero point added.
+Tensor pack_codes(const WeightGrid& grid, const at::Tensor& codes) {
+  const int64_t n = codes.size(0), k = codes.size(1);
+  const auto values = [&](const at::Tensor& t) {
+    return std::span<const int8_t>(t.data_ptr<int8_t>(), static_cast<size_t>(n * k));
+  };
+  if (grid.scheme.bits > 4) return Tensor::from(values(codes), {n, k});
+  if (grid.scheme.group_size == 0 && !grid.zero.defined()) return pack_int4(values(codes), n, k);
+  at::Tensor offset = codes.clone();
+  if (grid.zero.defined()) {
+    offset.view({n, grid.zero.size(1), -1}).add_(grid.zero.to(at::kChar).unsqueeze(2));
+  } else {
+    offset.add_(static_cast<int8_t>(kMiddle));
+  }
+  return pack_int4(values(offset), n, k);
+}
+
+/// Integer values as `T`, int8_t or uint8_t.
+template <class T>
+Tensor to_byte_tensor(const at::Tensor& x) {
+  const at::Tensor host = x.to(c10::CppTypeToScalarType<T>::value).contiguous();
+  return Tensor::from(std::span<const T>(host.data_ptr<T>(), static_cast<size_t>(host.numel())),
+                      host.sizes().vec());
+}
+
+/// sum_k w8[n, k]
+Tensor row_sums(const WeightGrid& grid, const at::Tensor& codes) {
+  const int64_t n = codes.size(0), k = codes.size(1);
+  at::Tensor w8 = codes.to(at::kInt);
+  if (grid.scheme.group_size > 0) {
+    w8 = w8.view({n, -1, grid.scheme.group_size}) * grid.group_scale.to(at::kInt).unsqueeze(2);
+  }
+  const at::Tensor sums = w8.reshape({n, k}).sum({1}, /*keepdim=*/false, at::kInt);
+  return Tensor::from(std::span<const int32_t>(sums.data_ptr<int32_t>(), static_cast<size_t>(n)), {n});
+}
+
+}  // namespace
+
+GridCell WeightGrid::cell(int64_t n, int64_t k) const {
+  const float row = scale.data_ptr<float>()[n], largest = static_cast<float>((1 << scheme.bits) - 1);
+  if (scheme.group_size == 0) {
+    if (!zero.defined()) return {row, -(largest - 1) / 2, (largest - 1) / 2};
+    const float z = zero.data_ptr<float>()[n];
+    return {row, -z, largest - z};
+  }
+  const int64_t group = n * group_scale.size(1) + k / scheme.group_size;
+  const float integer = group_scale.data_ptr<float>()[group];
+  const float z = zero.defined() ? zero.data_ptr<float>()[group] : kMiddle;
+  const auto reach = static_cast<float>(127 / static_cast<int>(integer));
+  return {row * integer, std::max(-z, -reach), std::min(largest - z, reach)};
+}
+
+at::Tensor round_to_grid(const WeightGrid& grid, const at::Tensor& weight) {
+  const at::Tensor host = host_floats(weight);
+  const int64_t n_rows = host.size(0), k = host.size(1);
+  at::Tensor codes = at::empty({n_rows, k}, at::kChar);
+  const float* w = host.data_ptr<float>();
+  int8_t* q = codes.data_ptr<int8_t>();
+  for_each_run(grid, n_rows, k, [&](int64_t n, int64_t begin, int64_t end, const GridCell& cell) {
+    for (int64_t i = n * k + begin; i < n * k + end; ++i) q[i] = static_cast<int8_t>(cell.code(w[i]));
+  });
+  return codes;
+}
+
+at::Tensor dequantize(const WeightGrid& grid, const at::Tensor& codes) {
+  at::Tensor w8 = codes.to(at::kFloat);
+  if (grid.scheme.group_size > 0) {
+    w8.view({w8.size(0), -1, grid.scheme.group_size}).mul_(grid.group_scale.unsqueeze(2));
+  }
+  return w8.mul_(grid.scale.unsqueeze(1));
+}
+
+at::Tensor fake_quantize_weight(const WeightGrid& grid, const at::Tensor& weight) {
+  return dequantize(grid, round_to_grid(grid, weight)).to(weight.device());
+}
+
+QuantizedLinear make_quantized_linear(const WeightGrid& grid, const at::Tensor& codes,
+                                      const ActivationFormat& activation, const at::Tensor& bias,
+                                      float input_scale) {
+  QuantizedLinear linear;
+  linear.n = codes.size(0);
+  linear.k = codes.size(1);
+  linear.group_size = grid.scheme.group_size;
+  at::Tensor group_scale = grid.group_scale;
+  if (grid.zero.defined() && grid.scheme.bits == 4) {
+    if (linear.group_size == 0) {  // a row's zero point is that of one group of scale 1
+      linear.group_size = linear.k;
+      group_scale = at::ones({linear.n, 1});
+    }
+    linear.group_zero = to_byte_tensor<uint8_t>(grid.zero);
+  }
+  if (group_scale.defined()) linear.group_scale = to_byte_tensor<int8_t>(group_scale);
+  linear.weight_format = grid.scheme.bits > 4    ? WeightFormat::kInt8
+                         : linear.group_size > 0 ? WeightFormat::kUint4Grouped
+                                                 : WeightFormat::kInt4;
+  linear.activation = activation;
+  linear.qweight = pack_codes(grid, codes);
+  linear.scale = to_host_tensor(grid.scale);
+  if (!activation.symmetric) linear.row_sum = row_sums(grid, codes);
+  if (bias.defined()) linear.bias = to_host_tensor(bias);
+  if (!activation.per_token) linear.input_scale = Tensor::from(std::span<const float>(&input_scale, 1), {1});
+  return linear;
+}
+
+}  // namespace tessera

@@ -1,0 +1,92 @@
+// The grid of values that a linear's weights may take: choosing it, rounding to it, and making a
+// QuantizedLinear of the codes.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "tessera/quant/grid/grid_loss.h"
+#include "tessera/quant/recipe/scheme.h"
+
+namespace tessera {
+
+/// Nearest integer, ties to even, for |x| <= 2^22. Unlike std::nearbyint it vectorizes on every x86-64.
+inline float round_to_even(float x) {
+  constexpr float kShift = 0x1.8p23f;
+  return (x + kShift) - kShift;
+}
+
+/// The values step * code of one weight, code an integer in [lo, hi].
+struct GridCell {
+  float step = 1, lo = 0, hi = 0;
+
+  float code(float weight) const { return round_to_even(std::clamp(weight / step, lo, hi)); }
+};
+
+/// Per output row, or per row and group, the step between neighbouring weights.
+///
+///   per row:   weight = scale[n] * q                        |q| < 2^(bits - 1), such as -7..7; with a zero
+///                                                           point 0 <= q + zero[n] < 2^bits
+///   grouped:   weight = scale[n] * (group_scale[n, g] * q)  0 <= q + zero[n, g] <= 15 as far as the product
+///                                                           is within +-127
+///
+/// Codes on the grouped grid are final: the product is the int8 operand itself ("DGQ", phase 2), where QQQ
+/// would round once more.
+struct WeightGrid {
+  WeightScheme scheme;
+  at::Tensor scale;        ///< [N] float32, CPU, positive
+  at::Tensor group_scale;  ///< [N, K / group_size] float32 integers 1..127, CPU; undefined when per row
+  /// [N, K / group_size], or [N, 1] when per row: float32 integers 0..2^bits - 1, CPU. Undefined when
+  /// symmetric; groups then have zero point 8.
+  at::Tensor zero;
+
+  /// The cell of row n and input column k.
+  GridCell cell(int64_t n, int64_t k) const;
+};
+
+struct GridOptions {
+  /// What clipping a group's largest weights minimizes; the search below minimizes the same, or squared
+  /// errors where nothing is clipped.
+  Clip clip = Clip::kNone;
+  /// Grouped grids: search scale[n], which decides how the groups' scales round to integers; false: it
+  /// follows from the row's largest weight.
+  bool search = true;
+  /// Clip::kOutput: this many candidates of scale[n] are judged by the whole row's output error, the others
+  /// by the sum of their groups' errors only.
+  int64_t rerank = 8;
+};
+
+/// Fits the grid to weight [N, K]. Undefined members of `moments` weigh all inputs alike.
+WeightGrid fit_grid(const at::Tensor& weight, const WeightScheme& scheme, const GridOptions& options,
+                    const InputMoments& moments = {});
+
+/// Grouped quantization that fit_grid is compared with; no integer kernel runs it.
+enum class GroupScales {
+  kFloat,   ///< every group keeps its own float scale: plain group-wise quantization ("DGQ", phase 1 alone)
+  kWrapped  ///< the float scales round to integers under codes that stay, and products beyond int8 wrap
+            ///< around: dual-grained rounding to nearest ("DGQ", table 1)
+};
+
+/// What quantization in groups makes of weight [N, K], each group clipped by itself.
+at::Tensor round_group_wise(const at::Tensor& weight, const WeightScheme& scheme, GroupScales scales,
+                            Clip clip, const InputMoments& moments = {});
+
+/// Bytes that fit_grid holds at its peak for K inputs beside the weight and the grid.
+size_t fit_bytes(int64_t k);
+
+/// Nearest codes relative to the zero point, I8 [N, K] on the CPU.
+at::Tensor round_to_grid(const WeightGrid& grid, const at::Tensor& weight);
+
+/// Real weights of codes, float32 [N, K] on the CPU.
+at::Tensor dequantize(const WeightGrid& grid, const at::Tensor& codes);
+
+/// Rounded weights on the weight's device: round_to_grid and dequantize in one.
+at::Tensor fake_quantize_weight(const WeightGrid& grid, const at::Tensor& weight);
+
+/// The integer layer. `bias` may be undefined; `input_scale` is needed for static activation scales.
+QuantizedLinear make_quantized_linear(const WeightGrid& grid, const at::Tensor& codes,
+                                      const ActivationFormat& activation, const at::Tensor& bias,
+                                      float input_scale = 0);
+
+}  // namespace tessera

@@ -1,0 +1,112 @@
+// A pass changes a decoder block, or a few consecutive ones together: it folds a scale, rotates, trains a
+// correction, or quantizes. A method is a list of passes (recipe.h).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tessera/base/reporter.h"
+#include "tessera/format/quantized_linear.h"
+#include "tessera/quant/block/block.h"
+#include "tessera/quant/block/outer_weights.h"
+#include "tessera/quant/grid/outliers.h"
+#include "tessera/quant/recipe/scheme.h"
+
+namespace tessera {
+
+/// The state of one block while its passes run.
+struct BlockContext {
+  BlockContext(const ModelSpec& model, int64_t index, PerLinear<LinearScheme> formats, Block parameters,
+               Reporter& messages)
+      : spec(model),
+        layer(index),
+        schemes(std::move(formats)),
+        block(std::move(parameters)),
+        split(spec.linears.size()),
+        quantized(spec.linears.size()),
+        reporter(messages) {}
+
+  const ModelSpec& spec;
+  int64_t layer;
+  PerLinear<LinearScheme> schemes;
+
+  /// Inputs of this block [windows, tokens, hidden]: `x_float` as the float model produces them, `x_quant` as
+  /// the blocks already quantized do (weights and activations quantized). In front of a pass that works on
+  /// groups of blocks both are the float model's; behind it `x_float` is undefined.
+  at::Tensor x_float, x_quant;
+
+  Block block;  ///< float parameters; passes transform them in place
+  /// Set by the pass that selects outliers, equal for the readers of a site; passes that quantize keep those
+  /// columns in floating point.
+  PerLinear<OutlierSplit> split;
+  /// Set by the pass that quantizes: the linears' final integer form.
+  PerLinear<std::optional<QuantizedLinear>> quantized;
+  nlohmann::json report =
+      nlohmann::json::object();  ///< one object a block: passes add what they chose and what it cost
+  Reporter& reporter;
+};
+
+/// Consecutive blocks, on all of which the passes in front have run.
+struct GroupContext {
+  const ModelSpec& spec;
+  std::span<BlockContext> blocks;
+  const at::Tensor& x_quant;  ///< input of the first block as the blocks already quantized produce it
+  const at::Tensor& target;   ///< output of the last block in the float model
+  Reporter& reporter;
+};
+
+class Pass;
+
+/// Where a pass stands in a run, known before the first block.
+struct PassPlace {
+  const ModelSpec& spec;
+  const PerLinear<LinearScheme>& schemes;
+  std::span<const std::unique_ptr<Pass>> earlier;  ///< the passes in front
+
+  /// Whether a pass of this name stands in front.
+  bool follows(const std::string& name) const;
+};
+
+/// One step of a recipe. Options come from JSON; an unknown option is an Error. Deterministic for a given
+/// seed.
+class Pass {
+ public:
+  virtual ~Pass() = default;
+  virtual std::string name() const = 0;
+  /// Throws Error when the pass cannot work on this model, with these formats or behind these passes.
+  virtual void check(const PassPlace& /*place*/) const {}
+  /// False when the pass gives the same without calibration windows. Then the inputs in its context may be
+  /// undefined.
+  virtual bool needs_calibration(const PassPlace& /*place*/) const { return true; }
+  /// True when the pass brings linears to their integer form.
+  virtual bool quantizes() const { return false; }
+  /// Called once, before the first block.
+  virtual void run_on_outer(const ModelSpec& /*spec*/, OuterWeights& /*outer*/) {}
+  virtual void run_on_block(BlockContext& /*context*/) {}
+  /// Consecutive blocks that run_on_group changes together; 0: the pass works on blocks by themselves. A
+  /// recipe has at most one pass that works on groups.
+  virtual int64_t group_blocks() const { return 0; }
+  virtual void run_on_group(GroupContext& /*context*/) {}
+  /// False when the pass changes what the blocks compute in float, beyond rounding.
+  virtual bool keeps_function() const { return true; }
+  /// True when run_on_outer unties embedding and lm_head (rotation).
+  virtual bool unties_embedding() const { return false; }
+  /// Most bytes that the pass holds beside the float weights of its blocks, their quantized linears and the
+  /// streams of `windows` x `tokens` calibration tokens.
+  virtual size_t workspace_bytes(const ModelSpec& /*spec*/, int64_t /*windows*/, int64_t /*tokens*/) const {
+    return 0;
+  }
+  /// Most bytes that the pass adds to a block on disk, beside codes and scales.
+  virtual uint64_t added_disk_bytes(const PassPlace& /*place*/) const { return 0; }
+};
+
+/// Makes the pass that {"pass": NAME, option: value, ...} describes.
+/// Throws Error naming the unknown pass or option and listing the known ones.
+std::unique_ptr<Pass> make_pass(const nlohmann::json& step);
+
+}  // namespace tessera

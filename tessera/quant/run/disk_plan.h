@@ -1,0 +1,26 @@
+// How much room a run needs on the disk, known before it starts.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "tessera/quant/passes/pass.h"
+
+namespace tessera {
+
+/// Bytes on the disk.
+struct DiskPlan {
+  uint64_t result = 0;         ///< the weights of the finished checkpoint
+  uint64_t largest_shard = 0;  ///< room for what is beside the weights
+  uint64_t streams = 0;        ///< activations between blocks: those of two blocks exist for a moment
+
+  uint64_t total() const { return result + largest_shard + streams; }
+};
+
+/// For calibration with `windows` x `tokens` tokens; an upper bound.
+DiskPlan plan_disk(const ModelSpec& spec, const Checkpoint& checkpoint,
+                   const PerLinear<LinearScheme>& schemes, const std::vector<std::unique_ptr<Pass>>& passes,
+                   int64_t windows, int64_t tokens);
+
+}  // namespace tessera

@@ -1,0 +1,72 @@
+// The memory model of a run. The terms follow the code that allocates.
+#include "tessera/quant/run/memory_plan.h"
+
+#include <algorithm>
+
+#include "tessera/base/cpu_info.h"
+#include "tessera/base/error.h"
+#include "tessera/base/heap.h"
+#include "tessera/quant/run/shards.h"
+
+namespace tessera {
+namespace {
+
+constexpr size_t kFloat = sizeof(float);
+
+/// What libtorch and its BLAS take for themselves when they are first used (measured: libtorch 1.13 with
+/// OpenBLAS on x86-64).
+constexpr size_t kLibraryWarmUp = size_t{20} << 20;
+/// Holes that the blocks of a step leave in the heap (measured: 17 to 49 MB; the plan is to be an upper
+/// bound).
+constexpr size_t kHeapHoles = 7 * kLargestHeapBlock;
+
+/// Embedding and lm_head: pages of the mapped file while they are copied, or float32 copies while a pass
+/// changes them.
+size_t outer_bytes(const ModelSpec& spec, const Checkpoint& checkpoint, bool changed) {
+  if (!changed) return checkpoint.info(spec.embedding).bytes() + checkpoint.info(spec.lm_head).bytes();
+  const auto one = static_cast<size_t>(spec.vocab_size * spec.hidden_size);
+  return static_cast<size_t>(outer_elements(checkpoint, spec)) * kFloat + one * (2 * sizeof(double) + kFloat);
+}
+
+}  // namespace
+
+std::string MemoryPlan::to_string() const {
+  const auto mb = [](size_t bytes) { return (bytes + 500000) / 1000000; };
+  return fmt::format(
+      "predicted peak memory {} MB ({} program, {} weights of a block, {} calibration activations, {} "
+      "workspace)",
+      mb(peak()), mb(baseline), mb(weights), mb(activations), mb(workspace));
+}
+
+MemoryPlan plan_memory(const ModelSpec& spec, const Checkpoint& checkpoint,
+                       const std::vector<std::unique_ptr<Pass>>& passes, int64_t windows, int64_t tokens) {
+  tokens = std::max<int64_t>(tokens, 1);  // without windows there are none
+  int64_t parameters = 0;
+  for (const LinearSpec& linear : spec.linears) parameters += linear.n * linear.k;
+
+  MemoryPlan plan;
+  plan.earlier_peak = peak_memory();
+  release_free_memory();
+  plan.baseline = resident_memory() + kLibraryWarmUp;
+  int64_t blocks = 1, streams = 2;
+  for (const auto& pass : passes) {
+    blocks = std::max(blocks, std::min(pass->group_blocks(), spec.n_layers));
+    if (!pass->keeps_function()) streams = 3;  // the float model's output is taken before the pass runs
+  }
+  plan.weights = static_cast<size_t>(parameters) * (static_cast<size_t>(blocks) * kFloat + 1);
+  plan.activations = static_cast<size_t>(streams * windows * tokens * spec.hidden_size) * kFloat;
+
+  // Behind the passes the block's codes are simulated by a float copy.
+  size_t block = static_cast<size_t>(parameters) * kFloat + chunk_forward_bytes(spec, windows, tokens);
+  bool changes_outer = false;
+  for (const auto& pass : passes) {
+    block = std::max(block, pass->workspace_bytes(spec, windows, tokens));
+    changes_outer = changes_outer || pass->unties_embedding();
+  }
+  // The streams start while the outer tensors are there; no block is, yet.
+  const size_t outer = outer_bytes(spec, checkpoint, changes_outer);
+  plan.workspace = kHeapHoles + std::max(block, outer - std::min(outer, plan.weights));
+  return plan;
+}
+
+}  // namespace tessera

@@ -1,0 +1,385 @@
+// The run: checks, calibration text, outer tensors, then block by block passes, shard, streams, journal.
+#include "tessera/quant/run/quantizer.h"
+
+#include <ATen/Parallel.h>
+#include <torch/version.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "tessera/base/atomic_output.h"
+#include "tessera/base/cpu_info.h"
+#include "tessera/base/error.h"
+#include "tessera/base/heap.h"
+#include "tessera/base/parallel.h"
+#include "tessera/base/stopwatch.h"
+#include "tessera/format/quantization_config.h"
+#include "tessera/quant/block/channel_profile.h"
+#include "tessera/quant/block/fake_quant.h"
+#include "tessera/quant/block/streams.h"
+#include "tessera/quant/run/checkpoint_writer.h"
+#include "tessera/quant/run/fingerprint.h"
+#include "tessera/quant/run/journal.h"
+#include "tessera/quant/run/output_folder.h"
+#include "tessera/quant/run/owned_files.h"
+#include "tessera/quant/run/plan.h"
+#include "tessera/quant/run/progress_meter.h"
+#include "tessera/quant/run/run_checks.h"
+#include "tessera/quant/run/shards.h"
+
+namespace tessera {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+/// libtorch's messages carry a stack trace.
+std::string first_line(const std::exception& e) {
+  const auto* torch = dynamic_cast<const c10::Error*>(&e);
+  const std::string text = torch ? torch->what_without_backtrace() : e.what();
+  return text.substr(0, text.find('\n'));
+}
+
+class Run {
+ public:
+  /// Checks all that can be checked. Writes nothing.
+  Run(const QuantizeOptions& options, Reporter& reporter);
+  void execute();
+
+ private:
+  void check_output() const;
+  void check_absent() const;
+  Journal open_journal();
+  Journal start_journal(const Fingerprint& fingerprint);
+  void calibrate();
+  void quantize_blocks();
+  void start();
+  std::vector<json> quantize_group(int64_t first, int64_t count, ProgressMeter& meter);
+  void prepare_block(BlockContext& context, ProgressMeter& meter);
+  json finish_block(BlockContext& context, ProgressMeter& meter);
+  void run_pass(Pass& pass, BlockContext& context, ProgressMeter& meter);
+  void write_shard(int64_t index, const Shard& shard);
+  void write_report();
+  QuantizationConfig quantization_config() const;
+
+  MemoryPlan plan_memory() const {
+    return tessera::plan_memory(spec_, checkpoint_, passes_, windows(), tokens());
+  }
+  int64_t windows() const { return calibrated_ ? options_.calibration.window_count() : 0; }
+  int64_t tokens() const { return calibrated_ ? options_.calibration.window_tokens() : 0; }
+  fs::path partial(const std::string& name) const { return output_.partial() / name; }
+
+  const QuantizeOptions& options_;
+  Reporter& reporter_;
+  at::Device device_;
+  RunPlan plan_;
+  const ModelConfig& config_ = plan_.config;
+  const std::optional<QuantizationConfig> source_ = read_quantization_config(config_);  ///< another tool's
+  const Checkpoint& checkpoint_ = plan_.checkpoint;
+  const ModelSpec& spec_ = plan_.spec;
+  const PerLinear<LinearScheme>& schemes_ = plan_.schemes;
+  const std::vector<std::unique_ptr<Pass>>& passes_ = plan_.passes;
+  const size_t group_pass_ = plan_.group_pass();
+  const bool calibrated_;  ///< false: the run has no windows and no streams
+  OutputFolder output_;
+  CheckpointWriter writer_;
+  MemoryPlan memory_;
+  Fingerprint fingerprint_;  ///< of the result
+  bool complete_ = false;    ///< the run to resume has nothing left to do
+  std::optional<Journal> journal_;
+  TokenWindows ids_;  ///< [windows][tokens]
+  Streams streams_;   ///< inputs of the next block
+};
+
+Run::Run(const QuantizeOptions& options, Reporter& reporter)
+    : options_(options),
+      reporter_(reporter),
+      device_(parse_device(options.device)),
+      plan_(options.model_dir, options.recipe),
+      calibrated_(plan_.needs_calibration() || !options.calibration.windows.empty()),
+      output_(options.output_dir, options.model_dir),
+      writer_(output_.partial(), options.model_dir, spec_.n_layers + 1) {  // the first: outside the blocks
+  check_output();
+  if (calibrated_) {
+    check_calibration(spec_, options.calibration);
+    if (const std::string warning = calibration_warning(spec_, tokens()); !warning.empty())
+      reporter.note(warning);
+  }
+  if (device_.is_cpu()) check_memory(plan_memory());
+  check_disk(plan_disk(spec_, checkpoint_, schemes_, passes_, windows(), tokens()), output_.partial());
+  fingerprint_ = fingerprint_of(options, checkpoint_);
+  complete_ = options.resume && !output_.has_run() && holds_result(output_.path(), fingerprint_);
+  if (!complete_ && !options.overwrite) check_absent();
+}
+
+/// Refuses what can be refused without looking at the weights.
+void Run::check_output() const {
+  if (options_.overwrite) return output_.check_replaceable();
+  if (options_.resume) return;
+  check_absent();
+  if (output_.has_run()) {
+    throw Error("{}: holds an interrupted run; continue it with --resume or discard it with --overwrite",
+                output_.partial().string());
+  }
+}
+
+void Run::check_absent() const {
+  if (!fs::exists(output_.path())) return;
+  throw Error("{}: exists; remove it, or replace it with --overwrite", output_.path().string());
+}
+
+void Run::execute() {
+  if (complete_) {
+    output_.finish_publication();
+    reporter_.note(fmt::format("{} is complete already", output_.path().string()));
+    return;
+  }
+  output_.open();
+  journal_ = open_journal();
+  std::set<std::string> kept = {kJournalName, kReplacedName};
+  for (const auto& [name, digest] : journal_->kept()) kept.insert(name);
+  output_.keep_only(kept);
+  try {
+    calibrate();
+    quantize_blocks();
+    writer_.write_metadata(quantization_config().to_json(), plan_.unties_embedding());
+    write_report();
+    output_.publish(options_.overwrite);
+  } catch (const std::exception& e) {
+    if (!fs::exists(output_.partial())) throw;
+    if (journal_->finished_blocks() == 0 && !journal_->kept().contains(kCalibrationName)) {
+      output_.discard();
+      throw;
+    }
+    throw Error("{} ({} of {} blocks are kept in {}; continue with --resume)", first_line(e),
+                journal_->finished_blocks(), spec_.n_layers, output_.partial().string());
+  }
+}
+
+Journal Run::open_journal() {
+  Fingerprint fingerprint = fingerprint_;
+  if (calibrated_) {  // libraries add floats in an order that depends on both
+    fingerprint["number of threads"] = std::to_string(thread_count());
+    fingerprint["processor"] = cpu_info().model;
+  }
+  if (!options_.resume) return start_journal(fingerprint);
+  if (!output_.has_run()) {
+    reporter_.note("nothing to resume, starting with the first block");
+    return start_journal(fingerprint);
+  }
+  try {
+    Journal journal = Journal::resume(output_.partial(), fingerprint, writer_.files());
+    reporter_.note(fmt::format("resuming after {} of {} blocks", journal.finished_blocks(), spec_.n_layers));
+    return journal;
+  } catch (const Error& e) {
+    if (!options_.overwrite) throw Error("{}, or start afresh with --overwrite", e.what());
+    reporter_.note(fmt::format("starting afresh: {}", e.what()));
+    return start_journal(fingerprint);
+  }
+}
+
+Journal Run::start_journal(const Fingerprint& fingerprint) {
+  output_.restore_replaced();
+  std::set<std::string> files = writer_.files();
+  files.merge(listed_files(output_.partial()));  // of the run that this one discards
+  return Journal::start(output_.partial(), fingerprint, std::move(files));
+}
+
+/// Token ids: given, sampled by the interrupted run, or sampled now.
+void Run::calibrate() {
+  const CalibrationSet& set = options_.calibration;
+  if (!calibrated_ || !set.sampler) {
+    ids_ = set.windows;
+  } else if (journal_->kept().contains(kCalibrationName)) {
+    ids_ = load_windows(partial(kCalibrationName));
+  } else {
+    ids_ = set.sampler->sample(reporter_);
+    journal_->keep(kCalibrationName, save_windows(partial(kCalibrationName), ids_));
+    journal_->write();
+  }
+  memory_ = plan_memory();
+  reporter_.note(memory_.to_string());
+}
+
+void Run::quantize_blocks() {
+  const int64_t finished = journal_->finished_blocks(), group = plan_.group_blocks();
+  if (finished == 0) {
+    start();
+  } else if (calibrated_ && finished < spec_.n_layers) {
+    streams_ =
+        Streams::load(partial(streams_name(finished)), {windows(), tokens(), spec_.hidden_size}, device_);
+  }
+  const size_t steps = static_cast<size_t>(group) * (passes_.size() + 1);
+  ProgressMeter meter(reporter_, (spec_.n_layers + group - 1) / group, finished / group, steps);
+  for (int64_t first = finished; first < spec_.n_layers; first += group) {
+    const int64_t next = std::min(first + group, spec_.n_layers);
+    std::vector<json> reports = quantize_group(first, next - first, meter);
+    if (calibrated_ && next < spec_.n_layers) {
+      journal_->keep(streams_name(next), streams_.save(partial(streams_name(next))));
+    }
+    journal_->forget(streams_name(first));
+    journal_->append(std::move(reports));
+    fs::remove(partial(streams_name(first)));
+    meter.finish_group();
+  }
+}
+
+/// Writes the first shard; the streams start at the embeddings that it holds.
+void Run::start() {
+  Shard shard;
+  if (plan_.unties_embedding()) {
+    OuterWeights outer = load_outer(checkpoint_, spec_, device_);
+    for (const auto& pass : passes_) pass->run_on_outer(spec_, outer);
+    json untied = config_.values();
+    untied["tie_word_embeddings"] = false;
+    shard = outer_shard(make_model_spec({untied, config_.file()}, checkpoint_), outer);
+  } else {
+    shard = outer_shard(checkpoint_, spec_);
+  }
+  write_shard(0, shard);
+  if (calibrated_) {
+    const auto written = [&](const std::string& name) { return shard.at(name); };
+    streams_.x_float = embed_windows(spec_, written, ids_, device_);
+    streams_.x_quant = streams_.x_float.clone();
+  }
+  checkpoint_.release_pages();
+}
+
+void Run::write_shard(int64_t index, const Shard& shard) {
+  journal_->keep(writer_.shard_name(index), writer_.write_shard(index, shard.tensors()));
+}
+
+std::vector<json> Run::quantize_group(int64_t first, int64_t count, ProgressMeter& meter) {
+  const Stopwatch watch;
+  std::vector<BlockContext> blocks;
+  for (int64_t layer = first; layer < first + count; ++layer) {
+    Block block = load_block(checkpoint_, spec_, layer, device_, source_ ? &*source_ : nullptr);
+    blocks.emplace_back(spec_, layer, schemes_, std::move(block), reporter_);
+  }
+  for (BlockContext& block : blocks) prepare_block(block, meter);
+  if (group_pass_ < passes_.size()) {
+    GroupContext group{spec_, blocks, streams_.x_quant, streams_.x_float, reporter_};
+    passes_[group_pass_]->run_on_group(group);
+    release_free_memory();
+    meter.finish_step();
+  }
+  std::vector<json> reports;
+  for (BlockContext& block : blocks) reports.push_back(finish_block(block, meter));
+  if (calibrated_) reports.back()["output_error"] = streams_.relative_error();
+  for (json& report : reports) report["seconds"] = watch.seconds() / static_cast<double>(count);
+  return reports;
+}
+
+/// Runs the passes in front of the one that works on groups, which is all of them where there is none, and
+/// moves the float stream on to the next block.
+void Run::prepare_block(BlockContext& context, ProgressMeter& meter) {
+  const bool grouped = group_pass_ < passes_.size();
+  context.x_float = streams_.x_float;
+  context.x_quant = grouped ? streams_.x_float : streams_.x_quant;
+  json profiles = json::array();
+  const auto add_profile = [&](const std::string& name) {
+    if (!calibrated_) return;
+    profiles.push_back({{"after", name}, {"sites", channel_profile(spec_, context.block, context.x_float)}});
+  };
+  // A rotated stream does not fit the block before its own rotation.
+  if (!plan_.unties_embedding()) add_profile("checkpoint");
+  at::Tensor next;  // the float model's output, taken before a pass changes the block's function
+  for (size_t i = 0; i < group_pass_; ++i) {
+    if (calibrated_ && !passes_[i]->keeps_function() && !next.defined()) {
+      next = streams_.x_float.clone();
+      propagate(spec_, context.block, float_linears(context.block), next);
+    }
+    run_pass(*passes_[i], context, meter);
+    if (!context.quantized.front()) add_profile(passes_[i]->name());
+  }
+  context.report["channel_absmax"] = std::move(profiles);
+  context.x_float.reset();
+  context.x_quant.reset();
+  if (next.defined()) {
+    streams_.x_float = next;
+  } else if (calibrated_) {
+    propagate(spec_, context.block, float_linears(context.block), streams_.x_float);
+  }
+}
+
+/// Runs the passes behind the one that works on groups, writes the block, and moves the quantized stream on.
+json Run::finish_block(BlockContext& context, ProgressMeter& meter) {
+  context.x_quant = streams_.x_quant;
+  for (size_t i = group_pass_ + 1; i < passes_.size(); ++i) run_pass(*passes_[i], context, meter);
+  write_shard(context.layer + 1, block_shard(checkpoint_, context));
+  if (calibrated_) {
+    context.block.kv_format = options_.recipe.kv_format;
+    propagate(spec_, context.block, fake_quant_linears(context.quantized, device_), streams_.x_quant);
+  }
+  context.block = {};
+  context.quantized.clear();
+  release_free_memory();
+  meter.finish_step();
+  return {{"layer", context.layer}, {"passes", std::move(context.report)}};
+}
+
+void Run::run_pass(Pass& pass, BlockContext& context, ProgressMeter& meter) {
+  pass.run_on_block(context);
+  release_free_memory();
+  meter.finish_step();
+}
+
+void Run::write_report() {
+  double seconds = 0;
+  for (const json& block : journal_->blocks()) seconds += block["seconds"].get<double>();
+  const json report = {{"program", "tessera " TESSERA_VERSION},
+                       {"model", options_.model_dir.string()},
+                       {"recipe", options_.recipe.to_json()},
+                       {"device", options_.device},
+                       {"libtorch", TORCH_VERSION},
+                       {"cpu", cpu_info().model},
+                       {"threads", thread_count()},
+                       {"calibration", calibrated_ ? options_.calibration.manifest : json()},
+                       {"fingerprint", fingerprint_},
+                       {"seconds", seconds},
+                       {"predicted_peak_bytes", memory_.peak()},
+                       {"peak_bytes", peak_memory()},
+                       {"files", writer_.files()},
+                       {"blocks", journal_->blocks()}};
+  write_file(partial(kReportName), report.dump(1) + "\n");
+  reporter_.note(
+      fmt::format("peak memory {} MB, predicted {} MB", peak_memory() / 1000000, memory_.peak() / 1000000));
+}
+
+/// What a reader needs beside the tensors.
+QuantizationConfig Run::quantization_config() const {
+  const Recipe& recipe = options_.recipe;
+  QuantizationConfig config{
+      .activation = recipe.scheme.activation, .kv_format = recipe.kv_format, .recipe = recipe.to_json()};
+  for (LinearId id : spec_.linear_ids()) {
+    const ActivationFormat& activation = schemes_[id].activation;
+    if (activation != config.activation)
+      config.overrides[last_component(spec_.linears[id].name)] = activation;
+  }
+  return config;
+}
+
+}  // namespace
+
+void check_recipe(const fs::path& model_dir, const Recipe& recipe) {
+  RunPlan(model_dir, recipe);
+}
+
+bool is_up_to_date(const QuantizeOptions& options) {
+  return fs::exists(options.output_dir / kReportName) &&
+         holds_result(options.output_dir, fingerprint_of(options, Checkpoint(options.model_dir)));
+}
+
+void quantize(const QuantizeOptions& options, Reporter& reporter) {
+  limit_heap_blocks();
+  at::set_num_threads(thread_count());  // left alone, libtorch sets the whole process to fewer threads
+  try {
+    Run(options, reporter).execute();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& e) {  // of libtorch, the file system or the allocator
+    throw Error("{}", first_line(e));
+  }
+}
+
+}  // namespace tessera

@@ -1,0 +1,283 @@
+// Whole runs on the demonstration model: what they write, and what they refuse.
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <set>
+#include <utility>
+
+#include "tessera/arch/model_spec.h"
+#include "tessera/base/atomic_output.h"
+#include "tessera/base/error.h"
+#include "tessera/base/parallel.h"
+#include "tessera/format/load_linear.h"
+#include "tessera/format/reference.h"
+#include "tessera/quant/run/disk_plan.h"
+#include "tessera/quant/run/run_checks.h"
+#include "tessera/quant/run/test_run.h"
+
+namespace tessera {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+TEST_F(RunTest, CodesOfOtherToolsAreASource) {
+  const fs::path source = fs::path(TESSERA_SOURCE_DIR) / "tests" / "golden" / "foreign" / "gptq-act-order";
+  options_.model_dir = source;
+  options_.recipe = find_method("rtn").with_weight(8, 0);
+  for (auto& window : options_.calibration.windows) {
+    for (int32_t& id : window) id %= 64;
+  }
+  ASSERT_EQ(run(), "");
+  // 8-bit codes of the dequantized weights: at most half a step off.
+  const auto read = [](const fs::path& dir, int64_t n, int64_t k) {
+    const auto quantization = read_quantization_config(ModelConfig::load(dir));
+    return input_weights(
+        load_quantized_linear(Checkpoint(dir), "model.layers.0.mlp.down_proj", *quantization, n, k));
+  };
+  const std::vector<float> theirs = read(source, 64, 128), ours = read(dir_ / "out", 64, 128);
+  const auto magnitude = [](float a, float b) { return std::fabs(a) < std::fabs(b); };
+  const float largest = std::fabs(*std::ranges::max_element(theirs, magnitude));
+  for (size_t i = 0; i < theirs.size(); ++i) ASSERT_NEAR(ours[i], theirs[i], largest / 250) << i;
+}
+
+TEST_F(RunTest, WritesACheckpointThatReadsBack) {
+  options_.recipe = options_.recipe.with_weight(4, 128);
+  ASSERT_EQ(run(), "");
+  const fs::path out = dir_ / "out";
+  const ModelConfig config = ModelConfig::load(out);
+  const ModelSpec spec = make_model_spec(config);
+  const Checkpoint checkpoint(out), original(demo_);
+  check_tensors(spec, checkpoint);
+  const auto quantization = read_quantization_config(config);
+  ASSERT_TRUE(quantization);
+  for (int64_t layer = 0; layer < spec.n_layers; ++layer) {
+    for (LinearId id : spec.linear_ids()) {
+      const QuantizedLinear linear = load_quantized_linear(
+          checkpoint, spec.linear_name(layer, id), *quantization, spec.linears[id].n, spec.linears[id].k);
+      EXPECT_EQ(linear.group_size, 128);
+    }
+    const TensorView& norm = checkpoint.at(spec.norm_name(layer, kMlpNorm) + ".weight");
+    EXPECT_EQ(norm.dtype, DType::kBF16) << "an unchanged norm keeps its dtype";
+  }
+  const TensorView &embedding = checkpoint.at(spec.embedding), &source = original.at(spec.embedding);
+  EXPECT_EQ(std::memcmp(embedding.data, source.data, source.bytes()), 0);
+
+  const json section = config.values()["quantization_config"];
+  EXPECT_EQ(section["quant_method"], "tessera");
+  EXPECT_EQ(section["activation"], to_json(ActivationFormat{}));
+  EXPECT_EQ(Recipe::from_json(section["recipe"], "").to_json(), options_.recipe.to_json());
+  EXPECT_EQ(config.get<std::string>("torch_dtype"), "bfloat16");
+
+  std::set<std::string> names;
+  for (const auto& [name, content] : files(out)) names.insert(name);
+  EXPECT_EQ(names, (std::set<std::string>{
+                       "config.json", "generation_config.json", "model-00001-of-00007.safetensors",
+                       "model-00002-of-00007.safetensors", "model-00003-of-00007.safetensors",
+                       "model-00004-of-00007.safetensors", "model-00005-of-00007.safetensors",
+                       "model-00006-of-00007.safetensors", "model-00007-of-00007.safetensors",
+                       "model.safetensors.index.json", "report.json", "special_tokens_map.json",
+                       "tokenizer.json", "tokenizer_config.json"}));
+  EXPECT_EQ(read_file(out / "tokenizer.json"), read_file(demo_ / "tokenizer.json"));
+}
+
+TEST_F(RunTest, ReportsWhatItDid) {
+  ASSERT_EQ(run(), "");
+  const json report = json::parse(read_file(dir_ / "out" / "report.json"));
+  EXPECT_EQ(report["recipe"], options_.recipe.to_json());
+  EXPECT_EQ(report["calibration"], options_.calibration.manifest);
+  EXPECT_GT(report["peak_bytes"].get<double>(), 0);
+  ASSERT_EQ(report["blocks"].size(), 6u);
+  for (const json& block : report["blocks"]) {
+    EXPECT_GT(block["output_error"].get<double>(), 0);
+    EXPECT_LT(block["output_error"].get<double>(), 0.5);
+  }
+  EXPECT_NE(reporter_.text.find("predicted peak memory"), std::string::npos);
+}
+
+TEST_F(RunTest, OneGroupPassIsEnough) {
+  const json correct = {{"pass", "correct"}};
+  options_.recipe.passes = json::array({correct, correct, {{"pass", "rtn"}}});
+  expect_error("only one pass can work on groups");
+}
+
+TEST_F(RunTest, RowsRoundedWithoutCalibrationDoNotDependOnThreads) {
+  options_.calibration = {};
+  const int threads = thread_count();
+  ASSERT_EQ(run(), "");
+  auto straight = files(dir_ / "out");
+  fs::rename(dir_ / "out", dir_ / "straight");
+  kill_after(2);
+  set_thread_count(threads + 1);
+  options_.resume = true;
+  EXPECT_EQ(run(), "");
+  set_thread_count(threads);
+  auto resumed = files(dir_ / "out");
+  straight.erase("report.json");
+  resumed.erase("report.json");
+  EXPECT_EQ(resumed, straight);
+}
+
+TEST_F(RunTest, CalibrationChangesNothingWhereItIsNotNeeded) {
+  ASSERT_EQ(run(), "");
+  auto with = files(dir_ / "out");
+  fs::remove_all(dir_ / "out");
+  options_.calibration = {};
+  ASSERT_EQ(run(), "");
+  auto without = files(dir_ / "out");
+  EXPECT_TRUE(json::parse(without["report.json"])["calibration"].is_null());
+  with.erase("report.json");
+  without.erase("report.json");
+  EXPECT_EQ(with, without);
+}
+
+TEST_F(RunTest, AsksForTheRoomThatItNeeds) {
+  for (const char* method : {"rtn-g128", "quik", "qqq-rotation"}) {
+    options_.output_dir = dir_ / method;
+    options_.recipe = method_recipe(method);
+    ASSERT_EQ(run(), "");
+    uint64_t written = 0;
+    for (const auto& [name, content] : files(options_.output_dir)) {
+      if (name.ends_with(".safetensors")) written += content.size();
+    }
+    const Checkpoint source(demo_);
+    const ModelSpec spec = make_model_spec(ModelConfig::load(demo_), source);
+    std::vector<std::unique_ptr<Pass>> passes;
+    for (const json& step : options_.recipe.passes) passes.push_back(make_pass(step));
+    const DiskPlan plan = plan_disk(spec, source, options_.recipe.schemes(spec), passes, 4, 48);
+    EXPECT_GE(plan.result + plan.largest_shard, written) << method;
+    EXPECT_LE(static_cast<double>(plan.result), 1.2 * static_cast<double>(written)) << method;
+    EXPECT_EQ(plan.streams, 2u * 2 * 4 * 48 * 256 * sizeof(float));
+  }
+}
+
+/// The data of every shard, from its first byte to its last.
+TEST_F(RunTest, ShardsHaveNoHoles) {
+  options_.recipe = find_method("dgq-static");
+  ASSERT_EQ(run(), "");
+  for (const auto& [name, content] : files(dir_ / "out")) {
+    if (!name.ends_with(".safetensors")) continue;
+    uint64_t header_bytes = 0, data_bytes = 0;
+    std::memcpy(&header_bytes, content.data(), 8);
+    const json header = json::parse(content.substr(8, header_bytes));
+    for (const auto& [tensor, entry] : header.items()) {
+      if (tensor == "__metadata__") continue;
+      data_bytes += entry["data_offsets"][1].get<uint64_t>() - entry["data_offsets"][0].get<uint64_t>();
+    }
+    EXPECT_EQ(8 + header_bytes + data_bytes, content.size()) << name;
+  }
+}
+
+TEST_F(RunTest, RefusesBadModels) {
+  const fs::path model = copy_model();
+  const std::string weights = read_file(model / "model.safetensors"),
+                    config = read_file(model / "config.json");
+  write_file(model / "model.safetensors", weights.substr(0, weights.size() / 2));
+  expect_error("model.safetensors");
+  std::string damaged = weights;
+  const uint16_t nan = 0x7fc0;
+  std::memcpy(damaged.data() + damaged.size() - 2, &nan, 2);
+  write_file(model / "model.safetensors", damaged);
+  expect_error("NaN or infinity");
+  write_file(model / "model.safetensors", weights);
+
+  json changed = json::parse(config);
+  changed["intermediate_size"] = 512;
+  write_file(model / "config.json", changed.dump());
+  expect_error("has shape [768, 256]");
+  changed = json::parse(config);
+  changed["num_hidden_layers"] = 7;
+  write_file(model / "config.json", changed.dump());
+  expect_error("model.layers.6.input_layernorm.weight is missing");
+  changed["architectures"] = {"MysteryForCausalLM"};
+  write_file(model / "config.json", changed.dump());
+  expect_error("MysteryForCausalLM");
+  write_file(model / "config.json", "{");
+  expect_error("config.json");
+}
+
+TEST_F(RunTest, RefusesQuantizedModels) {
+  ASSERT_EQ(run(), "");
+  options_.model_dir = dir_ / "out";
+  options_.output_dir = dir_ / "twice";
+  EXPECT_NE(run().find("quantized already"), std::string::npos);
+}
+
+TEST_F(RunTest, RefusesBadCalibration) {
+  options_.recipe = find_method("gptq");
+  options_.calibration.windows = {};
+  expect_error("no calibration text");
+  options_.calibration.windows = {std::vector<int32_t>(513)};
+  expect_error("exceed the model's context of 512");
+  options_.calibration.windows = {{1, 2, 4096}};
+  expect_error("token 4096 is outside the vocabulary of 4096");
+  options_.calibration.windows = {{1, 2, -1}};
+  expect_error("token -1 is outside");
+  options_.calibration.windows = {{1, 2}, {3}};
+  expect_error("differ in length");
+}
+
+TEST(RunChecks, WarnOfLearnedPositionsThatNoWindowReaches) {
+  ModelSpec spec;
+  spec.max_positions = 1024;
+  EXPECT_EQ(calibration_warning(spec, 256), "");
+  spec.positions = Positions::kLearned;
+  EXPECT_EQ(calibration_warning(spec, 1024), "");
+  EXPECT_NE(calibration_warning(spec, 256).find("only the first 256 of 1024"), std::string::npos);
+}
+
+TEST_F(RunTest, RefusesBadOptions) {
+  options_.device = "tpu";
+  expect_error("device 'tpu' is not known");
+  options_.device = "cuda:x";
+  expect_error("device 'cuda:x' is not known");
+  options_.device = "cpu";
+  options_.recipe.passes = json::array({{{"pass", "alchemy"}}});
+  expect_error("alchemy");
+}
+
+TEST_F(RunTest, SaysWhenTheOutputCannotBeWritten) {
+  options_.output_dir = "/proc/tessera/out";
+  EXPECT_NE(run().find("/proc/tessera/out.partial: cannot create"), std::string::npos);
+}
+
+/// Files may not grow beyond `bytes` while it lives, as on a disk that is full.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit limited = before_;
+    limited.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &limited);
+  }
+  ~FileSizeLimit() { setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(RunTest, LeavesNothingHalfWrittenOnAFullDisk) {
+  {
+    const FileSizeLimit limit(100'000);  // less than the embedding
+    expect_error("cannot write");
+  }
+  kill_after(2);
+  options_.resume = true;
+  {
+    const FileSizeLimit limit(100'000);
+    const std::string message = run();
+    EXPECT_NE(message.find("cannot write"), std::string::npos) << message;
+    EXPECT_NE(message.find("2 of 6 blocks are kept"), std::string::npos) << message;
+    EXPECT_FALSE(fs::exists(dir_ / "out"));
+  }
+  EXPECT_EQ(run(), "");
+}
+
+}  // namespace
+}  // namespace tessera

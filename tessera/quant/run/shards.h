@@ -1,0 +1,42 @@
+// What the shards of a quantized checkpoint hold. Float tensors that no pass changed are copied byte for
+// byte; changed ones become F32, so that folding rounds nothing.
+#pragma once
+
+#include <vector>
+
+#include "tessera/quant/passes/pass.h"
+
+namespace tessera {
+
+/// Tensors to write, and the memory of those that are not views into the checkpoint.
+class Shard {
+ public:
+  void add(std::string name, const TensorView& mapped) { tensors_.push_back({std::move(name), mapped}); }
+  void add(std::string name, const at::Tensor& changed);
+  void add(const QuantizedLinear& linear, const std::string& prefix);  ///< `linear` must outlive the shard
+
+  const std::vector<NamedTensor>& tensors() const { return tensors_; }
+  bool contains(const std::string& name) const;
+  /// The tensor must be there.
+  const TensorView& at(const std::string& name) const;
+
+ private:
+  std::vector<NamedTensor> tensors_;
+  std::vector<at::Tensor> owned_;
+};
+
+/// The parameters outside the blocks, in float32.
+OuterWeights load_outer(const Checkpoint& checkpoint, const ModelSpec& spec, const at::Device& device);
+
+/// Values of load_outer's tensors together.
+int64_t outer_elements(const Checkpoint& checkpoint, const ModelSpec& spec);
+
+/// The parameters outside the blocks as the checkpoint has them.
+Shard outer_shard(const Checkpoint& checkpoint, const ModelSpec& spec);
+/// The same, changed by a pass, with the names of `untied`, whose lm_head is not the embedding.
+Shard outer_shard(const ModelSpec& untied, const OuterWeights& outer);
+
+/// Norms and quantized linears of a block whose passes have run.
+Shard block_shard(const Checkpoint& checkpoint, const BlockContext& context);
+
+}  // namespace tessera
