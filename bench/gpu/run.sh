@@ -15,7 +15,7 @@ steps=("${@:-}")
 
 if [[ ! -x build/gpu/gemm_bench ]]; then
   cmake --preset cuda -DTESSERA_QUANT=OFF
-  programs=(gemm_check outlier_check gemm_bench activation_check engine_check)
+  programs=(gemm_check outlier_check gemm_bench activation_check pack_check sample_check engine_check)
   cmake --build build/cuda --target "${programs[@]}" tessera_cli
   mkdir -p build/gpu
   for program in "${programs[@]}"; do cp build/cuda/bench/gpu/$program build/gpu/; done
@@ -33,7 +33,9 @@ for step in "${steps[@]}"; do
     check)
       timeout 240 build/gpu/gemm_check
       timeout 60 build/gpu/outlier_check
-      timeout 60 build/gpu/activation_check ;;
+      timeout 60 build/gpu/activation_check
+      timeout 60 build/gpu/pack_check
+      timeout 120 build/gpu/sample_check ;;
     sanitize)
       # Not racecheck: see docs/performance.md.
       for tool in memcheck synccheck; do

@@ -23,6 +23,8 @@ constexpr const char* kExample =
     "  tessera inspect llama-qqq --tensors             every tensor, too\n"
     "  tessera inspect llama-qqq/model-00001-of-00033.safetensors";
 
+constexpr int64_t kTileTokens[] = {1, 16, 64, 256, 2048};
+
 using TensorMap = std::map<std::string, TensorInfo, std::less<>>;
 
 void print_tensors(const TensorMap& tensors) {
@@ -65,6 +67,21 @@ std::map<std::string, int64_t> stored_formats(const fs::path& model) {
   return GgufModel(model).stored_formats();
 }
 
+/// Tiles of the kernels, outputs x tokens, where the device has several; joined layers have one.
+void print_tiles(const Model& model) {
+  std::vector<std::string> header{"tile for M ="};
+  for (int64_t tokens : kTileTokens) header.push_back(std::to_string(tokens));
+  Table table(header);
+  bool any = false;
+  for (const LinearInfo& l : model.linears()) {
+    std::vector<std::string> row{l.name};
+    for (int64_t tokens : kTileTokens) row.push_back(l.linear->tile(tokens));
+    any = any || !row.back().empty();
+    table.add(row);
+  }
+  if (any) fmt::print("\n{}", table.text());
+}
+
 void print_model(const Model& model, const Checkpoint& checkpoint, const std::string& backend) {
   const ModelSpec& s = model.spec();
   fmt::print(
@@ -83,6 +100,7 @@ void print_model(const Model& model, const Checkpoint& checkpoint, const std::st
                l.kernel.isa, format_bytes(l.bytes)});
   }
   fmt::print("{}", table.text());
+  print_tiles(model);
 }
 
 json model_json(const Model& model, const Checkpoint& checkpoint, const std::string& backend) {
@@ -97,6 +115,10 @@ json model_json(const Model& model, const Checkpoint& checkpoint, const std::str
                        {"activation_bits", l.kernel.activation_bits},
                        {"kernel", l.kernel.kernel},
                        {"isa", l.kernel.isa}});
+    for (int64_t tokens : kTileTokens) {
+      if (const std::string tile = l.linear->tile(tokens); !tile.empty())
+        linears.back()["tiles"][std::to_string(tokens)] = tile;
+    }
   }
   return {{"family", s.family},
           {"layers", s.n_layers},

@@ -12,7 +12,9 @@
 
 #include "tessera/base/stopwatch.h"
 #include "tessera/cli/commands.h"
+#include "tessera/model/device_plan.h"
 #include "tessera/program/loaded_model.h"
+#include "tessera/program/memory_share.h"
 #include "tessera/program/terminal.h"
 #include "tessera/server/http_server.h"
 #include "tessera/server/routes.h"
@@ -32,6 +34,7 @@ struct Options {
   std::string key_file, metrics_prefix = "tessera_";
   int64_t step_tokens = 0, max_batch = 256;
   uint64_t kv_memory = 0;
+  MemoryShare gpu_memory = {};
   double queue_timeout = 120, drain = 30;
   bool no_prefix_cache = false, share_cache = false;
 };
@@ -51,22 +54,31 @@ class Log : public Reporter {
   std::mutex mutex_;
 };
 
-/// A pool for max_batch whole contexts, but not for more than a quarter of the machine's memory unless asked.
+/// Bytes that keys and values may take: what is asked for; of a GPU what --gpu-memory leaves beside all else
+/// that is on it; of the machine's memory a quarter, or more where a context needs it.
+int64_t kv_bytes_of(const Options& o, int64_t context_bytes) {
+  if (o.kv_memory > 0) return static_cast<int64_t>(o.kv_memory);
+  if (const auto memory = o.device.backend().own_memory()) {
+    constexpr int64_t kForGraphs = 256 << 20;  // recorded steps, and what they grow by
+    const auto limit = static_cast<int64_t>(o.gpu_memory.of(memory->total));
+    return std::max<int64_t>(limit - static_cast<int64_t>(memory->total - memory->free) - kForGraphs, 0);
+  }
+  return std::max(static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE) / 4, context_bytes);
+}
+
+/// A pool for max_batch whole contexts at most. Throws Error when there is no room for one.
 int64_t pages_of(const Options& o, const Model& model, int64_t max_length) {
   const auto page_bytes = static_cast<int64_t>(model.kv_shape().page_bytes());
-  const int64_t least = pages_for_sequences(1, max_length + 1);
-  int64_t pages = pages_for_sequences(o.max_batch, max_length + 1);
-  if (o.kv_memory > 0) {
-    pages = static_cast<int64_t>(o.kv_memory) / page_bytes;
-  } else {
-    const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
-    pages = std::clamp(memory / 4 / page_bytes, least, std::max(least, pages));
+  const int64_t least = pages_for_sequences(1, max_length + 1),
+                room = kv_bytes_of(o, least * page_bytes) / page_bytes;
+  if (room < least) {
+    throw Error(
+        "{} are left for keys and values, a context of {} tokens takes {}; give more (--kv-memory, "
+        "--gpu-memory), a shorter --context, or a --kv-bits of 8 or 4",
+        format_bytes(static_cast<size_t>(room * page_bytes)), max_length,
+        format_bytes(static_cast<size_t>(least * page_bytes)));
   }
-  if (pages < least) {
-    throw Error("--kv-memory {}: a context of {} tokens alone takes {}; give more, or a smaller --context",
-                format_bytes(o.kv_memory), max_length, format_bytes(static_cast<size_t>(least * page_bytes)));
-  }
-  return pages;
+  return o.kv_memory > 0 ? room : std::min(room, pages_for_sequences(o.max_batch, max_length + 1));
 }
 
 /// The signals that end or reload the program are waited for, in this thread alone.
@@ -135,6 +147,10 @@ void run(const Options& given, const GlobalOptions& global) {
   const sigset_t signals = wait_for_signals_here();
   Log log(global.quiet);
   Keys keys(all_keys(o), o.key_file);
+  if (o.device.backend().own_memory()) {
+    log.note(fmt::format("{} {}", o.device.backend().name(),
+                         plan_device(o.dir, o.device.backend().limits()).to_string()));
+  }
   const LoadedModel loaded = load_model(o.dir, o.device);
   o.kv.apply(*loaded.model);
   if (o.step_tokens == 0) o.step_tokens = loaded.model->max_rows();
@@ -200,12 +216,19 @@ void add_serve(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--api-key", o->keys,
                       "A key that requests must carry (may be repeated; also TESSERA_API_KEYS)");
   command->add_option("--api-key-file", o->key_file, "Lines of NAME:KEY; read again on SIGHUP");
-  command->add_option("--context", o->model.max_length, "Tokens of prompt and answer (default: the model's)")
+  command
+      ->add_option("--context,--max-context", o->model.max_length,
+                   "Tokens of prompt and answer (default: the model's)")
       ->check(CLI::PositiveNumber);
   o->kv.add_to(*command);
   o->device.add_to(*command);
   command->add_option("--kv-memory", o->kv_memory, "Memory for keys and values, such as 4GB")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
+  command
+      ->add_option_function<std::string>(
+          "--gpu-memory", [o](const std::string& text) { o->gpu_memory = MemoryShare::parse(text); },
+          "Most of a GPU's memory that may be in use, such as 40GB or 0.9 of it")
+      ->default_str("0.9");
   command->add_option("--max-batch", o->max_batch, "Sequences that run at once")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);

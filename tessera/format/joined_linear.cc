@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <numeric>
 
 namespace tessera {
 namespace {
@@ -41,9 +42,13 @@ QuantizedLinear join_outputs(std::span<const QuantizedLinear* const> parts) {
   assert(!parts.empty());
   QuantizedLinear joined = parts[0]->clone();
   for (Field field : kOutputFields) joined.*field = concatenated(parts, field);
-  joined.n = 0;
-  for (const QuantizedLinear* part : parts) joined.n += part->n;
+  joined.n = outputs_of(parts);
   return joined;
+}
+
+int64_t outputs_of(std::span<const QuantizedLinear* const> parts) {
+  return std::accumulate(parts.begin(), parts.end(), int64_t{0},
+                         [](int64_t n, const QuantizedLinear* part) { return n + part->n; });
 }
 
 }  // namespace tessera

@@ -11,6 +11,9 @@ namespace tessera {
 /// tensors.
 bool can_join(const QuantizedLinear& a, const QuantizedLinear& b);
 
+/// Outputs of all parts together.
+int64_t outputs_of(std::span<const QuantizedLinear* const> parts);
+
 /// One layer whose outputs are those of `parts`, one after another. Every pair of parts can_join().
 QuantizedLinear join_outputs(std::span<const QuantizedLinear* const> parts);
 

@@ -1,8 +1,10 @@
 // What must hold for a QuantizedLinear, whoever made it.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "tessera/base/error.h"
+#include "tessera/base/parallel.h"
 #include "tessera/format/quantized_linear.h"
 
 namespace tessera {
@@ -43,8 +45,11 @@ void validate_integer_groups(const QuantizedLinear& l, const std::string& where)
   const auto scale = l.group_scale.as<int8_t>();
   const auto zero = l.group_zero.as<uint8_t>();
   const auto codes = l.qweight.as<uint8_t>();
-  for (size_t g = 0; g < scale.size(); ++g) {
-    const int z = zero.empty() ? 8 : zero[g];
+  const auto zero_of = [&](size_t g) { return zero.empty() ? 8 : int{zero[g]}; };
+  const auto leaves_range = [&](size_t g) {
+    const int s = scale[g], z = zero_of(g);
+    if (s < 1 || z > 15) return true;
+    if (s * -z >= -128 && s * (15 - z) <= 127) return false;  // whatever the codes are
     int lo = 15, hi = 0;
     const int64_t begin = static_cast<int64_t>(g) * l.group_size;
     for (int64_t i = begin; i < begin + l.group_size; ++i) {
@@ -52,10 +57,22 @@ void validate_integer_groups(const QuantizedLinear& l, const std::string& where)
       lo = std::min(lo, u);
       hi = std::max(hi, u);
     }
-    if (scale[g] < 1 || z > 15 || scale[g] * (lo - z) < -128 || scale[g] * (hi - z) > 127) {
-      throw Error("{}: group {} (scale {}, zero point {}) leaves the int8 range; the file is damaged", where,
-                  g, int{scale[g]}, z);
+    return s * (lo - z) < -128 || s * (hi - z) > 127;
+  };
+  std::atomic<size_t> first_bad = scale.size();
+  parallel_for(l.n, [&](int64_t row) {
+    const auto groups = static_cast<size_t>(l.groups()), begin = static_cast<size_t>(row) * groups;
+    for (size_t g = begin; g < begin + groups; ++g) {
+      if (!leaves_range(g)) continue;
+      size_t other = first_bad;
+      while (g < other && !first_bad.compare_exchange_weak(other, g)) {
+      }
+      return;
     }
+  });
+  if (const size_t g = first_bad; g < scale.size()) {
+    throw Error("{}: group {} (scale {}, zero point {}) leaves the int8 range; the file is damaged", where, g,
+                int{scale[g]}, zero_of(g));
   }
 }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -54,6 +55,9 @@ class Linear {
   virtual int64_t n() const = 0;
   virtual int64_t k_in() const = 0;  ///< width of the float input, before any map
   virtual KernelInfo info() const = 0;
+  /// How the product of so many rows is cut, such as "64 x 16, split 4"; empty where the kernel has no
+  /// choice.
+  virtual std::string tile(int64_t /*rows*/) const { return {}; }
 };
 
 /// A float layer, weight [N, K] in F32, F16 or BF16, bias F32 [N] or empty. The weight may be a view into a
@@ -111,6 +115,11 @@ class DeviceBatch {
   virtual int64_t rows() const = 0;
 };
 
+/// Bytes of a device's memory.
+struct DeviceMemory {
+  uint64_t total = 0, free = 0;
+};
+
 /// What one step takes at most.
 struct StepLimits {
   int64_t rows = 0;            ///< enough to keep a GEMM busy
@@ -123,6 +132,9 @@ class Backend {
   /// "cpu avx512vnni, 2 threads"
   virtual std::string name() const = 0;
   virtual StepLimits limits() const { return {.rows = 512, .logit_elements = int64_t{1} << 22}; }
+
+  /// The memory that only this device has; empty where weights stay in that of the host.
+  virtual std::optional<DeviceMemory> own_memory() const { return {}; }
 
   virtual std::unique_ptr<Buffer> allocate(size_t bytes) = 0;
   virtual void upload(std::span<const std::byte> from, Buffer& to) = 0;

@@ -24,7 +24,9 @@ struct LogitEdit {
   float divisor = 1;  ///< > 0; a logit below 0 is multiplied by it instead
   float addend = 0;   ///< -infinity forbids the token
 
-  float operator()(float logit) const { return (logit > 0 ? logit / divisor : logit * divisor) + addend; }
+  constexpr float operator()(float logit) const {
+    return (logit > 0 ? logit / divisor : logit * divisor) + addend;
+  }
 };
 
 /// One draw: whose options, and the index of the token in its sequence. Random numbers are a function of seed

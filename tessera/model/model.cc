@@ -5,11 +5,11 @@
 #include <bit>
 
 #include "tessera/arch/rope.h"
+#include "tessera/model/device_plan.h"
 
 namespace tessera {
 namespace {
 
-constexpr int64_t kLeastLogitRows = 32;
 constexpr int64_t kLeastPositions = 1024;  // of the rotary table
 
 GluActivation to_glu(Activation activation) {
@@ -29,6 +29,8 @@ GluActivation to_glu(Activation activation) {
 }  // namespace
 
 std::unique_ptr<Model> Model::load(const std::filesystem::path& dir, Backend& backend) {
+  if (const auto memory = backend.own_memory())
+    check_fits(plan_device(dir, backend.limits()), *memory, dir.string());
   const ModelConfig config = ModelConfig::load(dir);
   return std::unique_ptr<Model>(new Model(dir, config, read_quantization_config(config), backend));
 }
@@ -49,9 +51,7 @@ void Model::allocate_scratch() {
   input_ = backend_.make_input(max_rows_, weights_.max_input_width);
   hidden_ = backend_.make_rows(RowUse::kResidual, max_rows_, spec_.hidden_size);
   delta_ = backend_.make_rows(RowUse::kIntermediate, max_rows_, spec_.hidden_size);
-  const int64_t logit_rows =
-      std::clamp<int64_t>(backend_.limits().logit_elements / spec_.vocab_size, kLeastLogitRows, max_rows_);
-  logits_ = backend_.make_rows(RowUse::kLogits, logit_rows, spec_.vocab_size);
+  logits_ = backend_.make_rows(RowUse::kLogits, logit_rows(spec_, backend_.limits()), spec_.vocab_size);
   places_.resize(spec_.linears.size());
   for (size_t site = 0; site < spec_.sites.size(); ++site) {
     projected_.emplace_back();

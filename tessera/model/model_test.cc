@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "tessera/format/foreign/test_qqq.h"
+#include "tessera/model/device_plan.h"
 #include "tessera/model/test_backends.h"
 #include "tessera/model/test_quantized_llama.h"
 
@@ -196,6 +197,22 @@ TEST_P(ModelTest, LinearsAreReportedAsTheyAreStored) {
   EXPECT_EQ(q.bytes, 64u * 32 / 2 + 64 * 4);
   EXPECT_EQ(model->linears().back().name, "lm_head");
   EXPECT_EQ(model->linears().back().kernel.weight_bits, 32);
+}
+
+TEST_P(ModelTest, ADevicePlanCountsWhatIsStored) {
+  TestLlama llama;
+  quantize(llama, WeightFormat::kInt4, kTokenActivation, kTokenActivation);
+  const auto model = load(llama);
+  const StepLimits limits{.rows = 2048, .logit_elements = 1 << 22};
+  const DevicePlan plan = plan_device(model->dir(), limits);
+  uint64_t layers = 0;
+  for (const LinearInfo& linear : model->linears()) layers += linear.bytes;
+  EXPECT_EQ(plan.linears, layers - model->linears().back().bytes);
+  const auto table = static_cast<uint64_t>(model->spec().vocab_size * model->spec().hidden_size);
+  EXPECT_EQ(plan.outer, 2 * 2 * table) << "halves of embedding and lm_head";
+  EXPECT_GT(plan.workspace, 2048u * 4 * static_cast<uint64_t>(model->spec().hidden_size));
+  EXPECT_NO_THROW(check_fits(plan, {.total = 1 << 30, .free = plan.total()}, "llama"));
+  EXPECT_THROW(check_fits(plan, {.total = 1 << 30, .free = plan.total() - 1}, "llama"), Error);
 }
 
 TEST_P(ModelTest, ChunksAndPiecesGiveTheSameLogits) {

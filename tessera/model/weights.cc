@@ -200,7 +200,7 @@ class WeightLoader {
   }
 
   void record(const std::string& name, int64_t n, int64_t k, size_t bytes, const Linear& linear) {
-    weights_.linears.push_back({name, n, k, bytes, linear.info()});
+    weights_.linears.push_back({name, n, k, bytes, linear.info(), &linear});
     weights_.max_input_width = std::max(weights_.max_input_width, k);
   }
 

@@ -20,6 +20,7 @@ struct LinearInfo {
   int64_t n = 0, k = 0;
   size_t bytes = 0;  ///< in the checkpoint, scales and bias included
   KernelInfo kernel;
+  const Linear* linear = nullptr;  ///< that runs it, with its neighbours where they are joined
 };
 
 /// Neighbouring linears of a site that run as one.

@@ -7,19 +7,16 @@
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
 #include "tessera/format/quantized_linear.h"
+#include "tessera/kernels/cuda/nibbles.h"
 
 namespace tessera::cuda {
 namespace {
 
 /// Four neighbouring codes of a row, one a byte.
 uint32_t load_codes(const uint8_t* from, int bits) {
-  if (bits == 8) {
-    uint32_t codes;
-    std::memcpy(&codes, from, sizeof codes);
-    return codes;
-  }
-  const uint32_t nibbles = from[0] | uint32_t{from[1]} << 16;
-  return (nibbles | nibbles << 4) & 0x0F0F0F0F;
+  uint32_t codes = 0;
+  std::memcpy(&codes, from, static_cast<size_t>(bits / 2));
+  return bits == 8 ? codes : spread_nibbles(codes);
 }
 
 /// K is a multiple of 4.

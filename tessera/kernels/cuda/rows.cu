@@ -1,4 +1,4 @@
-// Embedding, sums, and the likeliest token: a block a row.
+// Embedding and sums: a block a row.
 #include "tessera/kernels/cuda/launch.cuh"
 #include "tessera/kernels/cuda/ptx.cuh"
 #include "tessera/kernels/cuda/rows.h"
@@ -67,43 +67,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-struct Candidate {
-  float logit = -INFINITY;
-  int32_t id = -1;
-
-  __device__ __forceinline__ void consider(float other, int32_t its_id) {
-    if (other > logit || (other == logit && its_id >= 0 && (id < 0 || its_id < id)))
-      logit = other, id = its_id;
-  }
-};
-
-__global__ void __launch_bounds__(1024)
-    likeliest_kernel(const float* logits, int64_t stride, int64_t width, int32_t* ids) {
-  __shared__ Candidate best_of[32];
-  const float* const row = logits + blockIdx.x * stride;
-  Candidate best;
-  bool nan = false;
-  for (int64_t i = threadIdx.x; i < width; i += 1024) {
-    nan = nan || isnan(row[i]);
-    if (row[i] > best.logit) best = {row[i], static_cast<int32_t>(i)};
-  }
-  nan = __syncthreads_or(nan);
-  const auto reduce = [&] {
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-      const float logit = __shfl_xor_sync(~0u, best.logit, distance);
-      best.consider(logit, __shfl_xor_sync(~0u, best.id, distance));
-    }
-  };
-  reduce();
-  if (threadIdx.x % 32 == 0) best_of[threadIdx.x / 32] = best;
-  __syncthreads();
-  if (threadIdx.x >= 32) return;
-  best = best_of[threadIdx.x];
-  reduce();
-  if (threadIdx.x == 0) ids[blockIdx.x] = nan || !isfinite(best.logit) ? -1 : best.id;
-}
-
 }  // namespace
 
 void embed(const EmbedProblem& problem, cudaStream_t stream) {
@@ -121,11 +84,6 @@ void add_bias(const float* bias, int64_t rows, int64_t width, void* out, int64_t
   const LaunchShape shape{.blocks = rows, .threads = kThreads, .stream = stream};
   if (float_out) return launch(bias_kernel<float>, shape, bias, width, static_cast<float*>(out), stride);
   launch(bias_kernel<__half>, shape, bias, width, static_cast<__half*>(out), stride);
-}
-
-void likeliest(const float* logits, int64_t stride, int64_t rows, int64_t width, int32_t* ids,
-               cudaStream_t stream) {
-  launch(likeliest_kernel, {.blocks = rows, .threads = 1024, .stream = stream}, logits, stride, width, ids);
 }
 
 }  // namespace tessera::cuda

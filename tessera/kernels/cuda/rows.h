@@ -1,4 +1,4 @@
-// Small operations on the rows of a step: embedding, sums, and the likeliest token.
+// Small operations on the rows of a step: embedding and sums.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -29,10 +29,5 @@ void add(const void* delta, int64_t delta_stride, int64_t rows, int64_t width, f
 /// out [rows, width], float or half, += bias [width].
 void add_bias(const float* bias, int64_t rows, int64_t width, void* out, int64_t stride, bool float_out,
               cudaStream_t stream);
-
-/// ids[i] = the lowest of the highest of logits [rows, width], -1 where one is NaN or the
-/// highest is not finite.
-void likeliest(const float* logits, int64_t stride, int64_t rows, int64_t width, int32_t* ids,
-               cudaStream_t stream);
 
 }  // namespace tessera::cuda

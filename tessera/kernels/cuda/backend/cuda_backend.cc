@@ -6,13 +6,15 @@
 #include <bit>
 #include <cassert>
 #include <cstring>
+#include <optional>
 
 #include "tessera/base/error.h"
-#include "tessera/base/parallel.h"
 #include "tessera/format/joined_linear.h"
 #include "tessera/kernels/cuda/backend/cuda_batch.h"
 #include "tessera/kernels/cuda/backend/cuda_kv_pool.h"
 #include "tessera/kernels/cuda/backend/cuda_linear.h"
+#include "tessera/kernels/cuda/backend/cuda_sampler.h"
+#include "tessera/kernels/cuda/backend/weight_upload.h"
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/rows.h"
 
@@ -90,12 +92,19 @@ class CudaBackend : public Backend {
     name_ = fmt::format("cuda:{} {}", device, properties.name);
   }
   ~CudaBackend() override {
+    upload_.reset();
     cudaStreamSynchronize(stream_);
     cudaStreamDestroy(stream_);
   }
 
   std::string name() const override { return name_; }
   StepLimits limits() const override { return {kStepRows, kLogitElements}; }
+
+  std::optional<DeviceMemory> own_memory() const override {
+    size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    return DeviceMemory{total, free};
+  }
 
   std::unique_ptr<Buffer> allocate(size_t bytes) override {
     ++generation_;  // it may replace memory that recorded steps use
@@ -129,12 +138,14 @@ class CudaBackend : public Backend {
     return std::make_unique<CudaInputFormat>(linear);
   }
   std::unique_ptr<Linear> load(std::span<const QuantizedLinear* const> parts, const InputFormat&) override {
-    if (parts.size() > 1) return load_integer(join_outputs(parts));
-    return load_integer(*parts[0]);
+    if (!parts[0]->activation.weight_only()) return std::make_unique<IntegerLinear>(parts, upload());
+    if (parts.size() == 1) return std::make_unique<HalfLinear>(*parts[0], upload());
+    return std::make_unique<HalfLinear>(join_outputs(parts), upload());
   }
   std::unique_ptr<Linear> load(std::span<const FloatWeight> parts, SumOrder order) override {
     if (order == SumOrder::kByBatch && !cublas_) cublas_ = std::make_unique<Cublas>(stream_);
-    return std::make_unique<HalfLinear>(parts, order == SumOrder::kByBatch ? cublas_.get() : nullptr);
+    return std::make_unique<HalfLinear>(parts, order == SumOrder::kByBatch ? cublas_.get() : nullptr,
+                                        upload());
   }
 
   std::unique_ptr<LinearInput> make_input(int64_t max_rows, int64_t max_width) override {
@@ -152,6 +163,7 @@ class CudaBackend : public Backend {
     static_cast<CudaBatch&>(to).upload(from, padded_rows(from), stream_);
   }
   void run(const DeviceBatch& batch, KvPool& pool, const std::function<void()>& operations) override {
+    upload_.reset();
     if (!graphs_ || !device(batch).decodes_only() || batch.rows() > std::ranges::max(kGraphRows))
       return operations();
     reserve_spans(device(batch), pool.shape());
@@ -282,27 +294,14 @@ class CudaBackend : public Backend {
   }
 
   void sample(const Rows& logits, std::span<const Draw> draws, std::span<int32_t> ids) override {
-    const auto rows = std::ssize(draws);
-    const auto takes_best = [](const Draw& d) { return d.options.temperature == 0 && d.edits.empty(); };
-    if (std::ranges::all_of(draws, takes_best)) {
-      auto* const best = static_cast<int32_t*>(ids_.reserve(kStepRows * sizeof(int32_t), generation_));
-      likeliest(static_cast<const float*>(logits.data), logits.stride, rows, logits.width, best, stream_);
-      check(cudaMemcpyAsync(ids.data(), best, ids.size_bytes(), cudaMemcpyDeviceToHost, stream_),
-            "download of ids");
-      return synchronize();
-    }
-    std::vector<float> values(static_cast<size_t>(rows * logits.width));
-    download(logits.first(rows), values);
-    parallel_for(rows, [&](int64_t i) {
-      const auto width = static_cast<size_t>(logits.width), at = static_cast<size_t>(i);
-      ids[at] = sample_token(std::span<const float>(values).subspan(at * width, width), draws[at]);
-    });
+    sampler_.sample(logits, draws, ids, stream_);
   }
 
  private:
-  std::unique_ptr<Linear> load_integer(const QuantizedLinear& linear) {
-    if (linear.activation.weight_only()) return std::make_unique<HalfLinear>(linear);
-    return std::make_unique<IntegerLinear>(linear);
+  /// What loads weights, until a model runs.
+  WeightUpload& upload() {
+    if (!upload_) upload_.emplace(stream_);
+    return *upload_;
   }
 
   /// The next of kGraphRows when every sequence decodes, else the batch's own rows.
@@ -342,8 +341,10 @@ class CudaBackend : public Backend {
   std::string name_;
   cudaStream_t stream_ = nullptr;
   bool overlap_ = enabled("TESSERA_PDL"), graphs_ = enabled("TESSERA_GRAPHS");
+  std::optional<WeightUpload> upload_;
   std::unique_ptr<Cublas> cublas_;
-  Scratch attended_, span_out_, span_ends_, ids_;
+  Scratch attended_, span_out_, span_ends_;
+  CudaSampler sampler_{kStepRows};
   int64_t generation_ = 0;  ///< of the memory that recorded steps use
 };
 

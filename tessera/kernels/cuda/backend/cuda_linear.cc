@@ -4,11 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <atomic>
 
 #include "tessera/base/error.h"
-#include "tessera/base/parallel.h"
+#include "tessera/format/joined_linear.h"
 #include "tessera/format/reference.h"
 #include "tessera/kernels/cuda/check.h"
 #include "tessera/kernels/cuda/float_gemm.h"
@@ -31,44 +29,40 @@ std::string kernels_of_device() {
   return major == 9 && minor == 0 ? "sm_90a" : "sm_80";
 }
 
-/// Half bits of `values`, which are floats of any type. Throws Error when one is too large.
-void to_halves(const TensorView& values, uint16_t* halves) {
-  constexpr int64_t kPart = 1 << 14;
-  std::atomic<bool> overflow = false;
-  parallel_for(ceil_div(values.size(), kPart), [&](int64_t part) {
-    const int64_t first = part * kPart, count = std::min(values.size() - first, kPart);
-    std::array<float, kPart> floats;
-    const auto* const from = values.data + static_cast<size_t>(first) * size_of(values.dtype);
-    copy_to_float({values.dtype, {count}, from}, std::span(floats).first(static_cast<size_t>(count)));
-    for (int64_t i = 0; i < count; ++i) {
-      halves[first + i] = to_half(floats[static_cast<size_t>(i)]).bits;
-      if ((halves[first + i] & 0x7c00) == 0x7c00) overflow = true;
-    }
-  });
-  if (overflow) throw Error("CUDA: a weight is larger than 65504, the largest number of 16 bits");
+/// The vectors of all parts, one after another, in device memory; null where there are none.
+template <class T>
+std::unique_ptr<DeviceBuffer> joined(std::span<const QuantizedLinear* const> parts,
+                                     Tensor QuantizedLinear::*field) {
+  std::vector<T> values;
+  for (const QuantizedLinear* part : parts) {
+    const auto more = (part->*field).as<T>();
+    values.insert(values.end(), more.begin(), more.end());
+  }
+  return to_device(std::span<const T>(values));
 }
 
 }  // namespace
 
-IntegerLinear::IntegerLinear(const QuantizedLinear& linear)
-    : info_{describe(linear), kernels_of_device(), weight_bits(linear.weight_format), linear.activation.bits},
-      k_in_(linear.k_in()),
-      code_bits_(linear.activation.bits <= 4 && linear.input_repeat.empty() ? 4 : 8),
-      has_zero_(linear.has_zero_point()),
-      blocks_(to_device(std::span<const uint8_t>(pack_weights(linear)))),
-      scale_(to_device(linear.scale.as<float>())),
-      row_sum_(to_device(linear.row_sum.as<int32_t>())),
-      bias_(to_device(linear.bias.as<float>())) {
-  weights_ = {.layout = layout_of(linear),
-              .n = linear.n,
-              .k = linear.k,
+IntegerLinear::IntegerLinear(std::span<const QuantizedLinear* const> parts, WeightUpload& upload)
+    : info_{describe(*parts[0]), kernels_of_device(), weight_bits(parts[0]->weight_format),
+            parts[0]->activation.bits},
+      k_in_(parts[0]->k_in()),
+      code_bits_(parts[0]->activation.bits <= 4 && parts[0]->input_repeat.empty() ? 4 : 8),
+      has_zero_(parts[0]->has_zero_point()),
+      blocks_(upload.packed(parts)),
+      outlier_weights_(upload.packed_outliers(parts)),
+      scale_(joined<float>(parts, &QuantizedLinear::scale)),
+      row_sum_(joined<int32_t>(parts, &QuantizedLinear::row_sum)),
+      bias_(joined<float>(parts, &QuantizedLinear::bias)) {
+  weights_ = {.layout = layout_of(*parts[0]),
+              .n = outputs_of(parts),
+              .k = parts[0]->k,
               .blocks = blocks_->data(),
               .scale = values_of<float>(scale_),
               .row_sum = values_of<int32_t>(row_sum_),
               .bias = values_of<float>(bias_)};
-  if (linear.outlier_index.empty()) return;
-  outlier_weights_ = to_device(std::span<const uint8_t>(pack_outliers(linear)));
-  outliers_ = {.count = padded_outliers(linear), .weights = outlier_weights_->data()};
+  if (outlier_weights_)
+    outliers_ = {.count = padded_outliers(*parts[0]), .weights = outlier_weights_->data()};
 }
 
 const GemmConfig& IntegerLinear::config_for(const GemmProblem& problem) const {
@@ -77,17 +71,23 @@ const GemmConfig& IntegerLinear::config_for(const GemmProblem& problem) const {
   return configs_.emplace(problem.m, choose_config(problem, current_device())).first->second;
 }
 
+GemmProblem IntegerLinear::problem(int64_t m) const {
+  return {.weights = weights_, .m = m, .code_bits = code_bits_, .outliers = outliers_};
+}
+
+std::string IntegerLinear::tile(int64_t rows) const {
+  const GemmConfig& config = config_for(problem(rows));
+  return fmt::format("{} x {}{}", config.rows, config.tokens,
+                     config.split > 1 ? fmt::format(", split {}", config.split) : "");
+}
+
 void IntegerLinear::run(const CudaInput& input, const Rows& out, bool accumulate, cudaStream_t stream,
                         bool overlap) const {
-  GemmProblem p;
-  p.weights = weights_;
-  p.m = out.count;
+  GemmProblem p = problem(out.count);
   p.codes = input.codes();
   p.codes_stride = input.stride();
-  p.code_bits = code_bits_;
   p.token_scale = input.scale();
   p.token_zero = has_zero_ ? input.zero() : nullptr;
-  p.outliers = outliers_;
   if (outliers_.count > 0) {
     p.outliers.x = input.halves();
     p.outliers.stride = input.how().outlier_stride();
@@ -99,37 +99,39 @@ void IntegerLinear::run(const CudaInput& input, const Rows& out, bool accumulate
   gemm(p, stream, {.config = config_for(p), .overlap_previous = overlap});
 }
 
-HalfLinear::HalfLinear(std::span<const FloatWeight> parts, const Cublas* cublas) : cublas_(cublas) {
-  k_ = parts[0].weight.shape[1];
-  for (const FloatWeight& part : parts) n_ += part.weight.shape[0];
-  std::vector<uint16_t> halves(static_cast<size_t>(n_ * k_));
+HalfLinear::HalfLinear(std::span<const FloatWeight> parts, const Cublas* cublas, WeightUpload& upload)
+    : info_{cublas ? "f16 x f16, cuBLAS" : "f16 x f16", "sm_80", 16, 16},
+      k_(parts[0].weight.shape[1]),
+      cublas_(cublas) {
+  std::vector<TensorView> weights;
+  for (const FloatWeight& part : parts) {
+    weights.push_back(part.weight);
+    n_ += part.weight.shape[0];
+  }
+  set_weights(weights, upload);
   std::vector<float> bias;
   int64_t row = 0;
   for (const FloatWeight& part : parts) {
-    to_halves(part.weight, &halves[static_cast<size_t>(row * k_)]);
     if (!part.bias.empty()) {
       bias.resize(static_cast<size_t>(n_));
       std::ranges::copy(part.bias, bias.begin() + row);
     }
     row += part.weight.shape[0];
   }
-  upload(halves);
   bias_ = to_device(std::span<const float>(bias));
-  info_ = {cublas ? "f16 x f16, cuBLAS" : "f16 x f16", "sm_80", 16, 16};
 }
 
-HalfLinear::HalfLinear(const QuantizedLinear& linear) : n_(linear.n), k_(linear.k_in()) {
+HalfLinear::HalfLinear(const QuantizedLinear& linear, WeightUpload& upload)
+    : info_{describe(linear) + " expanded to f16", "sm_80", 16, 16}, n_(linear.n), k_(linear.k_in()) {
   const std::vector<float> values = input_weights(linear);
-  std::vector<uint16_t> halves(values.size());
-  to_halves({DType::kF32, {n_, k_}, reinterpret_cast<const std::byte*>(values.data())}, halves.data());
-  upload(halves);
+  const TensorView view{DType::kF32, {n_, k_}, reinterpret_cast<const std::byte*>(values.data())};
+  set_weights({&view, 1}, upload);
   bias_ = to_device(linear.bias.as<float>());
-  info_ = {describe(linear) + " expanded to f16", "sm_80", 16, 16};
 }
 
-void HalfLinear::upload(std::span<const uint16_t> halves) {
+void HalfLinear::set_weights(std::span<const TensorView> parts, WeightUpload& upload) {
   if (k_ % 16 != 0) throw Error("CUDA: a layer with {} inputs; the kernels need a multiple of 16", k_);
-  weights_ = to_device(halves);
+  weights_ = upload.halves(parts);
 }
 
 void HalfLinear::run(const CudaInput& input, const Rows& out, bool accumulate, cudaStream_t stream,

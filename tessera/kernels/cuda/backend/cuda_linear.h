@@ -6,6 +6,7 @@
 #include "tessera/kernels/backend.h"
 #include "tessera/kernels/cuda/backend/cublas.h"
 #include "tessera/kernels/cuda/backend/cuda_input.h"
+#include "tessera/kernels/cuda/backend/weight_upload.h"
 #include "tessera/kernels/cuda/gemm.h"
 
 namespace tessera::cuda {
@@ -21,16 +22,20 @@ class CudaLinear : public Linear {
 /// Codes times codes, through gemm.h.
 class IntegerLinear : public CudaLinear {
  public:
-  /// Throws Error with the reason when no kernel runs it.
-  explicit IntegerLinear(const QuantizedLinear& linear);
+  /// Of layers that can_join(). Throws Error with the reason when no kernel runs them.
+  IntegerLinear(std::span<const QuantizedLinear* const> parts, WeightUpload& upload);
 
   int64_t n() const override { return weights_.n; }
   int64_t k_in() const override { return k_in_; }
   KernelInfo info() const override { return info_; }
+  /// "OUTPUTS x TOKENS", and over how many blocks K is split.
+  std::string tile(int64_t rows) const override;
   void run(const CudaInput& input, const Rows& out, bool accumulate, cudaStream_t stream,
            bool overlap) const override;
 
  private:
+  /// What does not depend on a launch.
+  GemmProblem problem(int64_t m) const;
   const GemmConfig& config_for(const GemmProblem& problem) const;
 
   KernelInfo info_;
@@ -39,7 +44,7 @@ class IntegerLinear : public CudaLinear {
   bool has_zero_;
   PackedWeights weights_;
   Outliers outliers_;
-  std::unique_ptr<DeviceBuffer> blocks_, scale_, row_sum_, bias_, outlier_weights_;
+  std::unique_ptr<DeviceBuffer> blocks_, outlier_weights_, scale_, row_sum_, bias_;
   mutable std::unordered_map<int64_t, GemmConfig> configs_;  ///< by tokens, chosen on first use
 };
 
@@ -47,9 +52,9 @@ class IntegerLinear : public CudaLinear {
 class HalfLinear : public CudaLinear {
  public:
   /// `cublas`: null where the order of sums is fixed.
-  HalfLinear(std::span<const FloatWeight> parts, const Cublas* cublas);
+  HalfLinear(std::span<const FloatWeight> parts, const Cublas* cublas, WeightUpload& upload);
   /// A weight-only layer, its weights over the float inputs expanded: map, gains and outliers are in them.
-  explicit HalfLinear(const QuantizedLinear& linear);
+  HalfLinear(const QuantizedLinear& linear, WeightUpload& upload);
 
   int64_t n() const override { return n_; }
   int64_t k_in() const override { return k_; }
@@ -60,7 +65,7 @@ class HalfLinear : public CudaLinear {
   const void* weights() const { return weights_->as<const void>(); }
 
  private:
-  void upload(std::span<const uint16_t> halves);
+  void set_weights(std::span<const TensorView> parts, WeightUpload& upload);
 
   KernelInfo info_;
   int64_t n_ = 0, k_ = 0;

@@ -21,6 +21,7 @@ DeviceBuffer::DeviceBuffer(size_t bytes) : bytes_(bytes) {
   }
   check(status, "cudaMalloc");
   check(cudaMemset(data_, 0, bytes), "cudaMemset");
+  check(cudaStreamSynchronize(nullptr), "cudaMemset");  // other streams do not wait for it
 }
 
 DeviceBuffer::~DeviceBuffer() {
