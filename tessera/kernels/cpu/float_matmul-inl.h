@@ -33,21 +33,25 @@ struct StridedRows {
 /// neighbours.
 template <int kTokens, class Rows>
 void float_tile(const FloatRows& x, const Rows& b, int64_t k, float* out, int64_t ldo) {
-  Lanes sum[kTokens][2];
-  for (auto& token : sum) token[0] = token[1] = Lanes::set(0);
-#pragma GCC unroll 4
-  for (int64_t i = 0; i < k; ++i) {
-    const Lanes b0 = b.load(i, 0), b1 = b.load(i, 1);
-    for (int t = 0; t < kTokens; ++t) {
-      const Lanes xi = Lanes::set(x.data[t * x.stride + i]);
-      sum[t][0] = fused(xi, b0, sum[t][0]);
-      sum[t][1] = fused(xi, b1, sum[t][1]);
+  for (int first = 0; first < 2; first += kTileHalves) {
+    Lanes sum[kTokens][kTileHalves];
+    for (auto& token : sum) {
+      for (Lanes& s : token) s = Lanes::set(0);
     }
-  }
-  for (int t = 0; t < kTokens; ++t) {
-    for (int half = 0; half < 2; ++half) {
-      float* to = out + t * ldo + half * kLanes;
-      (Lanes::load(to) + sum[t][half]).store(to);
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < k; ++i) {
+      Lanes row[kTileHalves];
+      for (int h = 0; h < kTileHalves; ++h) row[h] = b.load(i, first + h);
+      for (int t = 0; t < kTokens; ++t) {
+        const Lanes xi = Lanes::set(x.data[t * x.stride + i]);
+        for (int h = 0; h < kTileHalves; ++h) sum[t][h] = fused(xi, row[h], sum[t][h]);
+      }
+    }
+    for (int t = 0; t < kTokens; ++t) {
+      for (int h = 0; h < kTileHalves; ++h) {
+        float* to = out + t * ldo + (first + h) * kLanes;
+        (Lanes::load(to) + sum[t][h]).store(to);
+      }
     }
   }
 }

@@ -11,25 +11,23 @@
 // Eight bits w8 = 16 * (h - 8) + l with the halves h, l in 0..15 of w8 + 128: two products of four bits, with
 //            zero 8, scale 16 and zero 0, scale 1.
 //
-// Tile       3 tokens x 32 outputs: 12 sums, 3 broadcasts, 1 weight register; the 32-bit sums stay in memory,
-//            touched once a block. Beyond kFusedTokens tokens the nibbles of a panel are unpacked once into
-//            scratch.
-// Measured   340 GOP/s at M = 512 of the 485 that maddubs with a 16-bit addition reaches in registers (one
-//            thread, Zen 5, g++ 12); the usual maddubs, madd, 32-bit addition cannot exceed 265.
+// Tile       up to 6 tokens x 16 outputs, whose nibbles are the two halves of 32 bytes: 12 sums, 2 weight
+//            registers, a broadcast, a product; 1 or 2 tokens take all 32 outputs. The 32-bit sums stay in
+//            memory, touched once a block.
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "tessera/kernels/cpu/kernel_table.h"
 
 namespace tessera {
 namespace {
 
-constexpr int kTileTokens = 3;
-constexpr int64_t kFusedTokens = 12;  ///< up to here nibbles are unpacked in registers only
-constexpr int64_t kChunk = 1024;      ///< inputs unpacked at once: 32 KiB of bytes
+constexpr int kTileTokens = 6;
+constexpr int64_t kChunk = 1024;  ///< inputs whose weights serve all tokens from the first cache
 constexpr int kQuads = kKBlock / 4;
 constexpr int64_t kPrefetchAhead = 2048;  ///< bytes; hardware prefetchers stop at every page
 
@@ -47,99 +45,119 @@ inline __m256i four_codes(const int8_t* p) {
   return _mm256_set1_epi32(four);
 }
 
-/// Scale and zero point of 4 x 8 outputs, both 16-bit halves of a lane alike.
-struct BlockScales {
-  __m256i scale[4], zero[4];
-};
-
+/// Eight parameters of a group, both 16-bit halves of a lane alike.
 inline __m256i widen_to_pairs(const uint8_t* p) {
   const __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   return _mm256_or_si256(x, _mm256_slli_epi32(x, 16));
 }
 
-inline BlockScales constant_scales(int16_t scale, int16_t zero) {
-  BlockScales s;
-  for (int j = 0; j < 4; ++j) {
-    s.scale[j] = _mm256_set1_epi16(scale);
-    s.zero[j] = _mm256_set1_epi16(zero);
-  }
-  return s;
+/// -zero * the sums of codes that the lanes will meet.
+inline Sums start_of(__m256i minus_zero, __m256i pair_sums) {
+  return (Sums)_mm256_mullo_epi16(minus_zero, pair_sums);
 }
 
-/// Four-bit weights of one panel as packed.
-struct NibbleWeights {
-  const uint8_t* codes;
-  const uint8_t* groups;     ///< null: per channel
-  int64_t blocks_per_group;  ///< a block is kKBlock inputs
-
-  BlockScales scales(int64_t block) const {
-    if (!groups) return constant_scales(1, 8);
-    BlockScales s;
-    for (int j = 0; j < 4; ++j) {
-      const uint8_t* p = groups + block / blocks_per_group * 2 * kPanel + 8 * j;
-      s.scale[j] = widen_to_pairs(p);
-      s.zero[j] = widen_to_pairs(p + kPanel);
-    }
-    return s;
-  }
-  /// Outputs 8 j .. 8 j + 7 x 4 inputs, 0..15.
-  __m256i eight(int64_t quad, int j) const {
-    const uint8_t* p = codes + quad * 2 * kPanel + 32 * (j % 2);
-    if (j == 0) _mm_prefetch(reinterpret_cast<const char*>(p) + kPrefetchAhead, _MM_HINT_T0);
-    const __m256i both = load256(p), mask = _mm256_set1_epi8(15);
-    return _mm256_and_si256(j < 2 ? both : _mm256_srli_epi16(both, 4), mask);
+/// Scale and zero point of all outputs alike.
+template <int kScale, int kZero>
+struct OneScale {
+  __m256i scale(int64_t /*block*/, int /*j*/) const { return _mm256_set1_epi16(kScale); }
+  Sums start(int64_t /*block*/, int /*j*/, __m256i pair_sums) const {
+    return start_of(_mm256_set1_epi16(-kZero), pair_sums);
   }
 };
 
-/// The same, unpacked.
-struct UnpackedWeights {
-  const uint8_t* bytes;
-  const BlockScales* block_scales;
+/// Those of the groups of a chunk.
+class GroupScales {
+ public:
+  /// `groups`: as packed, from the chunk's first block on.
+  GroupScales(const uint8_t* groups, int64_t blocks_per_group, int64_t first, int64_t blocks)
+      : blocks_per_group_(blocks_per_group), first_(first % blocks_per_group) {
+    const uint8_t* p = groups + first / blocks_per_group * 2 * kPanel;
+    for (int64_t g = 0; g * blocks_per_group < first_ + blocks; ++g, p += 2 * kPanel) {
+      for (int j = 0; j < 4; ++j) {
+        scale_[g][j] = widen_to_pairs(p + 8 * j);
+        minus_zero_[g][j] = _mm256_sub_epi16(_mm256_setzero_si256(), widen_to_pairs(p + kPanel + 8 * j));
+      }
+    }
+  }
 
-  const BlockScales& scales(int64_t block) const { return block_scales[block]; }
-  __m256i eight(int64_t quad, int j) const { return load256(bytes + quad * 4 * kPanel + 32 * j); }
+  __m256i scale(int64_t block, int j) const { return scale_[group(block)][j]; }
+  Sums start(int64_t block, int j, __m256i pair_sums) const {
+    return start_of(minus_zero_[group(block)][j], pair_sums);
+  }
+
+ private:
+  int64_t group(int64_t block) const { return (first_ + block) / blocks_per_group_; }
+
+  int64_t blocks_per_group_, first_;  ///< of its group, the chunk's first block
+  __m256i scale_[kChunk / kKBlock + 1][4], minus_zero_[kChunk / kKBlock + 1][4];
+};
+
+// Weights of a panel: outputs 8 h .. + 7 and 8 (h + 2) .. + 7, h = 0 or 1, x 4 inputs, 0..15.
+
+/// Four-bit weights as packed.
+struct Nibbles {
+  const uint8_t* codes;
+
+  void load(int64_t quad, int h, __m256i (&w)[2]) const {
+    const uint8_t* p = codes + quad * 2 * kPanel + 32 * h;
+    if (h == 0) _mm_prefetch(reinterpret_cast<const char*>(p) + kPrefetchAhead, _MM_HINT_T0);
+    const __m256i both = load256(p), mask = _mm256_set1_epi8(15);
+    w[0] = _mm256_and_si256(both, mask);
+    w[1] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+  }
 };
 
 /// One half of bytes that hold w8 + 128.
 template <bool kHigh>
-struct HalfByteWeights {
+struct HalfBytes {
   const uint8_t* bytes;
 
-  BlockScales scales(int64_t) const { return kHigh ? constant_scales(16, 8) : constant_scales(1, 0); }
-  __m256i eight(int64_t quad, int j) const {
-    const __m256i w = load256(bytes + quad * 4 * kPanel + 32 * j);
-    return _mm256_and_si256(kHigh ? _mm256_srli_epi16(w, 4) : w, _mm256_set1_epi8(15));
+  void load(int64_t quad, int h, __m256i (&w)[2]) const {
+    for (int i = 0; i < 2; ++i) {
+      const __m256i both = load256(bytes + quad * 4 * kPanel + 32 * (h + 2 * i));
+      w[i] = _mm256_and_si256(kHigh ? _mm256_srli_epi16(both, 4) : both, _mm256_set1_epi8(15));
+    }
   }
 };
 
 /// acc [kTokens][kPanel] += codes * weights^T over `blocks` blocks of kKBlock inputs.
-template <int kTokens, class Weights>
-void nibble_tile(const Weights& weights, const CodeRows& x, int64_t blocks, int32_t* acc) {
+template <int kTokens, class Weights, class Scales>
+void nibble_tile(const Weights& weights, const Scales& scales, const CodeRows& x, int64_t blocks,
+                 int32_t* acc) {
+  constexpr int kHalves = kTokens <= 2 ? 2 : 1;  // at once: what the registers hold
   const int64_t pair_stride = x.stride / kKBlock * 2;
   for (int64_t block = 0; block < blocks; ++block) {
-    const auto& scales = weights.scales(block);
-    Sums sum[kTokens][4];
-    for (int t = 0; t < kTokens; ++t) {
-      int32_t pair;
-      __builtin_memcpy(&pair, x.pair_sum + t * pair_stride + 2 * block, 4);
-      for (int j = 0; j < 4; ++j) {
-        sum[t][j] = -(Sums)_mm256_mullo_epi16(scales.zero[j], _mm256_set1_epi32(pair));
+    for (int first = 0; first < 2; first += kHalves) {
+      Sums sum[kTokens][kHalves][2];
+      for (int t = 0; t < kTokens; ++t) {
+        int32_t pair;
+        __builtin_memcpy(&pair, x.pair_sum + t * pair_stride + 2 * block, 4);
+        for (int h = 0; h < kHalves; ++h) {
+          for (int i = 0; i < 2; ++i)
+            sum[t][h][i] = scales.start(block, first + h + 2 * i, _mm256_set1_epi32(pair));
+        }
       }
-    }
-    for (int q = 0; q < kQuads; ++q) {
-      const int64_t quad = block * kQuads + q;
-      __m256i codes[kTokens];
-      for (int t = 0; t < kTokens; ++t) codes[t] = four_codes(x.codes + t * x.stride + 4 * quad);
-      for (int j = 0; j < 4; ++j) {
-        const __m256i w = weights.eight(quad, j);
-        for (int t = 0; t < kTokens; ++t) sum[t][j] += (Sums)_mm256_maddubs_epi16(w, codes[t]);
+      for (int q = 0; q < kQuads; ++q) {
+        const int64_t quad = block * kQuads + q;
+        __m256i w[kHalves][2];
+        for (int h = 0; h < kHalves; ++h) weights.load(quad, first + h, w[h]);
+        for (int t = 0; t < kTokens; ++t) {
+          const __m256i codes = four_codes(x.codes + t * x.stride + 4 * quad);
+          for (int h = 0; h < kHalves; ++h) {
+            for (int i = 0; i < 2; ++i) sum[t][h][i] += (Sums)_mm256_maddubs_epi16(w[h][i], codes);
+          }
+        }
       }
-    }
-    for (int t = 0; t < kTokens; ++t) {
-      for (int j = 0; j < 4; ++j) {
-        auto* out = reinterpret_cast<__m256i*>(acc + t * kPanel + 8 * j);
-        const __m256i wide = _mm256_madd_epi16((__m256i)sum[t][j], scales.scale[j]);
-        _mm256_store_si256(out, _mm256_add_epi32(_mm256_load_si256(out), wide));
+      for (int h = 0; h < kHalves; ++h) {
+        for (int i = 0; i < 2; ++i) {
+          const int j = first + h + 2 * i;
+          const __m256i scale = scales.scale(block, j);
+          for (int t = 0; t < kTokens; ++t) {
+            auto* out = reinterpret_cast<__m256i*>(acc + t * kPanel + 8 * j);
+            const __m256i wide = _mm256_madd_epi16((__m256i)sum[t][h][i], scale);
+            _mm256_store_si256(out, _mm256_add_epi32(_mm256_load_si256(out), wide));
+          }
+        }
       }
     }
   }
@@ -153,53 +171,59 @@ CodeRows at(const CodeRows& x, int64_t token, int64_t k) {
   return rows;
 }
 
-template <class Weights>
-void nibble_tiles(const Weights& weights, const CodeRows& x, int64_t m, int64_t blocks, int32_t* acc) {
-  int64_t t = 0;
-  for (; t + kTileTokens <= m; t += kTileTokens) {
-    nibble_tile<kTileTokens>(weights, at(x, t, 0), blocks, acc + t * kPanel);
-  }
-  if (m - t == 2) nibble_tile<2>(weights, at(x, t, 0), blocks, acc + t * kPanel);
-  if (m - t == 1) nibble_tile<1>(weights, at(x, t, 0), blocks, acc + t * kPanel);
-}
-
-void nibble_panel(const NibbleWeights& weights, int64_t k_padded, const CodeRows& x, int64_t m,
+/// m tokens in tiles of equal height, more or less.
+template <class Weights, class Scales>
+void nibble_tiles(const Weights& weights, const Scales& scales, const CodeRows& x, int64_t m, int64_t blocks,
                   int32_t* acc) {
-  if (m <= kFusedTokens) return nibble_tiles(weights, x, m, k_padded / kKBlock, acc);
-  alignas(64) uint8_t bytes[kChunk * kPanel];
-  BlockScales scales[kChunk / kKBlock];
-  for (int64_t k = 0; k < k_padded; k += kChunk) {
-    const int64_t first = k / kKBlock,
-                  blocks = ((k + kChunk < k_padded ? k + kChunk : k_padded) - k) / kKBlock;
-    for (int64_t block = 0; block < blocks; ++block) scales[block] = weights.scales(first + block);
-    for (int64_t quad = 0; quad < blocks * kQuads; ++quad) {
-      for (int j = 0; j < 4; ++j) {
-        _mm256_store_si256(reinterpret_cast<__m256i*>(bytes + quad * 4 * kPanel + 32 * j),
-                           weights.eight(first * kQuads + quad, j));
-      }
+  int64_t tiles = (m + kTileTokens - 1) / kTileTokens;
+  for (int64_t t = 0; t < m; --tiles) {
+    const int64_t tokens = (m - t + tiles - 1) / tiles;
+    const auto run = [&]<int kTokens>(std::integral_constant<int, kTokens>) {
+      nibble_tile<kTokens>(weights, scales, at(x, t, 0), blocks, acc + t * kPanel);
+    };
+    switch (tokens) {
+      case 1:
+        run(std::integral_constant<int, 1>());
+        break;
+      case 2:
+        run(std::integral_constant<int, 2>());
+        break;
+      case 3:
+        run(std::integral_constant<int, 3>());
+        break;
+      case 4:
+        run(std::integral_constant<int, 4>());
+        break;
+      case 5:
+        run(std::integral_constant<int, 5>());
+        break;
+      default:
+        run(std::integral_constant<int, 6>());
     }
-    nibble_tiles(UnpackedWeights{bytes, scales}, at(x, 0, k), m, blocks, acc);
-  }
-}
-
-void byte_panel(const uint8_t* codes, int64_t k_padded, const CodeRows& x, int64_t m, int32_t* acc) {
-  for (int64_t k = 0; k < k_padded; k += kChunk) {
-    const int64_t blocks = ((k + kChunk < k_padded ? k + kChunk : k_padded) - k) / kKBlock;
-    const CodeRows rows = at(x, 0, k);
-    nibble_tiles(HalfByteWeights<false>{codes + k * kPanel}, rows, m, blocks, acc);
-    nibble_tiles(HalfByteWeights<true>{codes + k * kPanel}, rows, m, blocks, acc);
+    t += tokens;
   }
 }
 
 void integer_panel(const PackedPanel& panel, const CodeRows& x, int64_t m, int32_t* acc) {
   __builtin_memset(acc, 0, sizeof(int32_t) * static_cast<size_t>(m * kPanel));
-  if (panel.layout == PackedLayout::kByte) return byte_panel(panel.codes, panel.k_padded, x, m, acc);
-  NibbleWeights nibbles{panel.codes, nullptr, 1};
-  if (panel.layout == PackedLayout::kNibbleGrouped) {
-    nibbles.groups = panel.groups;
-    nibbles.blocks_per_group = panel.group_size / kKBlock;
+  for (int64_t k = 0; k < panel.k_padded; k += kChunk) {
+    const int64_t end = k + kChunk < panel.k_padded ? k + kChunk : panel.k_padded,
+                  blocks = (end - k) / kKBlock;
+    const CodeRows rows = at(x, 0, k);
+    if (panel.layout == PackedLayout::kByte) {
+      const uint8_t* const bytes = panel.codes + k * kPanel;
+      nibble_tiles(HalfBytes<false>{bytes}, OneScale<1, 0>(), rows, m, blocks, acc);
+      nibble_tiles(HalfBytes<true>{bytes}, OneScale<16, 8>(), rows, m, blocks, acc);
+      continue;
+    }
+    const Nibbles nibbles{panel.codes + k * kPanel / 2};
+    if (panel.layout == PackedLayout::kNibble) {
+      nibble_tiles(nibbles, OneScale<1, 8>(), rows, m, blocks, acc);
+    } else {
+      const GroupScales scales(panel.groups, panel.group_size / kKBlock, k / kKBlock, blocks);
+      nibble_tiles(nibbles, scales, rows, m, blocks, acc);
+    }
   }
-  nibble_panel(nibbles, panel.k_padded, x, m, acc);
 }
 
 /// Fills x.sum[0] and x.pair_sum.

@@ -10,8 +10,9 @@
 namespace tessera {
 namespace {
 
-/// Register tile of the float product: 3 x 4 accumulators, 3 broadcasts, 1 weight of 16 registers.
-constexpr int kTileRows = 3;
+/// Register tile of the float product, rows and Lanes wide: 6 x 2 accumulators, 2 weights, 1 broadcast of 16
+/// registers.
+constexpr int kTileRows = 6, kTileHalves = 1;
 /// Sums that the dot-product form keeps in registers at once.
 constexpr int kDotSums = 4;
 

@@ -10,8 +10,9 @@
 namespace tessera {
 namespace {
 
-/// Register tile of the float product: 12 x 2 accumulators, 2 weights, 1 broadcast of 32 registers.
-constexpr int kTileRows = 12;
+/// Register tile of the float product, rows and Lanes wide: 12 x 2 accumulators, 2 weights, 1 broadcast of 32
+/// registers.
+constexpr int kTileRows = 12, kTileHalves = 2;
 /// Sums that the dot-product form keeps in registers at once.
 constexpr int kDotSums = 16;
 

@@ -8,7 +8,7 @@
 namespace tessera {
 namespace {
 
-constexpr int kTileRows = 2;
+constexpr int kTileRows = 2, kTileHalves = 2;
 constexpr int kDotSums = 4;
 
 /// The first `count` of 16 lanes.
