@@ -44,6 +44,10 @@ void check_rope_factors(const ModelSpec& s, const Checkpoint& checkpoint) {
 
 }  // namespace
 
+int64_t extent_or(const ModelConfig& config, const char* key, int64_t fallback) {
+  return config.has(key) ? config.extent(key) : fallback;
+}
+
 std::vector<LinearId> ModelSpec::existing_linears() const {
   std::vector<LinearId> ids;
   for (int id = 0; id < kLinearCount; ++id) {

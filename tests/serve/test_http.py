@@ -39,7 +39,9 @@ class Routes(unittest.TestCase):
         self.assertEqual(answer[1]["Allow"], "POST")
 
     def test_completion_has_the_whole_shape(self):
+        began = int(time.time())
         answer = self.server.complete(model="demo", prompt="The city", max_tokens=5, temperature=0)
+        self.assertGreaterEqual(answer["created"], began)
         self.assertEqual(answer["object"], "text_completion")
         choice = answer["choices"][0]
         self.assertEqual((choice["index"], choice["logprobs"], choice["finish_reason"]), (0, None, "length"))
