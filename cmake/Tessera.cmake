@@ -43,8 +43,8 @@ target_compile_options(tessera_warnings INTERFACE -Wall -Wextra -Wpedantic -Wsha
 
 function(tessera_sanitize target)
   if(TESSERA_SANITIZE)
-    target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_compile_options(${target} PRIVATE -fsanitize=${TESSERA_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
     # With the sanitizer's dlopen a RUNPATH is not searched for plugins, an RPATH is.
-    target_link_options(${target} PUBLIC -fsanitize=address,undefined -Wl,--disable-new-dtags)
+    target_link_options(${target} PUBLIC -fsanitize=${TESSERA_SANITIZE} -Wl,--disable-new-dtags)
   endif()
 endfunction()

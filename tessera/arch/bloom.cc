@@ -35,8 +35,10 @@ ModelSpec bloom_spec(const ModelConfig& config) {
   s.intermediate_size = 4 * s.hidden_size;
   s.n_layers = config.extent(config.present({"n_layer", "num_hidden_layers"}));
   s.n_heads = s.n_kv_heads = config.extent(config.present({"n_head", "num_attention_heads"}));
+  constexpr int64_t kMostHeads = 1 << 16;  // a slope for each is computed before any tensor is seen
+  if (s.n_heads > kMostHeads) throw Error("{}: {} heads; at most {}", config.file(), s.n_heads, kMostHeads);
   s.head_dim = s.hidden_size / s.n_heads;
-  s.max_positions = config.get<int64_t>("seq_length", 2048);
+  s.max_positions = extent_or(config, "seq_length", 2048);
   s.norm = NormKind::kLayer;
   s.norm_eps = config.get<float>("layer_norm_epsilon", 1e-5f);
   s.activation = Activation::kGeluTanh;

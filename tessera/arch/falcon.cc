@@ -24,17 +24,17 @@ ModelSpec falcon_spec(const ModelConfig& config) {
   s.family = "falcon";
   s.vocab_size = config.extent("vocab_size");
   s.hidden_size = config.extent("hidden_size");
-  s.intermediate_size = config.get<int64_t>("ffn_hidden_size", 4 * s.hidden_size);
+  s.intermediate_size = extent_or(config, "ffn_hidden_size", 4 * s.hidden_size);
   s.n_layers = config.extent(config.present({"num_hidden_layers", "n_layer"}));
   s.n_heads = config.extent(config.present({"num_attention_heads", "n_head"}));
   s.n_kv_heads = s.n_heads;
   if (grouped) {
-    s.n_kv_heads = config.get<int64_t>(config.present({"num_kv_heads", "n_head_kv"}), s.n_heads);
+    s.n_kv_heads = extent_or(config, config.present({"num_kv_heads", "n_head_kv"}), s.n_heads);
   } else if (multi_query) {
     s.n_kv_heads = 1;
   }
   s.head_dim = s.hidden_size / s.n_heads;
-  s.max_positions = config.get<int64_t>("max_position_embeddings", 2048);
+  s.max_positions = extent_or(config, "max_position_embeddings", 2048);
   s.norm = NormKind::kLayer;
   s.norm_eps = config.get<float>("layer_norm_epsilon", 1e-5f);
   s.activation = Activation::kGelu;

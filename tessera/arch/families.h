@@ -15,6 +15,9 @@ ModelSpec qwen_spec(const ModelConfig& config);
 ModelSpec falcon_spec(const ModelConfig& config);
 ModelSpec bloom_spec(const ModelConfig& config);
 
+/// An extent of config.json that may be absent. Throws Error when it is there and no positive integer.
+int64_t extent_or(const ModelConfig& config, const char* key, int64_t fallback);
+
 /// The sites of a block, in order of execution, from the spec's linears, norms and `parallel`. In a parallel
 /// block without a norm of its own for the MLP, all linears that read a norm read the first site.
 std::vector<Site> sites_of(const ModelSpec& spec);

@@ -11,8 +11,8 @@ ModelSpec llama_spec(const ModelConfig& config) {
   s.intermediate_size = config.extent("intermediate_size");
   s.n_layers = config.extent("num_hidden_layers");
   s.n_heads = config.extent("num_attention_heads");
-  s.n_kv_heads = config.get<int64_t>("num_key_value_heads", s.n_heads);
-  s.head_dim = config.get<int64_t>("head_dim", s.hidden_size / s.n_heads);
+  s.n_kv_heads = extent_or(config, "num_key_value_heads", s.n_heads);
+  s.head_dim = extent_or(config, "head_dim", s.hidden_size / s.n_heads);
   s.max_positions = config.extent("max_position_embeddings");
   s.sliding_window = s.family == "mistral" ? config.get<int64_t>("sliding_window", 0) : 0;
   s.norm_eps = config.get<float>("rms_norm_eps", 1e-6f);

@@ -130,6 +130,9 @@ TEST(ModelSpec, Falcon) {
   json alibi = tiny_config("falcon-7b").values();
   alibi["alibi"] = true;
   EXPECT_THROW(spec_of(alibi), Error);
+  json no_kv_heads = tiny_config("falcon-40b").values();
+  no_kv_heads["num_kv_heads"] = 0;
+  EXPECT_THROW(spec_of(no_kv_heads), Error);
 }
 
 TEST(ModelSpec, Bloom) {
@@ -187,6 +190,9 @@ TEST(ModelSpec, Refusals) {
   json odd = llama_config();
   odd["head_dim"] = 7;
   EXPECT_THROW(spec_of(odd), Error);
+  json many_heads = tiny_config("bloom").values();
+  many_heads["n_head"] = 1 << 30;
+  EXPECT_THROW(spec_of(many_heads), Error);
 }
 
 TEST(CheckTensors, BundledModelFits) {

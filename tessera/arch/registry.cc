@@ -46,6 +46,10 @@ void check_rope_factors(const ModelSpec& s, const Checkpoint& checkpoint) {
 
 }  // namespace
 
+int64_t extent_or(const ModelConfig& config, const char* key, int64_t fallback) {
+  return config.has(key) ? config.extent(key) : fallback;
+}
+
 bool ModelSpec::has(LinearRole role) const {
   return std::ranges::find(linears, role, &LinearSpec::role) != linears.end();
 }

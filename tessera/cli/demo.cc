@@ -1,6 +1,8 @@
 // tessera demo: the whole story on one small model, with nothing from outside.
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "tessera/bench/model_bench.h"
 #include "tessera/cli/commands.h"
 #include "tessera/cli/model_folder.h"
@@ -132,7 +134,9 @@ void run(const Options& o, const GlobalOptions& global) {
       o.text.device.backend().name(), rows[0].speeds.prefill.context);
   write_lines("float", o.dir);
   write_lines("QQQ", rows[3].dir);
-  fmt::print("\nTo serve it as OpenAI's API:  tessera serve {}\n", rows[3].dir);
+  // The whole command: a newcomer has the program in no PATH yet.
+  const auto program = std::filesystem::proximate(std::filesystem::read_symlink("/proc/self/exe"));
+  fmt::print("\nTo serve it as OpenAI's API:  {} serve {}\n", program.string(), rows[3].dir);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
+#include "tessera/chat/chat_template.h"
 #include "tessera/cli/commands.h"
 #include "tessera/cli/model_folder.h"
 #include "tessera/program/loaded_model.h"
@@ -82,6 +83,29 @@ void print_tiles(const Model& model) {
   if (any) fmt::print("\n{}", table.text());
 }
 
+/// A conversation as the model's chat template writes it, or why it cannot; null without a template.
+json template_example(const fs::path& model) {
+  try {
+    const std::unique_ptr<ChatTemplate> chat = ChatTemplate::load(model);
+    if (!chat) return nullptr;
+    ChatPrompt prompt;
+    for (const auto& [role, text] :
+         {std::pair("user", "Hello"), std::pair("assistant", "Good day."), std::pair("user", "Who are you?")})
+      prompt.messages.push_back(chat_message(role, text));
+    return {{"example", chat->render(prompt)}};
+  } catch (const Error& error) {
+    return {{"error", error.what()}};
+  }
+}
+
+void print_template(const fs::path& model) {
+  const json example = template_example(model);
+  if (example.is_null()) return fmt::print("chat template: none\n");
+  if (example.contains("error"))
+    return fmt::print("chat template: {}\n", example["error"].get<std::string>());
+  fmt::print("chat template, for example:\n{}\n\n", example["example"].get<std::string>());
+}
+
 void print_model(const Model& model, const Checkpoint& checkpoint, const std::string& backend) {
   const ModelSpec& s = model.spec();
   fmt::print(
@@ -92,6 +116,7 @@ void print_model(const Model& model, const Checkpoint& checkpoint, const std::st
              format_bytes(weight_bytes(checkpoint.dir())), s.tied_embeddings ? ", embeddings tied" : "");
   for (const auto& [format, tensors] : stored_formats(checkpoint.dir()))
     fmt::print("stored as {}: {} tensors\n", format, tensors);
+  print_template(checkpoint.dir());
   fmt::print("runs on: {}\n\n", backend);
   Table table({"layer", "outputs x inputs", "bits W/A", "kernel", "ISA", "size"});
   for (const LinearInfo& l : model.linears()) {
@@ -131,6 +156,7 @@ json model_json(const Model& model, const Checkpoint& checkpoint, const std::str
           {"max_positions", s.max_positions},
           {"tied_embeddings", s.tied_embeddings},
           {"backend", backend},
+          {"chat_template", template_example(checkpoint.dir())},
           {"bytes", total_bytes(checkpoint.tensors())},
           {"stored_formats", stored_formats(checkpoint.dir())},
           {"linears", linears},

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -12,6 +13,7 @@
 
 #include "tessera/base/stopwatch.h"
 #include "tessera/cli/commands.h"
+#include "tessera/eval/kernel_check.h"
 #include "tessera/model/device_plan.h"
 #include "tessera/program/loaded_model.h"
 #include "tessera/program/memory_share.h"
@@ -36,8 +38,14 @@ struct Options {
   uint64_t kv_memory = 0;
   MemoryShare gpu_memory = {};
   double queue_timeout = 120, drain = 30;
-  bool no_prefix_cache = false, share_cache = false;
+  bool no_prefix_cache = false, share_cache = false, listen_early = false, selftest = false;
 };
+
+/// A line on stderr. What cannot be written, on a full disk say, is lost: that must end no server.
+void write_line(std::string line) {
+  line += '\n';
+  std::fwrite(line.data(), 1, line.size(), stderr);
+}
 
 /// Lines on stderr, whole even when several threads write.
 class Log : public Reporter {
@@ -46,7 +54,7 @@ class Log : public Reporter {
   void note(std::string_view line) override {
     if (quiet_) return;
     const std::lock_guard lock(mutex_);
-    fmt::print(stderr, "{:%H:%M:%S} {}\n", fmt::localtime(std::time(nullptr)), line);
+    write_line(fmt::format("{:%H:%M:%S} {}", fmt::localtime(std::time(nullptr)), line));
   }
 
  private:
@@ -124,21 +132,33 @@ void print_start(const ServedModel& served, const Options& o, int64_t pages, con
                  double seconds) {
   const LinearInfo& linear = served.model.linears().front();
   const SamplingDefaults& d = served.defaults;
-  fmt::print(stderr, "model    {}: {} layers, {} on {}, {}\n", served.name, served.model.spec().n_layers,
-             linear.kernel.kernel, linear.kernel.isa, o.device.backend().name());
-  fmt::print(stderr, "memory   KV pool {} = {} pages = {} tokens\n",
-             format_bytes(static_cast<size_t>(pages) * served.model.kv_shape().page_bytes()), pages,
-             pages * kPageTokens);
-  fmt::print(stderr, "limits   context {}, {} sequences, {} tokens a step, queue {}\n", served.max_length,
-             o.max_batch, o.step_tokens, o.queue.jobs);
-  fmt::print(stderr, "sampling temperature {}, top_p {}, top_k {}; ends {}{}\n", d.temperature, d.top_p,
-             d.top_k, fmt::join(served.ends, ", "), served.options.bos_before_ids ? "; BOS before ids" : "");
-  fmt::print(stderr, "template {}\n",
-             !served.chat                           ? "none: /v1/chat/completions is refused"
-             : served.options.template_file.empty() ? "the model's own"
-                                                    : served.options.template_file);
-  fmt::print(stderr, "ready    http://{}:{} in {}; {}\n", o.http.host, port, format_duration(seconds),
-             keys.empty() ? "no keys: whoever reaches it may ask" : fmt::format("{} keys", keys.size()));
+  write_line(fmt::format("model    {}: {} layers, {} on {}, {}", served.name, served.model.spec().n_layers,
+                         linear.kernel.kernel, linear.kernel.isa, o.device.backend().name()));
+  write_line(fmt::format("memory   KV pool {} = {} pages = {} tokens",
+                         format_bytes(static_cast<size_t>(pages) * served.model.kv_shape().page_bytes()),
+                         pages, pages * kPageTokens));
+  write_line(fmt::format("limits   context {}, {} sequences, {} tokens a step, queue {}", served.max_length,
+                         o.max_batch, o.step_tokens, o.queue.jobs));
+  write_line(fmt::format("sampling temperature {}, top_p {}, top_k {}; ends {}{}", d.temperature, d.top_p,
+                         d.top_k, fmt::join(served.ends, ", "),
+                         served.options.bos_before_ids ? "; BOS before ids" : ""));
+  write_line(fmt::format("template {}", !served.chat ? "none: /v1/chat/completions is refused"
+                                        : served.options.template_file.empty()
+                                            ? "the model's own"
+                                            : served.options.template_file));
+  write_line(fmt::format(
+      "ready    http://{}:{} in {}; {}", o.http.host, port, format_duration(seconds),
+      keys.empty() ? "no keys: whoever reaches it may ask" : fmt::format("{} keys", keys.size())));
+}
+
+/// Throws Error when a kernel of the model does not compute what the reference arithmetic says.
+void test_kernels(const Options& o, Reporter& log) {
+  const KernelCheck check = check_kernels(o.dir, o.device.backend(), log);
+  if (check.outputs_off > 0) {
+    throw Error("{}: {} of {} outputs differ from the reference, first in {}; see tessera verify", o.dir,
+                check.outputs_off, check.outputs, check.first_off);
+  }
+  write_line(fmt::format("selftest {} layers, {} outputs as the reference", check.layers, check.outputs));
 }
 
 void run(const Options& given, const GlobalOptions& global) {
@@ -147,12 +167,23 @@ void run(const Options& given, const GlobalOptions& global) {
   const sigset_t signals = wait_for_signals_here();
   Log log(global.quiet);
   Keys keys(all_keys(o), o.key_file);
+  std::atomic<Routes*> answering = nullptr;  // null: the model is being loaded
+  HttpServer server(o.http);
+  const auto listen = [&] {
+    server.start([&](HttpRequest request, std::shared_ptr<HttpConnection> connection) {
+      Routes* const routes = answering;
+      if (routes == nullptr) return answer_loading(request, *connection);
+      routes->handle(std::move(request), std::move(connection));
+    });
+  };
+  if (o.listen_early) listen();
   if (o.device.backend().own_memory()) {
     log.note(fmt::format("{} {}", o.device.backend().name(),
                          plan_device(o.dir, o.device.backend().limits()).to_string()));
   }
   const LoadedModel loaded = load_model(o.dir, o.device);
   o.kv.apply(*loaded.model);
+  if (o.selftest) test_kernels(o, log);
   if (o.step_tokens == 0) o.step_tokens = loaded.model->max_rows();
   const ServedModel served(*loaded.model, *loaded.tokenizer, o.model);
   const int64_t pages = pages_of(o, *loaded.model, served.max_length);
@@ -164,7 +195,6 @@ void run(const Options& given, const GlobalOptions& global) {
   o.queue.wait = std::chrono::milliseconds(static_cast<int64_t>(o.queue_timeout * 1000));
   o.routes.isolate_owners = !o.share_cache;
 
-  HttpServer server(o.http);
   EngineThread engine(*loaded.model,
                       {.step_tokens = o.step_tokens,
                        .max_sequences = o.max_batch,
@@ -174,9 +204,8 @@ void run(const Options& given, const GlobalOptions& global) {
   Routes routes(
       {.served = served, .engine = engine, .metrics = metrics, .keys = keys, .log = log, .http = server},
       o.routes);
-  server.start([&](HttpRequest request, std::shared_ptr<HttpConnection> connection) {
-    routes.handle(std::move(request), std::move(connection));
-  });
+  answering = &routes;
+  if (!o.listen_early) listen();
   print_start(served, o, pages, keys, server.port(), watch.seconds());
 
   wait_for_end(signals, keys, log);
@@ -254,6 +283,13 @@ void add_serve(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--cors-origin", o->http.cors_origin, "Origin whose pages may call");
   command->add_option("--max-connections", o->http.max_connections, "Open connections")
       ->capture_default_str();
+  command
+      ->add_option("--per-peer", o->http.max_peer_connections,
+                   "Open connections of one address; 0: no limit of its own")
+      ->capture_default_str();
+  command->add_flag("--listen-early", o->listen_early, "Listen while the model loads, and answer 503");
+  command->add_flag("--selftest", o->selftest,
+                    "First check the kernels of every layer against the reference arithmetic");
   command->callback([o, &global] { run(*o, global); });
 }
 

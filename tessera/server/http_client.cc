@@ -7,6 +7,8 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
+#include <cstdint>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -73,7 +75,8 @@ class Exchange {
   void receive() {
     beast::flat_buffer buffer;
     http::response_parser<http::buffer_body> parser;
-    parser.body_limit(boost::none);
+    // Not boost::none, which Boost 1.74 takes for a limit of nothing where the reply tells its length.
+    parser.body_limit(std::numeric_limits<uint64_t>::max());
     check(wait([&](auto done) { http::async_read_header(socket_, buffer, parser, std::move(done)); }));
     reply_.status = static_cast<int>(parser.get().result_int());
     std::array<char, 16384> piece{};

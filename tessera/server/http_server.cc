@@ -65,11 +65,7 @@ void HttpServer::Implementation::accept() {
       });
     }
     const auto session = std::make_shared<HttpSession>(std::move(socket), shared_);
-    const bool full = shared_.connections > shared_.options.max_connections;
-    session->post([session, full] {
-      if (!full) return session->start();
-      session->refuse(ApiError::overloaded(503, "connections", "too many connections", 1));
-    });
+    session->post([session] { session->start(); });
     accept();
   });
 }

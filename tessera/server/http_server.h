@@ -16,6 +16,7 @@ struct HttpOptions {
   uint16_t port = 8000;  ///< 0: a free one
   int io_threads = 2, worker_threads = 2;
   size_t max_connections = 4096;
+  size_t max_peer_connections = 0;  ///< of one address; 0: as many as there are at all
   size_t max_body = size_t{8} << 20, max_header = size_t{16} << 10, max_target = size_t{4} << 10;  ///< bytes
   std::chrono::milliseconds header_timeout{10'000}, body_timeout{30'000}, idle_timeout{75'000},
       write_timeout{30'000}, sign_of_life{15'000};

@@ -23,6 +23,12 @@ std::string status_line(unsigned version, int status) {
                      std::string(http::obsolete_reason(static_cast<http::status>(status))));
 }
 
+/// Whether what came is no HTTP, rather than not all of it.
+bool is_malformed(error_code error) {
+  return error.category() == http::make_error_code(http::error::bad_method).category() &&
+         error != http::error::end_of_stream && error != http::error::partial_message;
+}
+
 /// What the client calls its request, when that fits into a header and a log, or a name of ours.
 std::string request_id(beast::string_view wanted) {
   constexpr size_t kLongest = 128;
@@ -36,7 +42,23 @@ std::string request_id(beast::string_view wanted) {
 
 }  // namespace
 
+HttpSession::HttpSession(tcp::socket socket, HttpShared& server)
+    : server_(server), socket_(std::move(socket)), timer_(socket_.get_executor()) {
+  error_code ignored;
+  peer_ = socket_.remote_endpoint(ignored).address().to_string();
+  const HttpOptions& options = server_.options;
+  const size_t of_peer = server_.peers.enter(peer_);
+  one_too_many_ = ++server_.connections > options.max_connections ||
+                  (options.max_peer_connections > 0 && of_peer > options.max_peer_connections);
+}
+
+HttpSession::~HttpSession() {
+  server_.peers.leave(peer_);
+  --server_.connections;
+}
+
 void HttpSession::start() {
+  if (one_too_many_) return refuse(ApiError::overloaded(503, "connections", "too many connections", 1));
   error_code ignored;
   socket_.set_option(tcp::no_delay(true), ignored);
   read_header();
@@ -70,11 +92,7 @@ void HttpSession::on_header(error_code error) {
     return refuse(
         ApiError::too_large(413, fmt::format("the body is longer than {} bytes", options.max_body)));
   }
-  if (error.category() == http::make_error_code(http::error::bad_method).category() &&
-      error != http::error::end_of_stream && error != http::error::partial_message) {
-    return refuse(ApiError::invalid("", "this is not HTTP/1.1: " + error.message(), "invalid_http"));
-  }
-  if (error) return abandon();
+  if (error) return refuse_or_abandon(error);
   if (parser_->get().target().size() > options.max_target) {
     return refuse(
         ApiError::too_large(414, fmt::format("the URL is longer than {} bytes", options.max_target)));
@@ -93,7 +111,7 @@ void HttpSession::read_body() {
       return self->refuse(ApiError::too_large(
           413, fmt::format("the body is longer than {} bytes", self->server_.options.max_body)));
     }
-    error ? self->abandon() : self->dispatch();
+    error ? self->refuse_or_abandon(error) : self->dispatch();
   });
   set_timer(server_.options.body_timeout, &HttpSession::abandon);
 }
@@ -104,13 +122,12 @@ void HttpSession::dispatch() {
   keep_alive_ = message.keep_alive();
   const std::string target(message.target());
   request_id_ = request_id(message["X-Request-Id"]);
-  error_code ignored;
   HttpRequest request{.method = std::string(message.method_string()),
                       .path = target.substr(0, target.find('?')),
                       .id = request_id_,
                       .authorization = std::string(message[http::field::authorization]),
                       .body = std::move(message.body()),
-                      .peer = socket_.remote_endpoint(ignored).address().to_string()};
+                      .peer = peer_};
   answering_ = true;
   complete_ = events_began_ = false;
   ++server_.answering;
@@ -225,6 +242,11 @@ void HttpSession::refuse(const ApiError& error) {
   HttpResponse response = error.response();
   response.close = true;
   respond(std::move(response));
+}
+
+void HttpSession::refuse_or_abandon(error_code error) {
+  if (!is_malformed(error)) return abandon();
+  refuse(ApiError::invalid("", "this is not HTTP/1.1: " + error.message(), "invalid_http"));
 }
 
 void HttpSession::shut_down() {

@@ -6,13 +6,34 @@
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <map>
+#include <mutex>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "tessera/server/api_error.h"
 #include "tessera/server/http_server.h"
 
 namespace tessera {
+
+/// How many connections each address has.
+class PeerCounts {
+ public:
+  /// With the one that comes.
+  size_t enter(const std::string& peer) {
+    const std::lock_guard lock(mutex_);
+    return ++counts_[peer];
+  }
+  void leave(const std::string& peer) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = counts_.find(peer); --found->second == 0) counts_.erase(found);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, size_t> counts_;
+};
 
 /// What all sessions share. It outlives them.
 struct HttpShared {
@@ -21,6 +42,7 @@ struct HttpShared {
   boost::asio::thread_pool workers;
   std::atomic<size_t> connections = 0, answering = 0;
   std::atomic<bool> draining = false;
+  PeerCounts peers;
 
   explicit HttpShared(const HttpOptions& given)
       : options(given), workers(static_cast<size_t>(given.worker_threads)) {}
@@ -29,16 +51,11 @@ struct HttpShared {
 /// One connection. All its functions run on its strand but for post() and work().
 class HttpSession : public HttpConnection, public std::enable_shared_from_this<HttpSession> {
  public:
-  HttpSession(boost::asio::ip::tcp::socket socket, HttpShared& server)
-      : server_(server), socket_(std::move(socket)), timer_(socket_.get_executor()) {
-    ++server_.connections;
-  }
-  ~HttpSession() override { --server_.connections; }
+  HttpSession(boost::asio::ip::tcp::socket socket, HttpShared& server);
+  ~HttpSession() override;
 
+  /// Reads the first request, or refuses the connection where there are too many.
   void start();
-  /// Answers without a request, or one that cannot be read, and closes.
-  void refuse(const ApiError& error);
-
   void post(std::function<void()> task) override {
     boost::asio::post(socket_.get_executor(),
                       [self = shared_from_this(), task = std::move(task)] { task(); });
@@ -58,6 +75,10 @@ class HttpSession : public HttpConnection, public std::enable_shared_from_this<H
 
   /// Calls `action` when nothing sets the timer anew before.
   void set_timer(Milliseconds time, void (HttpSession::*action)());
+  /// Answers without a request, or one that cannot be read, and closes.
+  void refuse(const ApiError& error);
+  /// Of a request that could not be read.
+  void refuse_or_abandon(boost::system::error_code error);
   void read_header();
   void on_header(boost::system::error_code error);
   void read_body();
@@ -77,6 +98,8 @@ class HttpSession : public HttpConnection, public std::enable_shared_from_this<H
   void abandon();
 
   HttpShared& server_;
+  std::string peer_;  ///< address of the client
+  bool one_too_many_ = false;
   boost::asio::ip::tcp::socket socket_;
   boost::asio::steady_timer timer_;
   boost::beast::flat_buffer buffer_;

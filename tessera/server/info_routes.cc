@@ -1,10 +1,17 @@
 // The routes that compute nothing: the page, health, models, version, metrics.
+#include "tessera/server/commit.h"
 #include "tessera/server/page.h"
 #include "tessera/server/routes.h"
 
 namespace tessera {
 
 using nlohmann::json;
+
+void answer_loading(const HttpRequest& request, HttpConnection& connection) {
+  HttpResponse response = ApiError::overloaded(503, "loading", "the model is being loaded", 5).response();
+  if (request.path == "/health") response.body = json{{"status", "loading"}}.dump();
+  connection.respond(std::move(response));
+}
 
 void Routes::health(const VisitPtr& visit) {
   const bool draining = draining_;
@@ -39,9 +46,11 @@ void Routes::models(const VisitPtr& visit) {
 
 void Routes::version(const VisitPtr& visit) {
   const KernelInfo& kernel = context_.served.model.linears().front().kernel;
-  respond(
-      visit,
-      {.body = json{{"version", TESSERA_VERSION}, {"kernel", kernel.kernel}, {"isa", kernel.isa}}.dump()});
+  respond(visit, {.body = json{{"version", TESSERA_VERSION},
+                               {"commit", kCommit},
+                               {"kernel", kernel.kernel},
+                               {"isa", kernel.isa}}
+                              .dump()});
 }
 
 void Routes::metrics(const VisitPtr& visit) {

@@ -125,7 +125,7 @@ void Reply::take_part(ChoiceText& choice) {
 json Reply::frame(const char* object) const {
   return {{"id", id_},
           {"object", object},
-          {"created", served_.created},
+          {"created", created_},
           {"model", served_.name},
           {"system_fingerprint", served_.fingerprint}};
 }

@@ -1,6 +1,7 @@
 // The answer to a generation request, whole or in events.
 #pragma once
 
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <string>
@@ -78,6 +79,7 @@ class Reply : public TokenSink, public std::enable_shared_from_this<Reply> {
   const std::shared_ptr<HttpConnection> connection_;
   std::function<void(const ReplySummary&)> done_;
   std::string id_;
+  const std::time_t created_ = std::time(nullptr);
   EngineThread* engine_ = nullptr;
   EngineThread::JobId job_ = 0;
   std::vector<ChoiceText> choices_;

@@ -35,6 +35,9 @@ struct RouteContext {
   const HttpServer& http;
 };
 
+/// The answer to every request while the model loads: 503, and for /health its status.
+void answer_loading(const HttpRequest& request, HttpConnection& connection);
+
 class Routes {
  public:
   Routes(const RouteContext& context, const RouteOptions& options);

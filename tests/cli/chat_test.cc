@@ -59,6 +59,20 @@ TEST_F(ChatCli, GenerateUsesTheTemplate) {
   expect_refusal(fmt::format("chat {}", model_.string()), {"chat_template.jinja", "line 1, column 14"});
 }
 
+TEST_F(ChatCli, InspectShowsWhatTheTemplateWrites) {
+  EXPECT_NE(run(fmt::format("inspect {}", model_.string())).out.find("chat template: none"),
+            std::string::npos);
+  write_file(model_ / "chat_template.jinja",
+             "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}");
+  const Outcome shown = run(fmt::format("inspect {}", model_.string()));
+  EXPECT_NE(shown.out.find("<user>Hello<assistant>"), std::string::npos) << shown.out;
+  write_file(model_ / "chat_template.jinja", "{% import 'x' as y %}");
+  const Outcome broken = run(fmt::format("--json inspect {}", model_.string()));
+  EXPECT_EQ(broken.status, 0) << broken.err;
+  const std::string error = json::parse(broken.out)["chat_template"]["error"];
+  EXPECT_NE(error.find("'import' is unknown"), std::string::npos) << error;
+}
+
 TEST_F(ChatCli, RemembersAndForgets) {
   fs::copy_file(template_, model_ / "chat_template.jinja");
   std::string first = continuation("The city");

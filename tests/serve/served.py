@@ -12,13 +12,71 @@ import time
 
 PROGRAM = os.environ["TESSERA"]
 MODEL = os.environ["TESSERA_MODEL"]
+THREADS = os.environ.get("TESSERA_THREADS", "2")
 
 
-class Server:
+class Api:
+    """What can be asked of a server on this machine."""
+
+    def __init__(self, port, host="127.0.0.1"):
+        self.host, self.port = host, port
+        self.url = f"http://{host}:{port}"
+
+    def connect(self):
+        return socket.create_connection((self.host, self.port), timeout=20)
+
+    def answers(self):
+        """Whether somebody listens."""
+        try:
+            return self.request("GET", "/health")[0] > 0
+        except OSError:
+            return False
+
+    def request(self, method, path, body=None, headers=None):
+        """Status, headers and body (parsed where it is JSON) of one request."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        try:
+            data = json.dumps(body) if isinstance(body, (dict, list)) else body
+            connection.request(method, path, data, headers or {})
+            response = connection.getresponse()
+            text = response.read()
+            is_json = response.getheader("Content-Type", "").startswith("application/json")
+            return response.status, response.headers, json.loads(text) if is_json and text else text.decode()
+        finally:
+            connection.close()
+
+    def post(self, path, body, **headers):
+        return self.request("POST", path, body, headers)
+
+    def send(self, path, fields):
+        """A connection on which a request is under way."""
+        client = self.connect()
+        body = json.dumps(fields)
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        return client
+
+    def idle(self):
+        """Whether nothing runs or waits, and no page is held."""
+        return all(self.metric(name) == 0 for name in ("requests_running", "requests_waiting", "kv_pages_used"))
+
+    def complete(self, **fields):
+        """The answer to a completion that must succeed."""
+        status, _, answer = self.post("/v1/completions", fields)
+        assert status == 200, answer
+        return answer
+
+    def metric(self, name):
+        """The sum of a metric over its labels."""
+        _, _, text = self.request("GET", "/metrics")
+        lines = re.findall(rf"^tessera_{name}{{.*}} (\S+)$", text, re.MULTILINE)
+        return sum(float(value) for value in lines)
+
+
+class Server(Api):
     """One running server; its log lines are in `log`."""
 
-    def __init__(self, *options):
-        self.process = subprocess.Popen([PROGRAM, "--threads", "2", "serve", MODEL, "--port", "0", *options],
+    def __init__(self, *options, model=MODEL):
+        self.process = subprocess.Popen([PROGRAM, "--threads", THREADS, "serve", model, "--port", "0", *options],
                                         stderr=subprocess.PIPE, text=True)
         self.log = []
         ready = None
@@ -29,8 +87,7 @@ class Server:
                 break
         if not ready:
             raise RuntimeError("no server: " + "".join(self.log))
-        self.host, self.port = ready[1], int(ready[2])
-        self.url = f"http://{self.host}:{self.port}"
+        super().__init__(int(ready[2]), ready[1])
         self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
         self.reader.start()
 
@@ -49,37 +106,6 @@ class Server:
         self.process.stderr.close()
         return status
 
-    def connect(self):
-        return socket.create_connection((self.host, self.port), timeout=20)
-
-    def request(self, method, path, body=None, headers=None):
-        """Status, headers and body (parsed where it is JSON) of one request."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
-        try:
-            data = json.dumps(body) if isinstance(body, (dict, list)) else body
-            connection.request(method, path, data, headers or {})
-            response = connection.getresponse()
-            text = response.read()
-            is_json = response.getheader("Content-Type", "").startswith("application/json")
-            return response.status, response.headers, json.loads(text) if is_json and text else text.decode()
-        finally:
-            connection.close()
-
-    def post(self, path, body, **headers):
-        return self.request("POST", path, body, headers)
-
-    def complete(self, **fields):
-        """The answer to a completion that must succeed."""
-        status, _, answer = self.post("/v1/completions", fields)
-        assert status == 200, answer
-        return answer
-
-    def metric(self, name):
-        """The sum of a metric over its labels."""
-        _, _, text = self.request("GET", "/metrics")
-        lines = re.findall(rf"^tessera_{name}{{.*}} (\S+)$", text, re.MULTILINE)
-        return sum(float(value) for value in lines)
-
     def open_files(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
@@ -96,6 +122,18 @@ def eventually(condition, seconds=5.0):
             return False
         time.sleep(0.02)
     return True
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def received(client):
+    """Everything until the other side closes."""
+    with client:
+        return b"".join(iter(lambda: client.recv(65536), b""))
 
 
 def events_of(text):

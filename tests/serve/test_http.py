@@ -39,7 +39,9 @@ class Routes(unittest.TestCase):
         self.assertEqual(answer[1]["Allow"], "POST")
 
     def test_completion_has_the_whole_shape(self):
+        began = int(time.time())
         answer = self.server.complete(model="demo", prompt="The city", max_tokens=5, temperature=0)
+        self.assertGreaterEqual(answer["created"], began)
         self.assertEqual(answer["object"], "text_completion")
         choice = answer["choices"][0]
         self.assertEqual((choice["index"], choice["logprobs"], choice["finish_reason"]), (0, None, "length"))
@@ -201,28 +203,6 @@ class Connections(unittest.TestCase):
             self.assertIn(b" 414 ", answer_to(f"GET /{'x' * 5000} HTTP/1.1\r\nHost: x\r\n\r\n"))
             self.assertIn(b" 431 ", answer_to("GET / HTTP/1.1\r\n" + f"X-Long: {'x' * 20000}\r\n\r\n"))
             self.assertIn(b" 400 ", answer_to("complete nonsense\r\n\r\n"))
-
-    def test_slow_headers_end_and_hold_nobody_up(self):
-        with Server("-q") as server:
-            slow = server.connect()
-            began = time.monotonic()
-            closed = threading.Event()
-
-            def drip():
-                try:
-                    while not closed.is_set():
-                        slow.sendall(b"G" if time.monotonic() - began < 0.1 else b"x")
-                        time.sleep(0.2)
-                except OSError:
-                    closed.set()
-
-            thread = threading.Thread(target=drip)
-            thread.start()
-            self.assertEqual(server.request("GET", "/health")[0], 200)
-            self.assertTrue(closed.wait(15))
-            thread.join()
-            slow.close()
-            self.assertLess(time.monotonic() - began, 14)
 
     def test_keys_guard_every_route_but_health(self):
         with Server("--api-key", "secret", "-q") as server:

@@ -1,109 +1,94 @@
-"""lm-evaluation-harness against the server: multiple choice and generation, with the server's own tokenizer.
+"""lm-evaluation-harness against the server: multiple choice, whole texts, generation, with the server's own tokenizer.
 
-Log-likelihoods must be those that the server's program computes for the same ids when it is asked one by one.
+The model must be a quantized one: its log-likelihoods are exactly those of `tessera perplexity`, at any load.
 """
 
 import json
-import os
 import pathlib
-import random
-import tempfile
+import subprocess
 import unittest
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", OPENAI_API_KEY="EMPTY", TOKENIZERS_PARALLELISM="false", TQDM_DISABLE="1")
+from lm_tasks import Tasks, local_completions
 
-import lm_eval  # noqa: E402
-from lm_eval.tasks import TaskManager  # noqa: E402
+from served import MODEL, PROGRAM, Server
 
-from served import Server  # noqa: E402
-
-CHOICE_TASK = """
-task: tessera_choice
-dataset_path: json
-dataset_kwargs: {data_files: {test: DATA}}
-output_type: multiple_choice
-test_split: test
-doc_to_text: "{{context}}"
-doc_to_choice: "{{endings}}"
-doc_to_target: "{{label}}"
-metric_list: [{metric: acc}]
-"""
-GENERATE_TASK = """
-task: tessera_generate
-dataset_path: json
-dataset_kwargs: {data_files: {test: DATA}}
-output_type: generate_until
-test_split: test
-doc_to_text: "{{context}}"
-doc_to_target: "{{endings[0]}}"
-generation_kwargs: {until: ["\\n\\n"], max_gen_toks: 12, do_sample: false}
-metric_list: [{metric: exact_match}]
-"""
-
-
-def write_items(path, count):
-    rng = random.Random(3)
-    subjects = ["The history of the city", "It was a cold morning when", "The old king", "In the market",
-                "She looked at the river and", "Caf\u00e9 prices \u2014 5 \u20ac \u2014"]
-    ends = ["begins with a river.", "nobody came.", "was built in stone", "he said that he would go home.",
-            "blue sevens walk", "of the of the of"]
-    with open(path, "w") as out:
-        for i in range(count):
-            out.write(json.dumps({"context": f"{rng.choice(subjects)} {i}", "endings": rng.sample(ends, 4),
-                                  "label": rng.randrange(4)}) + "\n")
+JUDGED = 12  # items whose log-likelihoods `tessera perplexity` computes, one process for each text
+# Sums of the same doubles in another order. One bit of a logit would change them by 1e-8 or more.
+ROUNDING = 1e-11
 
 
 class LmEval(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.folder = tempfile.TemporaryDirectory()
-        folder = pathlib.Path(cls.folder.name)
-        os.environ["HF_HOME"] = str(folder / "hub")
-        write_items(folder / "items.json", 60)
-        for name, text in (("choice", CHOICE_TASK), ("generate", GENERATE_TASK)):
-            (folder / f"{name}.yaml").write_text(text.replace("DATA", str(folder / "items.json")))
-        cls.tasks = TaskManager(include_path=str(folder), include_defaults=False)
-        cls.server = Server("-q")
-        cls.items = [json.loads(line) for line in (folder / "items.json").read_text().splitlines()]
+        cls.tasks = Tasks(60)
+        cls.folder = pathlib.Path(cls.tasks.folder.name)
+        (cls.folder / "plain.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+        cls.server = Server("-q", "--chat-template", str(cls.folder / "plain.jinja"))
 
     @classmethod
     def tearDownClass(cls):
         assert cls.server.stop() == 0
-        cls.folder.cleanup()
+        cls.tasks.close()
 
-    def evaluate(self, task, **arguments):
-        model_args = {"model": "default", "base_url": self.server.url + "/v1/completions", "max_length": 512,
-                      "tokenizer_backend": "remote", **arguments}
-        return lm_eval.simple_evaluate(model="local-completions", model_args=model_args, tasks=[task],
-                                       task_manager=self.tasks, log_samples=True, bootstrap_iters=0)
+    def tokens(self, text, special=False):
+        return self.server.post("/tokenize", {"prompt": text, "add_special_tokens": special})[2]["tokens"]
 
-    def loglikelihood(self, context, ending):
-        """What the server says of one ending by itself."""
-        def encode(text):
-            return self.server.post("/tokenize", {"prompt": text, "add_special_tokens": False})[2]["tokens"]
-        whole, start = encode(context + " " + ending), len(encode(context))
+    def evaluator_sum(self, text):
+        """The log-likelihood of a text behind a BOS, as `tessera perplexity` computes it."""
+        path, count = self.folder / "text.txt", len(self.tokens(text, special=True))
+        path.write_text(text)
+        answer = subprocess.run([PROGRAM, "--threads", "2", "--json", "perplexity", MODEL, "--text", path, "--window",
+                                 str(count)], capture_output=True, text=True, check=True)
+        return -json.loads(answer.stdout)[0]["mean_nll"] * (count - 1)
+
+    def alone(self, context, ending):
+        """What the server says of one ending by itself, and whether it is what greedy generation would write."""
+        whole, start = self.tokens(context + " " + ending), len(self.tokens(context))
         scores = self.server.complete(prompt=whole, max_tokens=1, temperature=0, logprobs=1,
                                       echo=True)["choices"][0]["logprobs"]
         own, top = scores["token_logprobs"][start:-1], scores["top_logprobs"][start:-1]
         return sum(own), all(o == max(t.values()) for o, t in zip(own, top))
 
     def test_multiple_choice(self):
-        runs = [self.evaluate("tessera_choice", num_concurrent=n, batch_size=b) for n, b in ((1, 1), (16, 8))]
-        answers = [{s["doc_id"]: s["filtered_resps"] for s in run["samples"]["tessera_choice"]} for run in runs]
-        self.assertEqual(len(answers[0]), len(self.items))
-        for i, item in enumerate(self.items):
-            for ending, first, second in zip(item["endings"], answers[0][i], answers[1][i]):
-                alone = self.loglikelihood(item["context"], ending)
-                for logprob, greedy in (first, second):
-                    self.assertAlmostEqual(float(logprob), alone[0], delta=1e-4)
-                    self.assertEqual(str(greedy), str(alone[1]))
+        one, many = (self.tasks.evaluate("choice", "local-completions", local_completions(
+            self.server.url, num_concurrent=n, batch_size=b)) for n, b in ((1, 1), (16, 8)))
+        self.assertEqual(one, many)
+        for item, answers in zip(self.tasks.items, one):
+            for ending, (logprob, greedy) in zip(item["endings"], answers):
+                expected = self.alone(item["context"], ending)
+                self.assertEqual((float(logprob), str(greedy)), (expected[0], str(expected[1])))
 
-    def test_generation(self):
-        run = self.evaluate("tessera_generate", num_concurrent=4, batch_size=1)
-        for sample in run["samples"]["tessera_generate"][:10]:
-            alone = self.server.complete(prompt=self.items[sample["doc_id"]]["context"], max_tokens=12, temperature=0,
-                                         stop=["\n\n"], add_special_tokens=False)
-            self.assertIn(sample["resps"][0][0].strip(), alone["choices"][0]["text"])
+    def test_multiple_choice_as_the_evaluator(self):
+        with Server("-q", "--prepend-bos-to-ids") as server:
+            answers = self.tasks.evaluate("choice", "local-completions", local_completions(
+                server.url, num_concurrent=16, batch_size=8))
+        for item, choices in zip(self.tasks.items[:JUDGED], answers):
+            context = self.evaluator_sum(item["context"])
+            for ending, (logprob, _) in zip(item["endings"], choices):
+                expected = self.evaluator_sum(item["context"] + " " + ending) - context
+                self.assertAlmostEqual(float(logprob), expected, delta=ROUNDING)
+
+    def test_whole_texts_as_the_evaluator(self):
+        answers = self.tasks.evaluate("rolling", "local-completions", local_completions(self.server.url, num_concurrent=16))
+        for item, answer in zip(self.tasks.items[:JUDGED], answers):
+            expected = self.evaluator_sum(f"{item['context']} {item['endings'][0]}")
+            self.assertAlmostEqual(float(answer[0]), expected, delta=ROUNDING)
+
+    def test_generation_by_both_routes(self):
+        arguments = local_completions(self.server.url, num_concurrent=16)
+        texts = self.tasks.evaluate("generate", "local-completions", arguments)
+        arguments["base_url"] = self.server.url + "/v1/chat/completions"
+        self.assertEqual(texts, self.tasks.evaluate("generate", "local-chat-completions", arguments, apply_chat_template=True))
+        for item, text in zip(self.tasks.items, texts):
+            alone = self.server.complete(prompt=self.tokens(item["context"]), max_tokens=12, temperature=0, stop=["\n\n"])
+            self.assertEqual(text[0], alone["choices"][0]["text"])
+
+    def test_the_gguf_model_type(self):
+        answers = self.tasks.evaluate("choice", "gguf", {"base_url": self.server.url}, limit=JUDGED)
+        self.assertEqual(len(answers), JUDGED)
+        for item, choices in zip(self.tasks.items, answers):
+            for ending, (logprob, _) in zip(item["endings"], choices):
+                self.assertEqual(float(logprob), self.alone(item["context"], ending)[0])
 
 
 if __name__ == "__main__":
