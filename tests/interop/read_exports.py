@@ -13,19 +13,20 @@ import sys
 import tempfile
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 CASES = {
     "ct-w4a16-g32": ["gptq", "gptq_v2", "awq", "compressed-tensors", "gguf:q4_0", "gguf:q4_1", "gguf:q8_0", "hf"],
     "ct-w4a16-g32-zeros": ["gptq_v2", "awq", "compressed-tensors", "gguf:q8_0", "hf"],
-    "ct-w4a8": ["qqq", "compressed-tensors", "gptq", "awq", "gguf:q4_0", "hf"],
+    "ct-w4a8": ["compressed-tensors", "gptq", "awq", "gguf:q4_0", "hf"],
     "ct-w8a8": ["compressed-tensors", "gptq", "gguf:q8_0", "hf"],
     "ct-w8a8-static": ["compressed-tensors", "hf"],
     "gptq-zeros": ["gptq", "gptq_v2", "awq", "compressed-tensors", "gguf:q8_0", "hf"],
     "gptq-act-order": ["gptq", "gptq_v2", "hf"],
     "gptq-w8": ["gptq_v2", "compressed-tensors", "gguf:q8_0", "hf"],
     "awq-g32": ["awq", "gptq_v2", "compressed-tensors", "hf"],
-    "qqq": ["qqq"],
+    "qqq": ["qqq", "compressed-tensors", "gptq", "awq", "gguf:q4_0"],
+    "qqq-g128": ["compressed-tensors"],
 }
 
 
@@ -126,6 +127,34 @@ def with_tokenizer(model, copy):
     return copy
 
 
+def integer_groups(model, copy):
+    """A GPTQ model with the sizes of `model`, which blocks of 256 divide, whose group scales are small integers times one
+    float16 a row: what Q4_K holds, and our integer kernels."""
+    generator = torch.Generator().manual_seed(17)
+    copy.mkdir()
+    tensors = load_file(model / "model.safetensors")
+    config = json.loads((model / "config.json").read_text())
+    digests = {}
+    for name in json.loads((model / "golden.json").read_text()):
+        rows, outputs = tensors.pop(name + ".B").shape
+        inputs, outputs = rows * 16, outputs // 2
+        tensors.pop(name + ".s_channel"), tensors.pop(name + ".s_group")
+        codes = torch.randint(0, 16, (outputs, inputs), generator=generator)
+        unit = (torch.randint(64, 128, (outputs, 1), generator=generator) * 2.0 ** -14).half()
+        scales = unit * torch.randint(1, 16, (outputs, inputs // 32), generator=generator).half()
+        shifts = 4 * torch.arange(8)
+        words = (codes.T.reshape(inputs // 8, 8, outputs) << shifts[:, None]).sum(1)
+        tensors[name + ".qweight"] = (words - (words >> 31 << 32)).to(torch.int32)
+        tensors[name + ".qzeros"] = torch.full((inputs // 32, outputs // 8), 0x77777777, dtype=torch.int32)
+        tensors[name + ".scales"] = scales.T.contiguous()
+        digests[name] = digest((codes - 8).float() * scales.float().repeat_interleave(32, 1))
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": True, "desc_act": False}
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "golden.json").write_text(json.dumps(digests))
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy
+
+
 def digest(weight):
     return hashlib.sha256((weight + 0.0).contiguous().numpy().tobytes()).hexdigest()  # + 0.0: no minus zero
 
@@ -143,7 +172,7 @@ def check(tessera, model, target, work):
         found = linears_of(out, target, expected)
     for name, weight in found:
         assert digest(weight) == expected[name], f"{out.name}: {name} differs"
-    print(f"{model.name} -> {target}: {len(expected)} linears equal", flush=True)
+    print(f"{out.name}: {len(expected)} linears equal", flush=True)
 
 
 if __name__ == "__main__":
@@ -152,3 +181,6 @@ if __name__ == "__main__":
         for name, targets in CASES.items():
             for target in targets:
                 check(tessera, golden / name, target, pathlib.Path(work))
+        integers = integer_groups(golden / "qqq-g128", pathlib.Path(work) / "integer-groups")
+        for target in ["gguf:q4_k", "gguf", "compressed-tensors", "gptq", "awq", "hf"]:
+            check(tessera, integers, target, pathlib.Path(work))
