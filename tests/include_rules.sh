@@ -9,6 +9,7 @@ declare -A may_use=(
   [format]="base source"
   [arch]="base source format"
   [text]="base source"
+  [convert]="base source format arch text"
   [chat]="base source text"
   [kernels]="base source format"
   [model]="base source format arch kernels"
@@ -18,7 +19,7 @@ declare -A may_use=(
   [eval]="base source format arch kernels model text engine"
   [server]="base source format arch kernels model text chat engine eval"
   [program]="base source format arch kernels model text chat engine eval"
-  [cli]="base source format arch kernels model text chat engine bench eval server program"
+  [cli]="base source format arch kernels model text convert chat engine bench eval server program"
   [quant_cli]="base source format arch kernels model text engine quant eval program"
 )
 

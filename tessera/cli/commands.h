@@ -13,6 +13,7 @@ void add_verify(CLI::App& app, const GlobalOptions& global);
 void add_generate(CLI::App& app, const GlobalOptions& global);
 void add_chat(CLI::App& app, const GlobalOptions& global);
 void add_serve(CLI::App& app, const GlobalOptions& global);
+void add_convert(CLI::App& app, const GlobalOptions& global);
 void add_inspect(CLI::App& app, const GlobalOptions& global);
 void add_bench(CLI::App& app, const GlobalOptions& global);
 void add_demo(CLI::App& app, const GlobalOptions& global);

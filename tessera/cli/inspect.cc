@@ -9,6 +9,7 @@
 #include "tessera/chat/chat_template.h"
 #include "tessera/cli/commands.h"
 #include "tessera/cli/model_folder.h"
+#include "tessera/convert/deploy_rules.h"
 #include "tessera/program/loaded_model.h"
 #include "tessera/program/terminal.h"
 
@@ -22,7 +23,9 @@ constexpr const char* kExample =
     "Examples:\n"
     "  tessera inspect llama-qqq                       architecture, formats and kernels of a model folder\n"
     "  tessera inspect llama-qqq --tensors             every tensor, too\n"
-    "  tessera inspect llama-qqq/model-00001-of-00033.safetensors";
+    "  tessera inspect llama-qqq/model-00001-of-00033.safetensors\n"
+    "  tessera inspect llama-ct --deploy vllm --tp 2   whether vLLM runs every layer on two GPUs, as far as "
+    "is known";
 
 constexpr int64_t kTileTokens[] = {1, 16, 64, 256, 2048};
 
@@ -167,7 +170,30 @@ struct Options {
   std::string path;
   DeviceOption device;
   bool tensors = false;
+  std::string engine;  ///< another program that is to run the model
+  int64_t ranks = 1;
 };
+
+void print_deployment(const Options& o, const GlobalOptions& global) {
+  const std::vector<DeployVerdict> verdicts = check_deployment(SourceModel(o.path), o.engine, o.ranks);
+  if (global.json) {
+    json out = json::array();
+    for (const DeployVerdict& v : verdicts) {
+      out.push_back({{"name", v.linear.name},
+                     {"answer", name_of(v.answer)},
+                     {"reason", v.reason},
+                     {"source", v.source}});
+    }
+    fmt::print("{}\n", out.dump(2));
+    return;
+  }
+  Table table({"layer", "outputs x inputs", o.engine, "reason", "source of the rule"});
+  for (const DeployVerdict& v : verdicts) {
+    table.add({v.linear.name, fmt::format("{} x {}", v.linear.n, v.linear.k), std::string(name_of(v.answer)),
+               v.reason, v.source});
+  }
+  fmt::print("{}", table.text());
+}
 
 void inspect_model(const Options& o, const GlobalOptions& global) {
   const Checkpoint checkpoint(o.path);
@@ -193,9 +219,15 @@ void add_inspect(CLI::App& app, const GlobalOptions& global) {
   command->footer(kExample);
   command->add_option("path", o->path, "Model folder, GGUF file or .safetensors file")->required();
   command->add_flag("--tensors", o->tensors, "List every tensor of the folder");
+  CLI::Option* deploy = command->add_option("--deploy", o->engine, "Say which layers this engine runs")
+                            ->check(CLI::IsMember(deploy_engines()));
+  command->add_option("--tp", o->ranks, "GPUs in tensor parallelism")
+      ->check(CLI::Range(1, 1024))
+      ->needs(deploy);
   o->device.add_to(*command);
   command->callback([o, &global] {
     if (!fs::exists(o->path)) throw Error("{}: no such file or folder", o->path);
+    if (!o->engine.empty()) return print_deployment(*o, global);
     if (fs::is_directory(o->path) || is_gguf(o->path)) {
       inspect_model(*o, global);
     } else {

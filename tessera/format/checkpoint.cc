@@ -5,14 +5,13 @@
 
 #include "tessera/base/error.h"
 #include "tessera/base/json_node.h"
+#include "tessera/format/checkpoint_index.h"
 #include "tessera/source/model_files.h"
 
 namespace tessera {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kIndexName = "model.safetensors.index.json";
 
 /// The index's map from tensors to file names.
 std::map<std::string, std::string> read_index(const fs::path& path) {

@@ -11,6 +11,7 @@
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
+#include "tessera/source/gguf_names.h"
 
 namespace tessera {
 namespace {
@@ -18,62 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::array kArchitectures = {"llama", "qwen2", "qwen3"};
-
-using NamePair = std::pair<std::string_view, std::string_view>;
-constexpr NamePair kGlobalNames[] = {
-    {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
-constexpr NamePair kBlockNames[] = {
-    {"attn_norm", "input_layernorm"},    {"attn_q", "self_attn.q_proj"},
-    {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
-    {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"},
-    {"attn_k_norm", "self_attn.k_norm"}, {"ffn_norm", "post_attention_layernorm"},
-    {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
-    {"ffn_down", "mlp.down_proj"}};
-
-/// What `name` is called in `table`; empty where it is not there.
-template <size_t N>
-std::string_view translate(const NamePair (&table)[N], std::string_view name) {
-  for (const auto& [gguf, hugging_face] : table) {
-    if (gguf == name) return hugging_face;
-  }
-  return {};
-}
-
-/// "blk.3.attn_q.weight" in its parts; "output.weight" has no block.
-struct TensorName {
-  std::string_view block, stem, kind;
-
-  explicit TensorName(std::string_view name) {
-    const size_t last = name.rfind('.');
-    kind = last == name.npos ? "" : name.substr(last + 1);
-    stem = name.substr(0, last);
-    if (!stem.starts_with("blk.")) return;
-    const size_t end = stem.find('.', 4);
-    if (end == stem.npos) return;
-    block = stem.substr(4, end - 4);
-    stem = stem.substr(end + 1);
-  }
-};
-
-/// The Hugging Face name; empty when there is none.
-std::string hugging_face_name(const std::string& gguf_name) {
-  if (gguf_name == kRopeFactors) return gguf_name;
-  const TensorName name(gguf_name);
-  if (name.kind != "weight" && name.kind != "bias") return {};
-  const std::string_view stem =
-      name.block.empty() ? translate(kGlobalNames, name.stem) : translate(kBlockNames, name.stem);
-  if (stem.empty()) return {};
-  if (name.block.empty()) return fmt::format("{}.{}", stem, name.kind);
-  return fmt::format("model.layers.{}.{}.{}", name.block, stem, name.kind);
-}
-
-/// The stored row that row `r` of Hugging Face's order is. Interleaved, row 2i + j of a head of d rows is its
-/// row i + j d/2 there.
-int64_t stored_row(int64_t r, int64_t rows, int64_t heads) {
-  if (heads == 0) return r;
-  const int64_t head_rows = rows / heads, half = head_rows / 2, place = r % head_rows;
-  return r - place + place % half * 2 + place / half;
-}
 
 /// Decodes a row of blocks; false when a value is not finite in float16.
 bool decode_row(const GgufFormat& format, std::span<const std::byte> row, std::span<Half> out) {
@@ -141,7 +86,7 @@ void GgufModel::add_tensors(const GgufFile& file) {
 /// Converters of the architecture llama interleave the halves of every head of q and k, because its rotation
 /// turns neighbours. Qwen's turns halves, as Hugging Face does.
 int64_t GgufModel::interleaved_heads(const std::string& gguf_name) const {
-  const std::string_view stem = TensorName(gguf_name).stem;
+  const std::string_view stem = GgufTensorName(gguf_name).stem;
   if (architecture_ != "llama" || (stem != "attn_q" && stem != "attn_k")) return 0;
   constexpr int64_t kMostHeads = 1 << 16;
   const auto heads = parameter("attention.head_count").integer<int64_t>(1, kMostHeads);

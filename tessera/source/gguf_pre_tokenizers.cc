@@ -58,7 +58,28 @@ constexpr GgufPreTokenizer kPreTokenizers[] = {
     {.name = "falcon", .pre_tokenizer = kFalcon},
     {.name = "bloom", .pre_tokenizer = kBloom}};
 
+/// Without what says nothing about ids.
+nlohmann::json essence(nlohmann::json component) {
+  if (component.is_structured()) {
+    if (component.is_object()) component.erase("trim_offsets");
+    for (nlohmann::json& member : component) member = essence(member);
+  }
+  return component;
+}
+
 }  // namespace
+
+const GgufPreTokenizer* find_gguf_pre_tokenizer(const nlohmann::json& tokenizer) {
+  const auto member = [&](const char* key) { return essence(tokenizer.value(key, nlohmann::json())); };
+  const auto model = tokenizer.value("model", nlohmann::json::object());
+  for (const GgufPreTokenizer& entry : kPreTokenizers) {
+    if (member("pre_tokenizer") == essence(nlohmann::json::parse(entry.pre_tokenizer)) &&
+        member("normalizer") == nlohmann::json::parse(entry.normalizer) &&
+        model.value("ignore_merges", false) == entry.ignore_merges)
+      return &entry;
+  }
+  return nullptr;
+}
 
 const GgufPreTokenizer& gguf_pre_tokenizer(const JsonNode& name) {
   std::string known;

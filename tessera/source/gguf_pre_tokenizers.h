@@ -20,4 +20,7 @@ struct GgufPreTokenizer {
 /// for "default", and when it is absent: a guess would tokenize wrongly without a sign.
 const GgufPreTokenizer& gguf_pre_tokenizer(const JsonNode& name);
 
+/// The one that a tokenizer.json of Hugging Face holds; null when it is none of them.
+const GgufPreTokenizer* find_gguf_pre_tokenizer(const nlohmann::json& tokenizer);
+
 }  // namespace tessera

@@ -1,6 +1,8 @@
 // ModelFiles.
 #include "tessera/source/model_files.h"
 
+#include <algorithm>
+#include <array>
 #include <memory>
 
 #include "tessera/base/atomic_output.h"
@@ -33,6 +35,23 @@ std::set<std::string> ModelFiles::names() const {
   std::set<std::string> names;
   for (const auto& [name, content] : files_) names.insert(name);
   return names;
+}
+
+std::set<std::string> ModelFiles::companions() const {
+  static constexpr std::array kWeightExtensions = {".safetensors", ".bin",     ".pt",   ".pth",
+                                                   ".h5",          ".msgpack", ".gguf", ".onnx"};
+  static constexpr std::array kOwnNames = {"config.json", "quantize_config.json", "report.json",
+                                           "conversion.json"};
+  const auto contains = [](const auto& list, const std::string& text) {
+    return std::ranges::find(list, text) != list.end();
+  };
+  std::set<std::string> companions = names();
+  std::erase_if(companions, [&](const std::string& name) {
+    return contains(kWeightExtensions, fs::path(name).extension().string()) || contains(kOwnNames, name) ||
+           name.ends_with(".index.json") || name.starts_with("golden") ||
+           name.starts_with("tokenizer_golden") || name.starts_with(".");
+  });
+  return companions;
 }
 
 std::string ModelFiles::read(std::string_view name) const {

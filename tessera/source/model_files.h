@@ -23,6 +23,10 @@ class ModelFiles {
 
   bool contains(std::string_view name) const { return files_.contains(name); }
   std::set<std::string> names() const;
+  /// Names of what a model that is made of this one takes over as it is: tokenizer, templates, generation
+  /// settings. Not config.json, weights in any container with their indexes, settings and records of how the
+  /// weights were made, hidden files, golden values.
+  std::set<std::string> companions() const;
   /// The content. The file must be there. Throws Error when it cannot be read, or cannot be made because the
   /// GGUF file holds what has no counterpart.
   std::string read(std::string_view name) const;

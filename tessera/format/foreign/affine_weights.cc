@@ -15,7 +15,7 @@ namespace tessera::foreign {
 namespace {
 
 void check(const AffineWeights& w) {
-  const auto finite = [](float scale) { return std::isfinite(scale); };
+  const auto finite = [](double scale) { return std::isfinite(scale); };
   if (!std::ranges::all_of(w.scales, finite)) throw Error("{}: a scale is not finite", w.where);
   const auto fits = [&](uint8_t zero) { return zero <= w.largest(); };
   if (!std::ranges::all_of(w.zeros, fits))
@@ -48,7 +48,7 @@ std::vector<int32_t> sort_inputs(AffineWeights& w) {
 }
 
 void make_scales_positive(AffineWeights& w) {
-  if (std::ranges::none_of(w.scales, [](float scale) { return scale < 0; })) return;
+  if (std::ranges::none_of(w.scales, [](double scale) { return scale < 0; })) return;
   if (w.zeros.empty()) w.zeros.assign(w.scales.size(), w.middle());
   const auto size = static_cast<size_t>(w.k / w.groups);
   for (size_t g = 0; g < w.scales.size(); ++g) {
@@ -100,7 +100,12 @@ Tensor bytes(const AffineWeights& w) {
 }
 
 void fill_rows(const AffineWeights& w, QuantizedLinear& l) {
-  l.scale = Tensor::from<float>(w.scales, {w.n});
+  l.scale = Tensor(DType::kF32, {w.n});
+  for (size_t n = 0; n < w.scales.size(); ++n) {
+    const std::optional<float> scale = exactly<float>(w.scales[n]);
+    if (!scale) throw Error("{}: the scale {} of output {} is no float32 number", w.where, w.scales[n], n);
+    l.scale.as<float>()[n] = *scale;
+  }
   if (w.bits > 4) {
     l.weight_format = WeightFormat::kInt8;
     l.qweight = bytes(w);
@@ -124,26 +129,27 @@ struct SplitScales {
 };
 
 /// Positive numbers as small integers times one float, the largest such; nothing where they are none.
-bool split_into_integers(std::span<const float> scales, float& unit, std::span<int8_t> integers) {
+bool split_into_integers(std::span<const double> scales, float& unit, std::span<int8_t> integers) {
   constexpr int kMostDoublings = 6;  // 2^7 is beyond int8
   int exponent = std::numeric_limits<int>::max();
-  for (float scale : scales) {
+  for (double scale : scales) {
     if (!(scale > 0)) return false;
     exponent = std::min(exponent, Dyadic(scale).e);
   }
-  const auto multiple = [&](float scale) {  // of 2^exponent
+  const auto multiple = [&](double scale) {  // of 2^exponent
     const Dyadic exact(scale);
     return exact.e - exponent > kMostDoublings ? 0 : exact.m << (exact.e - exponent);
   };
   int64_t divisor = 0;
-  for (float scale : scales) divisor = std::gcd(divisor, multiple(scale));
+  for (double scale : scales) divisor = std::gcd(divisor, multiple(scale));
   for (size_t g = 0; g < scales.size(); ++g) {
     const int64_t integer = multiple(scales[g]) / divisor;
     if (integer < 1 || integer > 127) return false;
     integers[g] = static_cast<int8_t>(integer);
   }
-  unit = std::ldexp(static_cast<float>(divisor), exponent);
-  return true;
+  const std::optional<float> largest = exactly<float>(std::ldexp(static_cast<double>(divisor), exponent));
+  unit = largest.value_or(0);
+  return largest.has_value();
 }
 
 /// The integer-ratio test, also of the products. Nothing where one row fails.
@@ -170,17 +176,18 @@ SplitScales<Half> float_scales(const AffineWeights& w) {
   SplitScales<Half> split{std::vector<float>(static_cast<size_t>(w.n), 1.0f),
                           std::vector<Half>(w.scales.size())};
   const auto groups = static_cast<size_t>(w.groups);
-  const auto fill_row = [&](size_t n, float unit) {
+  const auto fill_row = [&](size_t n, float unit) {  // a power of two
     split.rows[n] = unit;
     for (size_t g = n * groups; g < (n + 1) * groups; ++g) {
-      split.groups[g] = to_half(w.scales[g] / unit);
-      if (to_float(split.groups[g]) * unit != w.scales[g]) return false;
+      const std::optional<Half> scale = exactly<Half>(w.scales[g] / unit);
+      if (!scale) return false;
+      split.groups[g] = *scale;
     }
     return true;
   };
   for (size_t n = 0; n < split.rows.size(); ++n) {
     if (fill_row(n, 1)) continue;
-    const float largest = std::ranges::max(std::span(w.scales).subspan(n * groups, groups));
+    const double largest = std::ranges::max(std::span(w.scales).subspan(n * groups, groups));
     const int exponent =
         std::max(std::ilogb(largest) - kLargestExponent, std::numeric_limits<float>::min_exponent);
     if (fill_row(n, std::ldexp(1.0f, exponent))) continue;

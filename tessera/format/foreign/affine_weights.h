@@ -1,4 +1,4 @@
-// The form that most tools' layers share, and its way into ours.
+// The form that most tools' layers share, and the ways between it and ours.
 #pragma once
 
 #include <string>
@@ -8,7 +8,8 @@
 
 namespace tessera::foreign {
 
-/// w[n, k] = scale[n, g] * (code[n, k] - zero[n, g]), with g the group of input k.
+/// w[n, k] = scale[n, g] * (code[n, k] - zero[n, g]), with g the group of input k. The scales are numbers,
+/// not roundings of them: doubles hold the product of our two scales, 24 bits and at most 11, without loss.
 struct AffineWeights {
   std::string where = {};                 ///< folder and linear, to open errors
   int bits = 4;                           ///< of a code, 2 to 8
@@ -16,9 +17,10 @@ struct AffineWeights {
   int64_t groups = 1;                     ///< of a row; 1: one scale a row
   std::vector<uint8_t> codes = {};        ///< [N, K], 0 .. 2^bits - 1
   std::vector<uint8_t> zeros = {};        ///< [N, groups], 0 .. 2^bits - 1; empty: 2^(bits - 1) everywhere
-  std::vector<float> scales = {};         ///< [N, groups], of either sign
+  std::vector<double> scales = {};        ///< [N, groups], of either sign
   std::vector<int32_t> input_group = {};  ///< [K]; empty: runs of K / groups inputs
 
+  int64_t group_size() const { return k / groups; }
   uint8_t middle() const { return static_cast<uint8_t>(1 << (bits - 1)); }
   uint8_t largest() const { return static_cast<uint8_t>((1 << bits) - 1); }
 };
@@ -33,5 +35,10 @@ struct AffineWeights {
 /// sorted by an input map. Throws Error when a scale is not finite, a zero point out of range, groups differ
 /// in size, or no format holds the weights.
 QuantizedLinear to_quantized_linear(AffineWeights weights, const ActivationFormat& activation);
+
+/// The same real weights as those of `linear`, over its inputs: a map that permutes them becomes input_group.
+/// `where` opens errors. Throws Error for a layer that is more than codes and scales: with outlier columns,
+/// or a map that weighs, repeats or drops inputs.
+AffineWeights to_affine_weights(const QuantizedLinear& linear, std::string where);
 
 }  // namespace tessera::foreign

@@ -1,6 +1,7 @@
 // AutoAWQ checkpoints.
 #include <algorithm>
 
+#include "tessera/format/foreign/awq_layout.h"
 #include "tessera/format/foreign/packed_fields.h"
 #include "tessera/format/foreign/readers.h"
 #include "tessera/format/foreign/stored_linear.h"
@@ -8,14 +9,7 @@
 namespace tessera::foreign {
 namespace {
 
-constexpr int kBits = 4;
-constexpr int64_t kWordCodes = 8;
-
-/// Where the code of output n stands among those of its row: words hold outputs 0 2 4 6 1 3 5 7 of eight.
-constexpr int64_t position(int64_t n) {
-  const int64_t output = n % kWordCodes;
-  return n - output + output / 2 + output % 2 * (kWordCodes / 2);
-}
+using namespace awq;
 
 QuantizedLinear read(const Checkpoint& checkpoint, const std::string& prefix) {
   const StoredLinear stored(checkpoint, prefix);

@@ -49,7 +49,9 @@ void read_scales(const StoredLinear& stored, const Scheme& scheme, AffineWeights
     w.groups = w.k / scheme.group_size;
   }
   const bool one = stored.at("weight_scale").size() == 1 && scheme.group_size == 0;
-  w.scales = stored.floats("weight_scale", one ? stored.at("weight_scale").shape : Shape{w.n, w.groups});
+  const auto scales =
+      stored.floats("weight_scale", one ? stored.at("weight_scale").shape : Shape{w.n, w.groups});
+  w.scales.assign(scales.begin(), scales.end());
   if (one) w.scales.resize(static_cast<size_t>(w.n), w.scales[0]);
 }
 

@@ -1,6 +1,7 @@
 // Codes of a few bits in 32-bit words, as PyTorch tools store them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -8,6 +9,15 @@
 #include "tessera/format/foreign/affine_weights.h"
 
 namespace tessera::foreign {
+
+/// Calls body(begin, end) for blocks of up to 64 of `n` rows or columns: of a matrix walked along its other
+/// side, what such a block touches stays in the cache.
+template <class Body>
+void parallel_blocks(int64_t n, const Body& body) {
+  constexpr int64_t kBlock = 64;
+  parallel_for((n + kBlock - 1) / kBlock,
+               [&](int64_t block) { body(block * kBlock, std::min(n, (block + 1) * kBlock)); });
+}
 
 /// Codes of `bits` bits (2 to 8), one behind the other from the lowest bit of the first word on; one may
 /// straddle two words.
@@ -37,14 +47,34 @@ class PackedFields {
   int bits_;
 };
 
+/// The inverse: code(0), ..., code(count - 1) of `bits` bits each into words[first], words[first + stride],
+/// ...
+template <class Code>
+void pack_fields(std::span<int32_t> words, int64_t first, int64_t stride, int bits, int64_t count,
+                 const Code& code) {
+  uint64_t pending = 0;  // the lowest `filled` bits
+  int filled = 0;
+  const auto store = [&] {
+    words[static_cast<size_t>(first)] = static_cast<int32_t>(static_cast<uint32_t>(pending));
+    first += stride;
+  };
+  for (int64_t i = 0; i < count; ++i) {
+    pending |= uint64_t{code(i)} << filled;
+    filled += bits;
+    if (filled < 32) continue;
+    store();
+    pending >>= 32;
+    filled -= 32;
+  }
+  if (filled > 0) store();
+}
+
 /// codes [N, K] of `w` from code(n, k), in an order that suits tensors with the outputs in their rows as well
 /// as those with the inputs.
 template <class Code>
 void fill_codes(AffineWeights& w, const Code& code) {
-  constexpr int64_t kOutputs = 64;
   w.codes.resize(static_cast<size_t>(w.n * w.k));
-  parallel_for((w.n + kOutputs - 1) / kOutputs, [&](int64_t block) {
-    const int64_t begin = block * kOutputs, end = std::min(w.n, begin + kOutputs);
+  parallel_blocks(w.n, [&](int64_t begin, int64_t end) {
     for (int64_t k = 0; k < w.k; ++k) {
       for (int64_t n = begin; n < end; ++n) w.codes[static_cast<size_t>(n * w.k + k)] = code(n, k);
     }

@@ -1,42 +1,18 @@
 // The files of a quantized checkpoint.
 #include "tessera/quant/run/checkpoint_writer.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
-#include <array>
-
 #include "tessera/base/atomic_output.h"
+#include "tessera/format/checkpoint_index.h"
 #include "tessera/quant/run/owned_files.h"
 
 namespace tessera {
-namespace {
 
 using nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
-constexpr const char* kIndexName = "model.safetensors.index.json";
-
-/// Weights in any container, their indexes, another tool's settings of them, and golden values are not
-/// copied.
-bool is_copied(const std::string& name) {
-  static constexpr std::array kWeightExtensions = {".safetensors", ".bin",     ".pt",   ".pth",
-                                                   ".h5",          ".msgpack", ".gguf", ".onnx"};
-  const bool weights =
-      std::ranges::find(kWeightExtensions, fs::path(name).extension().string()) != kWeightExtensions.end();
-  const bool generated = name == "config.json" || name == "quantize_config.json" || name == kReportName ||
-                         name.ends_with(".index.json") || is_working_name(name);
-  return !weights && !generated && !name.starts_with("golden") && !name.starts_with("tokenizer_golden") &&
-         !name.starts_with(".");
-}
-
-}  // namespace
-
 CheckpointWriter::CheckpointWriter(fs::path dir, const fs::path& model, int64_t shards)
-    : dir_(std::move(dir)), source_(model), shards_(shards) {
-  for (const std::string& name : source_.names()) {
-    if (is_copied(name)) copied_.insert(name);
-  }
+    : dir_(std::move(dir)), source_(model), shards_(shards), copied_(source_.companions()) {
+  std::erase_if(copied_, is_working_name);
 }
 
 std::set<std::string> CheckpointWriter::files() const {
@@ -47,7 +23,7 @@ std::set<std::string> CheckpointWriter::files() const {
 }
 
 std::string CheckpointWriter::shard_name(int64_t index) const {
-  return fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, shards_);
+  return tessera::shard_name(index, shards_);
 }
 
 FileDigest CheckpointWriter::write_shard(int64_t index, const std::vector<NamedTensor>& tensors) {
@@ -55,18 +31,7 @@ FileDigest CheckpointWriter::write_shard(int64_t index, const std::vector<NamedT
 }
 
 void CheckpointWriter::write_metadata(const nlohmann::json& quantization_config, bool untied_embedding) {
-  ordered_json weight_map = ordered_json::object();
-  uint64_t total = 0;
-  for (int64_t i = 0; i < shards_; ++i) {
-    const SafetensorsFile shard(dir_ / shard_name(i));
-    for (const auto& [name, view] : shard.tensors()) {
-      weight_map[name] = shard_name(i);
-      total += view.bytes();
-    }
-  }
-  const ordered_json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
-  write_file(dir_ / kIndexName, index.dump(2) + "\n");
-
+  write_index(dir_, shards_);
   auto config = ordered_json::parse(source_.read("config.json"));
   if (untied_embedding) config["tie_word_embeddings"] = false;
   config["quantization_config"] = quantization_config;

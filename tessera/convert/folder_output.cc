@@ -1,0 +1,61 @@
+// Shards, config.json, and the files beside them.
+#include "tessera/convert/folder_output.h"
+
+#include "tessera/base/atomic_output.h"
+#include "tessera/format/checkpoint_index.h"
+
+namespace tessera {
+namespace {
+
+using nlohmann::ordered_json;
+
+/// The tensors of block `layer`; n_layers: those outside the blocks.
+std::vector<NamedTensor> block_tensors(const SourceModel& model, const foreign::Writer& writer,
+                                       const foreign::WriteOptions& options, int64_t layer) {
+  std::vector<NamedTensor> tensors;
+  for (const std::string& name : model.float_tensors(layer))
+    tensors.push_back({name, model.checkpoint().at(name)});
+  for (const SourceModel::Linear& linear : model.linears()) {
+    if (linear.layer != layer || !linear.quantized) continue;
+    QuantizedLinear loaded = model.load(linear);
+    foreign::WrittenLinear written = writer.write(loaded, model.where(linear), options);
+    for (auto& [last, tensor] : written.tensors)
+      tensors.push_back({linear.name + "." + last, share(std::move(tensor))});
+    if (!loaded.bias.empty()) tensors.push_back({linear.name + ".bias", share(std::move(loaded.bias))});
+  }
+  return tensors;
+}
+
+/// What the floats of the target are, for config.json; empty: what they were.
+std::string float_type(const foreign::Writer& writer, const std::string& variant) {
+  if (std::string_view(writer.name) == "tessera") return {};
+  // Scales of 16 bits are float16: readers cast them to the type that config.json names.
+  return variant == "f32" ? "float32" : variant == "bf16" ? "bfloat16" : "float16";
+}
+
+}  // namespace
+
+void write_folder(const SourceModel& model, const foreign::Writer& writer,
+                  const foreign::WriteOptions& options, const nlohmann::json& section,
+                  const std::filesystem::path& dir, Reporter& reporter) {
+  const int64_t layers = model.spec().n_layers;
+  for (int64_t layer = 0; layer <= layers; ++layer) {
+    write_safetensors(dir / shard_name(layer, layers + 1), block_tensors(model, writer, options, layer));
+    model.checkpoint().release_pages();
+    reporter.progress("writing", layer + 1, layers + 1);
+  }
+  write_index(dir, layers + 1);
+
+  auto config = ordered_json::parse(model.files().read("config.json"));
+  config.erase("quantization_config");
+  if (!section.is_null()) config["quantization_config"] = section;
+  if (const std::string type = float_type(writer, options.variant); !type.empty()) {
+    config.erase("dtype");
+    config["torch_dtype"] = type;  // the name that every version reads
+  }
+  write_file(dir / "config.json", config.dump(2) + "\n");
+  if (writer.own_settings_file) write_file(dir / "quantize_config.json", section.dump(2) + "\n");
+  for (const std::string& name : model.files().companions()) write_file(dir / name, model.files().read(name));
+}
+
+}  // namespace tessera

@@ -1,0 +1,18 @@
+// The shards of a checkpoint in a folder, and the index that lists their tensors.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace tessera {
+
+inline constexpr const char* kIndexName = "model.safetensors.index.json";
+
+/// model-00001-of-0000N.safetensors is shard 0.
+std::string shard_name(int64_t index, int64_t shards);
+
+/// Writes the index of the shards in `dir`, which must be there.
+void write_index(const std::filesystem::path& dir, int64_t shards);
+
+}  // namespace tessera
