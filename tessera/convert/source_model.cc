@@ -13,7 +13,7 @@ SourceModel::SourceModel(const std::filesystem::path& path)
       quantization_(read_quantization_config(config_)) {
   check_tensors(spec_, checkpoint_);
   for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
-    for (LinearId id : spec_.existing_linears()) {
+    for (LinearId id : spec_.linear_ids()) {
       const std::string name = spec_.linear_name(layer, id), stored = spec_.source_name(layer, id);
       const bool quantized = is_quantized(checkpoint_, name);
       if (quantized && !quantization_)
