@@ -11,7 +11,6 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kMaxChoices = 16, kMaxStops = 64, kMaxStopBytes = 1024, kMaxBiases = 1024;
-constexpr int64_t kMaxTopLogprobs = 20;
 
 constexpr std::string_view kKnownFields[] = {"add_generation_prompt",
                                              "add_special_tokens",

@@ -10,6 +10,9 @@ template <class... Visitors>
 struct Overloaded : Visitors... {
   using Visitors::operator()...;
 };
+// C++20 knows it by itself, clang 14 does not.
+template <class... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 void include(Extent& whole, const Value& part) {
   const Extent extent = part.extent();
