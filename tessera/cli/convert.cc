@@ -2,6 +2,7 @@
 #include "tessera/convert/conversion.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 
@@ -51,6 +52,9 @@ std::string summary(const std::vector<LinearOutcome>& outcomes) {
   std::string text = fmt::format("{} of {} linears exact", count(&LinearOutcome::exact), outcomes.size());
   if (const auto refused = count([](const LinearOutcome& o) { return !o.refusal.empty(); }); refused > 0)
     text += fmt::format(", {} refused", refused);
+  const auto largest = [](const LinearOutcome& o) { return o.rounding.largest; };
+  if (const double change = largest(*std::ranges::max_element(outcomes, {}, largest)); change > 0)
+    text += fmt::format(", numbers rounded by at most {:.2g} of themselves", change);
   return text;
 }
 
@@ -77,6 +81,8 @@ void add_convert(CLI::App& app, const GlobalOptions& global) {
       ->check(CLI::Range(int64_t{8}, int64_t{1} << 20));
   command->add_flag("--dry-run", o->dry_run, "Print what becomes of every layer and write nothing");
   command->callback([o, &global] {
+    // Freed tensors go back to the system at once; the heap would keep them under small blocks that live on.
+    ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
     TerminalReporter reporter(global.quiet);
     o->conversion.in = o->in;
     o->conversion.out = o->out;

@@ -26,7 +26,14 @@ SourceModel::SourceModel(const std::filesystem::path& path)
 }
 
 QuantizedLinear SourceModel::load(const Linear& linear) const {
-  return load_quantized_linear(checkpoint_, linear.name, *quantization_, linear.n, linear.k);
+  QuantizedLinear loaded =
+      load_quantized_linear(checkpoint_, linear.name, *quantization_, linear.n, linear.k);
+  // It owns copies: the mapped pages are not needed until the next pass.
+  const std::string prefix = linear.name + ".";
+  const auto& tensors = checkpoint_.tensors();
+  for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it)
+    release_pages(checkpoint_.at(it->first));
+  return loaded;
 }
 
 std::vector<std::string> SourceModel::float_tensors(int64_t layer) const {

@@ -1,5 +1,5 @@
 // QQQ checkpoints, as QQQ's own program and GPTQModel read them.
-#include <optional>
+#include <array>
 
 #include "tessera/format/foreign/qqq_layout.h"
 #include "tessera/format/foreign/writing.h"
@@ -32,15 +32,22 @@ void check(const QuantizedLinear& linear, const AffineWeights& w) {
 /// "B"
 Tensor packed_codes(const AffineWeights& w, bool grouped) {
   const int flip = grouped ? 0 : 8;  // one scale a row: two's complement
+  std::array<int, 8> shifts;
+  for (int i = 0; i < 8; ++i)
+    shifts[static_cast<size_t>(i)] = 4 * code_position(i % 4, i / 4 * 8, grouped).nibble;
   Tensor packed(DType::kI32, {w.k / 16, 2 * w.n});
   const auto words = packed.as<int32_t>();
   parallel_blocks(w.k, [&](int64_t begin, int64_t end) {
-    for (int64_t n = 0; n < w.n; ++n) {
-      for (int64_t k = begin; k < end; ++k) {
+    for (int64_t n = 0; n < w.n;
+         n += n % 8 == 7 ? 9 : 1) {  // a word holds inputs k .. k + 3 of outputs n, n + 8
+      for (int64_t k = begin; k < end; k += 4) {
+        uint32_t word = 0;
+        for (int64_t i = 0; i < 8; ++i) {
+          const auto code = static_cast<uint32_t>(code_at(w, n + i / 4 * 8, k + i % 4) ^ flip);
+          word |= code << shifts[static_cast<size_t>(i)];
+        }
         const CodePosition at = code_position(k, n, grouped);
-        int32_t& word = words[static_cast<size_t>(at.row * 2 * w.n + at.word)];
-        const auto code = static_cast<uint32_t>(code_at(w, n, k) ^ flip);
-        word = static_cast<int32_t>(static_cast<uint32_t>(word) | code << 4 * at.nibble);
+        words[static_cast<size_t>(at.row * 2 * w.n + at.word)] = static_cast<int32_t>(word);
       }
     }
   });
