@@ -118,11 +118,8 @@ std::optional<std::string> objection(const DeployRule& rule, const Facts& facts,
 
 /// The linear's inputs are split over the ranks, not its outputs.
 bool splits_inputs(const ModelSpec& spec, const std::string& linear) {
-  return std::ranges::any_of(spec.sites, [&](const Site& site) {
-    const std::string_view name = site.name;
-    if (name != "o" && name != "down") return false;
-    return std::ranges::any_of(site.readers,
-                               [&](LinearId id) { return linear.ends_with("." + spec.linears[id].name); });
+  return std::ranges::any_of(spec.linears, [&](const LinearSpec& l) {
+    return (l.role == kO || l.role == kDown) && linear.ends_with("." + l.name);
   });
 }
 

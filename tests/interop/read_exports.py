@@ -3,7 +3,7 @@
 
 GOLDEN holds tiny models that the libraries wrote, with the SHA-256 of every dequantized weight (make_foreign_models.py).
 Each is converted to every format that holds it; the library of that format unpacks the weights, which must have the
-same digests. Where a library loads whole models, it loads them: keys that it does not know would stop it there.
+same digests.
 """
 import hashlib
 import json
