@@ -4,6 +4,8 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <exception>
 #include <functional>
 #include <span>
 #include <utility>
@@ -74,6 +76,16 @@ inline double graph_microseconds(int calls, int replays,
   cudaStreamDestroy(stream);
   std::nth_element(times.begin(), times.begin() + replays / 2, times.end());
   return 1e3 * times[static_cast<size_t>(replays / 2)] / calls;
+}
+
+/// The exit status of a program that only runs `check`: its own, or 2 with the message of what it throws.
+inline int status_of(const std::function<int()>& check) {
+  try {
+    return check();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 2;
+  }
 }
 
 }  // namespace tessera::bench

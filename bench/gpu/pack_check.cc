@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <cstdio>
 
 #include "bench/gpu/device.h"
 #include "tessera/base/error.h"
@@ -112,10 +111,5 @@ int run() {
 }  // namespace tessera::bench
 
 int main() {
-  try {
-    return tessera::bench::run();
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return 2;
-  }
+  return tessera::bench::status_of(tessera::bench::run);
 }

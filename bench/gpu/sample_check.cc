@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -138,10 +137,5 @@ int run() {
 }  // namespace tessera::bench
 
 int main() {
-  try {
-    return tessera::bench::run();
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return 2;
-  }
+  return tessera::bench::status_of(tessera::bench::run);
 }

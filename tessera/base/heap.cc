@@ -8,9 +8,9 @@
 
 namespace tessera {
 
-void limit_heap_blocks() {
+void limit_heap_blocks([[maybe_unused]] size_t largest) {
 #ifdef __GLIBC__
-  ::mallopt(M_MMAP_THRESHOLD, static_cast<int>(kLargestHeapBlock));
+  ::mallopt(M_MMAP_THRESHOLD, static_cast<int>(largest));
 #endif
 }
 

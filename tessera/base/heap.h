@@ -10,8 +10,9 @@ namespace tessera {
 /// where reuse is cheap but leaves holes.
 constexpr size_t kLargestHeapBlock = size_t{8} << 20;
 
-/// Sets that limit for the whole process; glibc would raise it to 32 MiB as large blocks are freed.
-void limit_heap_blocks();
+/// Sets that limit, or a lower one, for the whole process; glibc would raise it to 32 MiB as large blocks are
+/// freed.
+void limit_heap_blocks(size_t largest = kLargestHeapBlock);
 
 /// Gives the pages of freed memory back to the system.
 void release_free_memory();

@@ -2,10 +2,10 @@
 #include "tessera/convert/conversion.h"
 
 #include <fmt/format.h>
-#include <malloc.h>
 
 #include <algorithm>
 
+#include "tessera/base/heap.h"
 #include "tessera/cli/commands.h"
 #include "tessera/program/terminal.h"
 
@@ -82,7 +82,7 @@ void add_convert(CLI::App& app, const GlobalOptions& global) {
   command->add_flag("--dry-run", o->dry_run, "Print what becomes of every layer and write nothing");
   command->callback([o, &global] {
     // Freed tensors go back to the system at once; the heap would keep them under small blocks that live on.
-    ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    limit_heap_blocks(size_t{1} << 20);
     TerminalReporter reporter(global.quiet);
     o->conversion.in = o->in;
     o->conversion.out = o->out;

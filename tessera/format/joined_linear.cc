@@ -15,7 +15,15 @@ constexpr Field kOutputFields[] = {&QuantizedLinear::qweight,       &QuantizedLi
                                    &QuantizedLinear::row_sum,       &QuantizedLinear::bias,
                                    &QuantizedLinear::outlier_weight};
 
-Tensor concatenated(std::span<const QuantizedLinear* const> parts, Field field) {
+}  // namespace
+
+bool can_join(const QuantizedLinear& a, const QuantizedLinear& b) {
+  const auto both = [&](Field field) { return (a.*field).empty() == (b.*field).empty(); };
+  return a.weight_format == b.weight_format && a.group_size == b.group_size &&
+         std::ranges::all_of(kOutputFields, both) && same_input(a, b);
+}
+
+Tensor join_field(std::span<const QuantizedLinear* const> parts, Tensor QuantizedLinear::*field) {
   const Tensor& first = parts[0]->*field;
   if (first.empty()) return {};
   Shape shape = first.shape();
@@ -30,18 +38,10 @@ Tensor concatenated(std::span<const QuantizedLinear* const> parts, Field field) 
   return out;
 }
 
-}  // namespace
-
-bool can_join(const QuantizedLinear& a, const QuantizedLinear& b) {
-  const auto both = [&](Field field) { return (a.*field).empty() == (b.*field).empty(); };
-  return a.weight_format == b.weight_format && a.group_size == b.group_size &&
-         std::ranges::all_of(kOutputFields, both) && same_input(a, b);
-}
-
 QuantizedLinear join_outputs(std::span<const QuantizedLinear* const> parts) {
   assert(!parts.empty());
   QuantizedLinear joined = parts[0]->clone();
-  for (Field field : kOutputFields) joined.*field = concatenated(parts, field);
+  for (Field field : kOutputFields) joined.*field = join_field(parts, field);
   joined.n = outputs_of(parts);
   return joined;
 }

@@ -1,6 +1,5 @@
 // What must hold for a QuantizedLinear, whoever made it.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 
 #include "tessera/base/error.h"
@@ -59,18 +58,17 @@ void validate_integer_groups(const QuantizedLinear& l, const std::string& where)
     }
     return s * (lo - z) < -128 || s * (hi - z) > 127;
   };
-  std::atomic<size_t> first_bad = scale.size();
-  parallel_for(l.n, [&](int64_t row) {
-    const auto groups = static_cast<size_t>(l.groups()), begin = static_cast<size_t>(row) * groups;
-    for (size_t g = begin; g < begin + groups; ++g) {
-      if (!leaves_range(g)) continue;
-      size_t other = first_bad;
-      while (g < other && !first_bad.compare_exchange_weak(other, g)) {
-      }
-      return;
-    }
+  const auto groups = static_cast<size_t>(l.groups());
+  std::vector<size_t> first_bad(static_cast<size_t>(l.n));  // in each row; `groups`: none
+  parallel_for(l.n, [&](int64_t n) {
+    const auto row = static_cast<size_t>(n);
+    size_t g = 0;
+    while (g < groups && !leaves_range(row * groups + g)) ++g;
+    first_bad[row] = g;
   });
-  if (const size_t g = first_bad; g < scale.size()) {
+  for (size_t row = 0; row < first_bad.size(); ++row) {
+    if (first_bad[row] == groups) continue;
+    const size_t g = row * groups + first_bad[row];
     throw Error("{}: group {} (scale {}, zero point {}) leaves the int8 range; the file is damaged", where, g,
                 int{scale[g]}, zero_of(g));
   }

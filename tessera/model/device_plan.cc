@@ -5,7 +5,6 @@
 
 #include "tessera/base/error.h"
 #include "tessera/format/load_linear.h"
-#include "tessera/format/quantization_config.h"
 
 namespace tessera {
 namespace {
@@ -37,8 +36,12 @@ int64_t logit_rows(const ModelSpec& spec, const StepLimits& limits) {
 DevicePlan plan_device(const std::filesystem::path& model, const StepLimits& limits) {
   const ModelConfig config = ModelConfig::load(model);
   const Checkpoint checkpoint(model);
-  const ModelSpec spec = make_model_spec(config, checkpoint);
-  const auto quantization = read_quantization_config(config);
+  return plan_device(make_model_spec(config, checkpoint), checkpoint, read_quantization_config(config),
+                     limits);
+}
+
+DevicePlan plan_device(const ModelSpec& spec, const Checkpoint& checkpoint,
+                       const std::optional<QuantizationConfig>& quantization, const StepLimits& limits) {
   DevicePlan plan;
   for (int64_t layer = 0; layer < spec.n_layers; ++layer) {
     for (LinearId id : spec.linear_ids()) {

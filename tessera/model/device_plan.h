@@ -2,9 +2,11 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "tessera/arch/model_spec.h"
+#include "tessera/format/quantization_config.h"
 #include "tessera/kernels/backend.h"
 
 namespace tessera {
@@ -23,6 +25,8 @@ struct DevicePlan {
 /// Rows of logits that exist at once.
 int64_t logit_rows(const ModelSpec& spec, const StepLimits& limits);
 
+DevicePlan plan_device(const ModelSpec& spec, const Checkpoint& checkpoint,
+                       const std::optional<QuantizationConfig>& quantization, const StepLimits& limits);
 /// Of the model in a folder or GGUF file. Throws what Model::load would throw of its config.json and headers.
 DevicePlan plan_device(const std::filesystem::path& model, const StepLimits& limits);
 

@@ -29,8 +29,6 @@ GluActivation to_glu(Activation activation) {
 }  // namespace
 
 std::unique_ptr<Model> Model::load(const std::filesystem::path& dir, Backend& backend) {
-  if (const auto memory = backend.own_memory())
-    check_fits(plan_device(dir, backend.limits()), *memory, dir.string());
   const ModelConfig config = ModelConfig::load(dir);
   return std::unique_ptr<Model>(new Model(dir, config, read_quantization_config(config), backend));
 }

@@ -6,6 +6,7 @@
 
 #include "tessera/format/joined_linear.h"
 #include "tessera/format/load_linear.h"
+#include "tessera/model/device_plan.h"
 
 namespace tessera {
 namespace {
@@ -20,6 +21,10 @@ class WeightLoader {
     check_tensors(spec_, checkpoint_);
     check_overrides();
     check_label();
+    if (const auto memory = backend_.own_memory()) {
+      check_fits(plan_device(spec_, checkpoint_, quantization_, backend_.limits()), *memory,
+                 checkpoint_.dir().string());
+    }
     weights_.embedding = load_float({checkpoint_.at(spec_.embedding)});
     if (spec_.positions == Positions::kLearned) {
       weights_.position_embedding = load_float({checkpoint_.at(spec_.position_embedding)});

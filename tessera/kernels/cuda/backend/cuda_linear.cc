@@ -29,16 +29,11 @@ std::string kernels_of_device() {
   return major == 9 && minor == 0 ? "sm_90a" : "sm_80";
 }
 
-/// The vectors of all parts, one after another, in device memory; null where there are none.
+/// A vector of all parts in device memory; null where there is none.
 template <class T>
 std::unique_ptr<DeviceBuffer> joined(std::span<const QuantizedLinear* const> parts,
                                      Tensor QuantizedLinear::*field) {
-  std::vector<T> values;
-  for (const QuantizedLinear* part : parts) {
-    const auto more = (part->*field).as<T>();
-    values.insert(values.end(), more.begin(), more.end());
-  }
-  return to_device(std::span<const T>(values));
+  return to_device(std::span<const T>(join_field(parts, field).as<T>()));
 }
 
 }  // namespace
