@@ -3,6 +3,7 @@
 
 #include "tessera/quant/block/fake_quant.h"
 #include "tessera/quant/block/site_output.h"
+#include "tessera/quant/block/token_errors.h"
 #include "tessera/quant/passes/passes.h"
 
 namespace tessera {
@@ -51,7 +52,7 @@ class ReassemblePass : public Pass {
       const size_t s = site_index(context.spec, id);
       const Site& site = context.spec.sites[s];
       const bool first = id == site.readers.front();
-      if (first && context.spec.role(id) != kO) maps[s] = search(context, site, inputs[s].channel_absmax, x);
+      if (first && context.spec.role(id) != kO) maps[s] = search(context, site, inputs[s].typical_absmax, x);
       return exact(id, x);
     };
     block_step(context.spec, context.block, searched, sample_windows(context.x_float, tokens_));
@@ -109,7 +110,7 @@ class ReassemblePass : public Pass {
         return context.block.bias[id].defined() ? y + context.block.bias[id] : y;
       };
       const at::Tensor output = site_output(context.spec, context.block, site, linear, rows);
-      return (output - reference).square_().mean().item<double>();
+      return weighted_error(output, reference).item<double>();
     };
     Reassembly best = search_reassembly(absmax, distances, layout(format), search_, loss);
     report_site(context, site, name(),
@@ -127,7 +128,7 @@ class ReassemblePass : public Pass {
   at::Tensor distances_of(const BlockContext& context, const Site& site, const at::Tensor& x) const {
     std::vector<at::Tensor> weights;
     for (LinearId id : site.readers) weights.push_back(context.block.weight[id]);
-    return merge_distances(x.reshape({-1, x.size(-1)}), at::cat(weights), metric_);
+    return merge_distances(weighted_tokens(x.reshape({-1, x.size(-1)})), at::cat(weights), metric_);
   }
 
   /// Codes of a virtually split channel count several times; what they reach must fit int8.

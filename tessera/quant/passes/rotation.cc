@@ -1,6 +1,7 @@
 // Rotations folded into weights.
 #include "tessera/quant/passes/rotation.h"
 
+#include <algorithm>
 #include <cassert>
 
 #include "tessera/quant/block/fold.h"
@@ -9,8 +10,16 @@
 namespace tessera {
 namespace {
 
+/// a b in double, some rows of `a` at a time: an embedding has many.
 at::Tensor times(const at::Tensor& a, const at::Tensor& b) {
-  return at::matmul(a.to(at::kDouble), b.to(at::kDouble)).to(at::kFloat);
+  constexpr int64_t kRows = 4096;
+  const at::Tensor right = b.to(at::kDouble);
+  at::Tensor product = at::empty({a.size(0), b.size(1)}, a.options().dtype(at::kFloat));
+  for (int64_t first = 0; first < a.size(0); first += kRows) {
+    const int64_t rows = std::min(kRows, a.size(0) - first);
+    product.narrow(0, first, rows).copy_(at::matmul(a.narrow(0, first, rows).to(at::kDouble), right));
+  }
+  return product;
 }
 
 }  // namespace
@@ -23,11 +32,10 @@ at::Tensor stream_rotation(const ModelSpec& spec, uint64_t seed, bool hadamard) 
 
 void rotate_outer(OuterWeights& outer, const at::Tensor& rotation) {
   if (outer.final_bias.defined()) {
-    const at::Tensor shift = at::mv(outer.lm_head.to(at::kDouble), outer.final_bias.to(at::kDouble));
-    outer.lm_head_bias = shift.to(at::kFloat);
+    outer.lm_head_bias = times(outer.lm_head, outer.final_bias.unsqueeze(1)).squeeze(1);
     outer.final_bias = at::zeros_like(outer.final_bias);
   }
-  outer.lm_head = times(outer.lm_head * outer.final_gain, rotation);
+  outer.lm_head = times(outer.lm_head, outer.final_gain.unsqueeze(1) * rotation);
   outer.final_gain = at::ones_like(outer.final_gain);
   outer.embedding = times(outer.embedding, rotation);
   if (outer.position_embedding.defined()) {
