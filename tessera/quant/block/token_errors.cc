@@ -6,12 +6,15 @@ namespace {
 
 /// Keeps tokens of zeros from dividing by zero: they count in full, and as exact where nothing is put out.
 constexpr double kTiny = 0x1p-100;
+/// Times the median energy: what a token may count for. Ordinary tokens differ by less, and those with more
+/// energy do matter more; massive ones have a hundred to a million times as much.
+constexpr double kMostMedians = 8;
 
 }  // namespace
 
 at::Tensor token_weights(const at::Tensor& x) {
   const at::Tensor energy = x.square().mean({-1}, /*keepdim=*/true).clamp_min_(kTiny);
-  return (energy.median() / energy).clamp_max_(1);
+  return (energy.median() * kMostMedians / energy).clamp_max_(1);
 }
 
 at::Tensor weighted_tokens(const at::Tensor& x) {

@@ -7,11 +7,11 @@
 
 namespace tessera {
 
-/// What each token of x [..., K] counts in a sum of squares, [..., 1] in (0, 1]: in full up to the median
-/// mean square, and as much as the median token above.
+/// What each token of x [..., K] counts in a sum of squares, [..., 1] in (0, 1]: in full up to eight times
+/// the median mean square, and no more than that above.
 at::Tensor token_weights(const at::Tensor& x);
 
-/// x [..., K] with every token multiplied by the root of its weight: none is larger than the median one.
+/// x [..., K] with every token multiplied by the root of its weight.
 at::Tensor weighted_tokens(const at::Tensor& x);
 
 /// [K]: channel maxima of |x| [..., K] over the weighted tokens. Where every token has a scale of its own

@@ -14,13 +14,13 @@ at::Tensor with_massive_row() {
   return x;
 }
 
-TEST(TokenErrors, LargeTokensCountAsMuchAsTheMedianOne) {
+TEST(TokenErrors, MassiveTokensCountAsMuchAsEightMedianOnes) {
   const at::Tensor x = with_massive_row(), weights = token_weights(x);
   ASSERT_EQ(weights.sizes(), (std::vector<int64_t>{2, 16, 1}));
   const at::Tensor energy = x.square().mean({-1}), counted = energy * weights.squeeze(-1),
-                   median = energy.median();
-  EXPECT_TRUE(at::allclose(counted, at::minimum(energy, median)));
-  EXPECT_EQ((weights == 1).sum().item<int64_t>(), 16);
+                   most = 8 * energy.median();
+  EXPECT_TRUE(at::allclose(counted, at::minimum(energy, most)));
+  EXPECT_EQ((weights == 1).sum().item<int64_t>(), 31);
   EXPECT_TRUE(at::equal(token_weights(at::zeros({3, 8})), at::ones({3, 1})));
 }
 
@@ -39,10 +39,10 @@ TEST(TokenErrors, ErrorsOfAMassiveTokenDoNotOutvoteTheRest) {
 TEST(TokenErrors, MaximaAreThoseOfTypicalTokens) {
   const at::Tensor x = with_massive_row();
   EXPECT_GT(x.abs().max().item<double>(), 1000);
-  EXPECT_LT(typical_absmax(x).max().item<double>(), 6);
+  EXPECT_LT(typical_absmax(x).max().item<double>(), 15);
   at::Tensor ordinary = x.clone();
   ordinary[1][3].zero_();
-  EXPECT_TRUE((typical_absmax(x) >= typical_absmax(ordinary) * 0.7).all().item<bool>());
+  EXPECT_TRUE((typical_absmax(x) >= typical_absmax(ordinary)).all().item<bool>());
 }
 
 TEST(TokenErrors, ZerosAreExactOrInfinitelyWrong) {

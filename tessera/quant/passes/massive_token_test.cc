@@ -15,9 +15,9 @@ class MassiveToken : public testing::Test {
   MassiveToken() {
     at::manual_seed(4);
     const int64_t hidden = model_.spec.hidden_size;
-    x_ = at::matmul(at::randn({32, 32, 16}), at::randn({16, hidden})) + at::randn({32, 32, hidden});
+    x_ = at::matmul(at::randn({6, 256, 16}), at::randn({16, hidden})) + at::randn({6, 256, hidden});
     x_.select(1, 0).copy_(at::randn({hidden}));
-    make_first_token_massive(model_.spec, model_.blocks[0], x_, /*activation=*/2000, /*size=*/20000);
+    make_first_token_massive(model_.spec, model_.blocks[0], x_, /*activation=*/2000, /*size=*/40000);
   }
 
   /// Mean error of the tokens behind the first after `steps`, on the windows that the passes did not see.
@@ -25,9 +25,9 @@ class MassiveToken : public testing::Test {
     const ModelSpec& spec = model_.spec;
     BlockContext context(spec, 0, PerLinear<LinearScheme>(spec.linears.size(), scheme), model_.blocks[0],
                          reporter_);
-    context.x_float = context.x_quant = x_.narrow(0, 0, 24);
+    context.x_float = context.x_quant = x_.narrow(0, 0, 4);
     for (const nlohmann::json& step : steps) make_pass(step)->run_on_block(context);
-    const at::Tensor unseen = x_.narrow(0, 24, 8);
+    const at::Tensor unseen = x_.narrow(0, 4, 2);
     const at::Tensor output =
         block_forward(spec, context.block, fake_quant_linears(context.quantized, at::kCPU), unseen);
     return token_errors(output.slice(1, 1), output_of(unseen).slice(1, 1)).mean().item<double>();
@@ -66,7 +66,7 @@ TEST_F(MassiveToken, NoPartHarmsTheOtherTokens) {
 }
 
 TEST_F(MassiveToken, CalibratedWeightsBeatRoundedOnes) {
-  EXPECT_LT(error(kGroups, {kGptq}), 0.6 * error(kGroups, {kRtn}));
+  EXPECT_LT(error(kGroups, {kGptq}), 0.7 * error(kGroups, {kRtn}));
   EXPECT_LT(error(kZeroPoints, {kDgq}), 0.85 * error(kZeroPoints, {kRtn}));
 }
 

@@ -10,14 +10,17 @@
 namespace tessera {
 namespace {
 
-/// a b in double, some rows of `a` at a time: an embedding has many.
 at::Tensor times(const at::Tensor& a, const at::Tensor& b) {
+  return at::matmul(a.to(at::kDouble), b.to(at::kDouble)).to(at::kFloat);
+}
+
+/// The same for a table with as many rows as the vocabulary, some of them at a time.
+at::Tensor table_times(const at::Tensor& table, const at::Tensor& b) {
   constexpr int64_t kRows = 4096;
-  const at::Tensor right = b.to(at::kDouble);
-  at::Tensor product = at::empty({a.size(0), b.size(1)}, a.options().dtype(at::kFloat));
-  for (int64_t first = 0; first < a.size(0); first += kRows) {
-    const int64_t rows = std::min(kRows, a.size(0) - first);
-    product.narrow(0, first, rows).copy_(at::matmul(a.narrow(0, first, rows).to(at::kDouble), right));
+  at::Tensor product = at::empty({table.size(0), b.size(1)}, table.options());
+  for (int64_t first = 0; first < table.size(0); first += kRows) {
+    const int64_t rows = std::min(kRows, table.size(0) - first);
+    product.narrow(0, first, rows).copy_(times(table.narrow(0, first, rows), b));
   }
   return product;
 }
@@ -32,14 +35,14 @@ at::Tensor stream_rotation(const ModelSpec& spec, uint64_t seed, bool hadamard) 
 
 void rotate_outer(OuterWeights& outer, const at::Tensor& rotation) {
   if (outer.final_bias.defined()) {
-    outer.lm_head_bias = times(outer.lm_head, outer.final_bias.unsqueeze(1)).squeeze(1);
+    outer.lm_head_bias = table_times(outer.lm_head, outer.final_bias.unsqueeze(1)).squeeze(1);
     outer.final_bias = at::zeros_like(outer.final_bias);
   }
-  outer.lm_head = times(outer.lm_head, outer.final_gain.unsqueeze(1) * rotation);
+  outer.lm_head = table_times(outer.lm_head, outer.final_gain.unsqueeze(1) * rotation);
   outer.final_gain = at::ones_like(outer.final_gain);
-  outer.embedding = times(outer.embedding, rotation);
+  outer.embedding = table_times(outer.embedding, rotation);
   if (outer.position_embedding.defined()) {
-    outer.position_embedding = times(outer.position_embedding, rotation);
+    outer.position_embedding = table_times(outer.position_embedding, rotation);
   }
 }
 

@@ -11,11 +11,6 @@
 namespace tessera {
 namespace {
 
-/// Inputs of a site [windows, tokens, K] and what the site makes of them in float.
-struct SiteSample {
-  at::Tensor x, output;
-};
-
 class SmoothPass : public Pass {
  public:
   explicit SmoothPass(const PassOptions& options)
@@ -58,16 +53,11 @@ class SmoothPass : public Pass {
     if (!can_fold_scale(spec, site) || (shared && !share_heads_)) return none;
 
     report_errors(context, site, inputs, "error_before");
-    // Every second window judges what the others have found: with weights rounded as they will be, since what
-    // smoothing gains under rounding to nearest GPTQ often gains by itself.
-    const int64_t windows = x.size(0), step = std::min<int64_t>(windows, 2);
-    const auto sample = [&](int64_t first) {
-      const at::Tensor part = x.slice(0, first, windows, step);
-      return SiteSample{part, site_output(spec, context.block, site, float_linears(context.block), part)};
-    };
-    const SiteSample seen = sample(0), unseen = sample(step - 1);
+    // Judged with weights rounded as they will be: what smoothing gains under rounding to nearest, GPTQ often
+    // gains by itself.
+    const SplitSample sample = split_sample(spec, context.block, site, x);
     const auto loss = [&](const at::Tensor& scale) {
-      return error(context, site, seen, scale, nearest(context, scale));
+      return error(context, site, sample.seen, scale, nearest(context, scale));
     };
     const auto shared_over_heads = [&](const at::Tensor& values) {
       return share_over_query_heads(spec, site, values);
@@ -76,8 +66,9 @@ class SmoothPass : public Pass {
                          ? search_awq(shared_over_heads(weighted_tokens(inputs.sample).abs().mean({0})), loss)
                          : search_smoothing(shared_over_heads(inputs.scaling_absmax()), loss, grid_);
     const auto judge = [&](const at::Tensor& scale) {
-      return error(context, site, unseen, scale,
-                   judged_by_gptq_ ? calibrated(context, seen.x / scale, scale) : nearest(context, scale));
+      return error(
+          context, site, sample.unseen, scale,
+          judged_by_gptq_ ? calibrated(context, sample.seen.x / scale, scale) : nearest(context, scale));
     };
     const double judged = judge(best.scale), judged_unsmoothed = judge(none);
     const bool kept = judged < (1 - least_gain_) * judged_unsmoothed;
@@ -152,7 +143,8 @@ class SmoothPass : public Pass {
       const at::Tensor weight = context.block.weight[id] * scale;
       const WeightGrid grid =
           fit_grid(weight, context.schemes[id].weight, {.clip = Clip::kWeighted}, {importance, {}, {}});
-      return affine(context, id, input, dequantize(grid, gptq(weight, grid, *factor).codes));
+      const at::Tensor rounded = dequantize(grid, gptq(weight, grid, *factor).codes);
+      return affine(context, id, input, rounded.to(input.device()));
     };
   }
 
@@ -182,7 +174,7 @@ PassInfo smooth_pass_info() {
            {"points", 12},             // of the geometric grid, before refinement
            {"floor", 1e-3},            // least sigma of the geometric grid, relative to the largest input
            {"judge", "gptq"},          // gptq | nearest: how weights round where the scale must beat none
-           {"least_gain", 0.1},        // of the judged error: what a scale must save to be kept
+           {"least_gain", 0.02},       // of the judged error: what a scale must save to be kept
            {"shared_heads", "max"}}};  // o_proj under grouped queries: max: one scale a value row | skip
 }
 
