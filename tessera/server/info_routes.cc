@@ -63,7 +63,9 @@ void Routes::metrics(const VisitPtr& visit) {
   Metrics& m = context_.metrics;
   m.set("requests_running", static_cast<double>(status.running));
   m.set("requests_waiting", static_cast<double>(status.waiting));
-  m.set("kv_pages_used", static_cast<double>(status.total_pages - status.free_pages - status.cached_pages));
+  const auto used = static_cast<double>(status.total_pages - status.free_pages - status.cached_pages);
+  m.set("kv_pages_used", used);
+  m.set("kv_usage", used / static_cast<double>(status.total_pages));
   m.set("kv_pages_cached", static_cast<double>(status.cached_pages));
   m.set("kv_pages_total", static_cast<double>(status.total_pages));
   m.set("connections", static_cast<double>(context_.http.connections()));
