@@ -57,6 +57,10 @@ struct GridOptions {
   /// Clip::kOutput: this many candidates of scale[n] are judged by the whole row's output error, the others
   /// by the sum of their groups' errors only.
   int64_t rerank = 8;
+  /// Significant bits of scale[n], at most 24. Other tools store float16 scales, of 11 bits: below 11, group
+  /// scales get the bits that are left for them in the product with scale[n]. 0: 11 where a row has one
+  /// scale, 7 in groups, so that float16 holds every scale.
+  int scale_bits = 24;
 };
 
 /// Fits the grid to weight [N, K]. Undefined members of `moments` weigh all inputs alike.

@@ -76,7 +76,9 @@ class Run {
   at::Device device_;
   RunPlan plan_;
   const ModelConfig& config_ = plan_.config;
-  const std::optional<QuantizationConfig> source_ = read_quantization_config(config_);  ///< another tool's
+  /// Another tool's codes; those of a GGUF file can be read as floats.
+  const std::optional<QuantizationConfig> source_ =
+      is_gguf(options_.model_dir) ? std::nullopt : read_quantization_config(config_);
   const Checkpoint& checkpoint_ = plan_.checkpoint;
   const ModelSpec& spec_ = plan_.spec;
   const PerLinear<LinearScheme>& schemes_ = plan_.schemes;
