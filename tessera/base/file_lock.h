@@ -5,6 +5,9 @@
 
 namespace tessera {
 
+/// Of the lock file in OUT.partial, which marks the folder as ours.
+inline constexpr const char* kLockName = "tessera.lock";
+
 /// An exclusive lock on a file, which names the owner's process id. The kernel releases it when the process
 /// ends, however it ends; the file stays.
 class FileLock {

@@ -35,8 +35,8 @@ struct TensorInfo {
   size_t bytes() const { return static_cast<size_t>(size()) * size_of(dtype); }
 };
 
-/// A dense row-major tensor that lives elsewhere (a mapped file, a Tensor). Data may be unaligned in hostile
-/// files; the readers of format/ refuse those.
+/// A dense row-major tensor that lives elsewhere (a mapped file, a Tensor). Data are aligned to
+/// the dtype but where a reader of files says otherwise.
 struct TensorView {
   DType dtype = DType::kF32;
   Shape shape;

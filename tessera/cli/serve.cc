@@ -276,7 +276,9 @@ void add_serve(CLI::App& app, const GlobalOptions& global) {
   command->add_flag("--prepend-bos-to-ids", o->model.bos_before_ids,
                     "Evaluate prompts of token ids behind a BOS that answers do not show");
   command->add_flag("--open-metrics", o->routes.open_metrics, "/metrics needs no key");
-  command->add_option("--metrics-prefix", o->metrics_prefix, "Opens the names of metrics")
+  command
+      ->add_option("--metrics-prefix", o->metrics_prefix,
+                   "Opens the names of metrics; vllm: takes vLLM's names")
       ->capture_default_str();
   command->add_flag("!--no-page", o->routes.page, "No chat page at /");
   command->add_flag("--log-text", o->routes.log_text, "Log prompts");

@@ -39,7 +39,11 @@ Conversion::Conversion(ConversionOptions options) : options_(std::move(options))
   std::tie(writer_, write_options_.variant) = foreign::find_writer(options_.target);
   write_options_.round = options_.round;
   write_options_.group_size = options_.group_size;
+  if (!options_.out.has_filename()) options_.out = options_.out.parent_path();  // "OUT/"
   require_absent(options_.out);
+  std::error_code absent;
+  if (fs::equivalent(options_.in, options_.out.string() + ".partial", absent))
+    throw Error("{}: would be replaced by an unfinished output; choose another", options_.in.string());
   check_target();
 }
 
@@ -103,8 +107,8 @@ void Conversion::write(const std::vector<LinearOutcome>& outcomes, Reporter& rep
   if (writer_->folder()) {
     const json section = writer_->config(schemes_of(outcomes));
     AtomicFolder folder(options_.out);
-    write_folder(model_, *writer_, write_options_, section, folder.partial(), reporter);
-    write_file(folder.partial() / kRecordName, text);
+    write_folder(model_, *writer_, write_options_, section, folder, reporter);
+    write_file(folder.file(kRecordName), text);
     folder.commit();
   } else {
     write_gguf_file(model_, outcomes, *writer_, write_options_, options_.out, reporter);

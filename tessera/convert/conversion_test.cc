@@ -21,6 +21,10 @@ fs::path golden(const std::string& name) {
   return fs::path(TESSERA_SOURCE_DIR) / "tests" / "golden" / "foreign" / name;
 }
 
+fs::path tiny(const std::string& name) {
+  return fs::path(TESSERA_SOURCE_DIR) / "tests" / "golden" / name;
+}
+
 /// As tests/golden/make_foreign_models.py computes it.
 std::string digest(std::vector<float> weights) {
   for (float& w : weights) w += 0.0f;  // no minus zero
@@ -135,9 +139,27 @@ TEST_F(ConversionTest, WritesNothingWhereItRefuses) {
   EXPECT_THAT(error_of(ours, "tessera"), HasSubstr("is in tessera's format already"));
   EXPECT_THAT(error_of(golden("qqq"), "tessera"), HasSubstr("is there already; choose another output"));
   fs::create_directory(dir_ / "qqq-qqq.partial");
-  EXPECT_THAT(error_of(golden("qqq"), "qqq"),
-              HasSubstr("another process is writing it, or one was interrupted"));
-  EXPECT_TRUE(fs::exists(dir_ / "qqq-qqq.partial")) << "not ours to remove";
+  write_file(dir_ / "qqq-qqq.partial" / "mine", "");
+  EXPECT_THAT(error_of(golden("qqq"), "qqq"), HasSubstr("qqq-qqq.partial: not made by tessera"));
+  EXPECT_TRUE(fs::exists(dir_ / "qqq-qqq.partial" / "mine")) << "not ours to remove";
+  fs::copy(golden("qqq"), dir_ / "q.partial");
+  ConversionOptions options{.in = dir_ / "q.partial", .out = dir_ / "q", .target = "tessera"};
+  EXPECT_THAT([&] { Conversion{options}; },
+              testing::ThrowsMessage<Error>(HasSubstr("would be replaced by an unfinished output")));
+}
+
+TEST_F(ConversionTest, SettingsMayStandInAFileOfTheirOwn) {
+  const fs::path in = dir_ / "older";
+  fs::copy(golden("gptq-zeros"), in);
+  json config = read_json(in / "config.json");
+  json section = config.at("quantization_config");
+  section.erase("quant_method");
+  config.erase("quantization_config");
+  write_file(in / "config.json", config.dump());
+  write_file(in / "quantize_config.json", section.dump());
+  EXPECT_EQ(SourceModel(in).format(), "gptq");
+  EXPECT_EQ(json(digests(in)), read_json(golden("gptq-zeros") / "golden.json"));
+  EXPECT_EQ(json(digests(convert(in, "awq"))), read_json(golden("gptq-zeros") / "golden.json"));
 }
 
 TEST_F(ConversionTest, RoundingIsCountedInTheRecord) {
@@ -195,6 +217,60 @@ TEST_F(ConversionTest, GgufFilesHoldTheModel) {
               to_floats(original.checkpoint().at("model.norm.weight")));
     EXPECT_EQ(read_json(out.string() + ".conversion.json").at("to"), "gguf");
   }
+}
+
+/// Models in floats that Transformers judged; tests/golden/make_tiny_models.py made them.
+TEST_F(ConversionTest, GgufFilesOfQwenAreTheFolder) {
+  for (const char* name : {"qwen2", "qwen3"}) {
+    SCOPED_TRACE(name);
+    const fs::path in = with_tokenizer(tiny(name), dir_ / name), out = convert(in, "gguf");
+    EXPECT_EQ(GgufFile(out).metadata()["general.architecture"].value(), name);
+    const SourceModel original(in), found(out);
+    EXPECT_EQ(found.spec().family, name);
+    EXPECT_EQ(found.spec().head_dim, original.spec().head_dim);
+    EXPECT_EQ(found.spec().norm_eps, original.spec().norm_eps);
+    EXPECT_EQ(found.spec().tied_embeddings, original.spec().tied_embeddings);
+    ASSERT_EQ(found.checkpoint().tensors().size(), original.checkpoint().tensors().size());
+    for (const auto& [tensor, info] : original.checkpoint().tensors()) {
+      EXPECT_EQ(found.checkpoint().info(tensor).shape, info.shape) << tensor;
+      EXPECT_EQ(to_floats(found.checkpoint().at(tensor)), to_floats(original.checkpoint().at(tensor)))
+          << tensor << ": rows of Qwen stay in order";
+    }
+  }
+}
+
+TEST_F(ConversionTest, GgufFilesHoldTheRotationOfLlama3) {
+  const fs::path in = with_tokenizer(golden("gptq-g32"), dir_ / "llama3");
+  json config = read_json(in / "config.json");
+  config.erase("rope_parameters");
+  config["rope_theta"] = 500000.0;
+  config["rope_scaling"] = {{"rope_type", "llama3"},
+                            {"factor", 32.0},
+                            {"low_freq_factor", 1.0},
+                            {"high_freq_factor", 4.0},
+                            {"original_max_position_embeddings", 64}};
+  write_file(in / "config.json", config.dump());
+  const fs::path out = convert(in, "gguf");
+  const GgufFile file(out);
+  EXPECT_EQ(file.metadata()["llama.rope.scaling.original_context_length"].value(), 64);
+  const SourceModel original(in), found(out);
+  const std::vector<float> factors = to_floats(found.checkpoint().at(kRopeFactors));
+  ASSERT_EQ(std::ssize(factors), original.spec().head_dim / 2);
+  EXPECT_EQ(factors.front(), 1) << "short waves stay";
+  EXPECT_EQ(factors.back(), 32) << "long ones are divided";
+  EXPECT_EQ(found.spec().rope.type, RopeConfig::Type::kLlama3);
+  EXPECT_EQ(found.spec().rope.factor, 32);
+  EXPECT_EQ(found.spec().rope.original_context, 64);
+  EXPECT_EQ(found.spec().rope.theta, 500000);
+  // What no formula of ours gives is refused.
+  std::string bytes = read_file(out);
+  const size_t at =
+      static_cast<size_t>(reinterpret_cast<const char*>(file.tensors().at(kRopeFactors).data.data()) -
+                          reinterpret_cast<const char*>(file.bytes().data()));
+  bytes[at + 2] ^= 0x40;
+  write_file(dir_ / "tampered.gguf", bytes);
+  EXPECT_THAT([&] { SourceModel{dir_ / "tampered.gguf"}; },
+              testing::ThrowsMessage<Error>(HasSubstr(kRopeFactors)));
 }
 
 TEST_F(ConversionTest, GgufRefusesWhatLlamaCppCannotName) {

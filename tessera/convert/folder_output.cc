@@ -36,15 +36,17 @@ std::string float_type(const foreign::Writer& writer, const std::string& variant
 }  // namespace
 
 void write_folder(const SourceModel& model, const foreign::Writer& writer,
-                  const foreign::WriteOptions& options, const nlohmann::json& section,
-                  const std::filesystem::path& dir, Reporter& reporter) {
+                  const foreign::WriteOptions& options, const nlohmann::json& section, AtomicFolder& folder,
+                  Reporter& reporter) {
   const int64_t layers = model.spec().n_layers;
   for (int64_t layer = 0; layer <= layers; ++layer) {
-    write_safetensors(dir / shard_name(layer, layers + 1), block_tensors(model, writer, options, layer));
+    write_safetensors(folder.file(shard_name(layer, layers + 1)),
+                      block_tensors(model, writer, options, layer));
     model.checkpoint().release_pages();
     reporter.progress("writing", layer + 1, layers + 1);
   }
-  write_index(dir, layers + 1);
+  folder.file(kIndexName);
+  write_index(folder.partial(), layers + 1);
 
   auto config = ordered_json::parse(model.files().read("config.json"));
   config.erase("quantization_config");
@@ -53,9 +55,10 @@ void write_folder(const SourceModel& model, const foreign::Writer& writer,
     config.erase("dtype");
     config["torch_dtype"] = type;  // the name that every version reads
   }
-  write_file(dir / "config.json", config.dump(2) + "\n");
-  if (writer.own_settings_file) write_file(dir / "quantize_config.json", section.dump(2) + "\n");
-  for (const std::string& name : model.files().companions()) write_file(dir / name, model.files().read(name));
+  write_file(folder.file("config.json"), config.dump(2) + "\n");
+  if (writer.own_settings_file) write_file(folder.file("quantize_config.json"), section.dump(2) + "\n");
+  for (const std::string& name : model.files().companions())
+    write_file(folder.file(name), model.files().read(name));
 }
 
 }  // namespace tessera

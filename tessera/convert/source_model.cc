@@ -28,11 +28,7 @@ SourceModel::SourceModel(const std::filesystem::path& path)
 QuantizedLinear SourceModel::load(const Linear& linear) const {
   QuantizedLinear loaded =
       load_quantized_linear(checkpoint_, linear.name, *quantization_, linear.n, linear.k);
-  // It owns copies: the mapped pages are not needed until the next pass.
-  const std::string prefix = linear.name + ".";
-  const auto& tensors = checkpoint_.tensors();
-  for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it)
-    release_pages(checkpoint_.at(it->first));
+  checkpoint_.release_pages();  // it owns copies: the mapped pages are not needed until the next pass
   return loaded;
 }
 
@@ -51,9 +47,7 @@ std::vector<std::string> SourceModel::float_tensors(int64_t layer) const {
 
 std::map<std::string, int64_t> SourceModel::rounded_formats() const {
   if (!is_gguf(checkpoint_.dir())) return {};
-  std::map<std::string, int64_t> formats = GgufModel(checkpoint_.dir()).stored_formats();
-  for (const char* exact : {"F32", "F16", "BF16"}) formats.erase(exact);
-  return formats;
+  return GgufModel(checkpoint_.dir()).rounded_formats();
 }
 
 std::string SourceModel::where(const Linear& linear) const {
@@ -62,7 +56,7 @@ std::string SourceModel::where(const Linear& linear) const {
 
 std::string SourceModel::format() const {
   if (is_gguf(checkpoint_.dir())) return "gguf";
-  const JsonNode section = config_.root()["quantization_config"];
+  const JsonNode section = config_.quantization();
   return section.is_null() ? "float" : section["quant_method"].string();
 }
 

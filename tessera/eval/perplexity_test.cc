@@ -62,6 +62,27 @@ INSTANTIATE_TEST_SUITE_P(Models, PerplexityGolden,
                                          Case{"lab-opt", "heldout", "heldout.txt"},
                                          Case{"lab-opt", "wikitext-2-test", "wikitext-2/test.txt"}));
 
+/// A model that others trained: SmolLM2-135M-Instruct in $TESSERA_SMOLLM2, the folder that tools/smollm2.sh
+/// of the shared folder fills.
+TEST(PerplexityOfSmolLm2, IsThatOfTransformers) {
+  const char* models = std::getenv("TESSERA_SMOLLM2");
+  if (!models) GTEST_SKIP() << "needs $TESSERA_SMOLLM2, the folder that tools/smollm2.sh has filled";
+  const auto dir = std::filesystem::path(models) / "SmolLM2-135M",
+             golden = shared_dir() / "models" / "smollm2-golden.json",
+             text = shared_dir() / "data" / "wikitext-2" / "test.txt";
+  for (const auto& path : {dir, golden, text}) TESSERA_REQUIRE_FILE(path);
+  const double expected = read_json(golden)["perplexity"]["first_10_windows"];
+  const auto backend = make_backend("cpu");
+  const auto model = Model::load(dir, *backend);
+  const auto ids =
+      Tokenizer::load(dir)->encode(read_file(text).substr(0, 60000), /*add_special_tokens=*/true);
+  const Windows windows = cut_windows(ids, {.window = 1024, .max_windows = 10}, model->spec(), {});
+  Reporter silent;
+  const Perplexity result = measure_perplexity(*model, windows, silent);
+  ASSERT_EQ(result.window_nll.size(), 10u);
+  EXPECT_NEAR(result.value() / expected, 1, 1e-4) << result.value();
+}
+
 class PerplexityTest : public testing::Test {
  protected:
   ~PerplexityTest() override { std::filesystem::remove_all(dir_); }

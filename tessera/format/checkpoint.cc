@@ -52,23 +52,44 @@ void Checkpoint::open_folder() {
   for (const std::string& name : names) {
     if (!fs::exists(path_ / name)) throw Error("{}: shard {} is missing; download it", path_.string(), name);
     files_.push_back(std::make_unique<SafetensorsFile>(path_ / name));
-    for (const auto& [tensor, view] : files_.back()->tensors()) {
-      if (!views_.emplace(tensor, &view).second) {
-        throw Error("{}: tensor {} is also in another shard", (path_ / name).string(), tensor);
-      }
-      tensors_[tensor] = {view.dtype, view.shape};
-    }
+    add_tensors(*files_.back(), weight_map);
   }
   for (const auto& [name, file] : weight_map) {
-    if (!tensors_.contains(name))
-      throw Error("{}: tensor {} is missing although the index names it", (path_ / file).string(), name);
+    if (contains(name)) continue;
+    unreadable_[name] =
+        fmt::format("{}: tensor {} is missing although the index names it", (path_ / file).string(), name);
   }
+}
+
+/// Of a tensor in two shards the one that the index names counts.
+void Checkpoint::add_tensors(const SafetensorsFile& file,
+                             const std::map<std::string, std::string>& weight_map) {
+  const auto shard = [](const SafetensorsFile& f) { return f.path().filename().string(); };
+  const auto named = [&](const std::string& tensor, const SafetensorsFile& f) {
+    const auto entry = weight_map.find(tensor);
+    return entry != weight_map.end() && entry->second == shard(f);
+  };
+  for (const auto& [name, view] : file.tensors()) {
+    const auto [holder, is_new] = holders_.emplace(name, &file);
+    if (!is_new && named(name, *holder->second)) continue;
+    if (!is_new && !named(name, file)) {
+      unreadable_[name] = fmt::format("{}: tensor {} is also in {}, and the index names neither",
+                                      file.path().string(), name, shard(*holder->second));
+      tensors_.erase(name);
+      continue;
+    }
+    holder->second = &file;
+    tensors_[name] = {view.dtype, view.shape};
+  }
+  unreadable_.insert(file.unreadable().begin(), file.unreadable().end());
 }
 
 const TensorInfo& Checkpoint::info(std::string_view name) const {
   const auto it = tensors_.find(name);
-  if (it == tensors_.end()) throw Error("{}: tensor {} is missing", path_.string(), name);
-  return it->second;
+  if (it != tensors_.end()) return it->second;
+  const auto reason = unreadable_.find(name);
+  if (reason != unreadable_.end()) throw Error("{}", reason->second);
+  throw Error("{}: tensor {} is missing", path_.string(), name);
 }
 
 const TensorInfo& Checkpoint::info(std::string_view name, const Shape& expected) const {
@@ -82,12 +103,20 @@ const TensorInfo& Checkpoint::info(std::string_view name, const Shape& expected)
 
 TensorView Checkpoint::at(std::string_view name) const {
   info(name);  // refuses absent ones
-  return gguf_ ? gguf_->read(name) : *views_.find(name)->second;
+  return gguf_ ? gguf_->read(name) : holders_.find(name)->second->at(name);
 }
 
 TensorView Checkpoint::at(std::string_view name, const Shape& expected) const {
   info(name, expected);
   return at(name);
+}
+
+bool Checkpoint::has_gguf_codes(const std::string& prefix) const {
+  return gguf_ && gguf_->has_codes(prefix + ".weight");
+}
+
+GgufCodes Checkpoint::gguf_codes(const std::string& prefix) const {
+  return gguf_->codes(prefix + ".weight");
 }
 
 std::vector<fs::path> Checkpoint::files() const {
@@ -98,7 +127,7 @@ std::vector<fs::path> Checkpoint::files() const {
 }
 
 void Checkpoint::release_pages() const {
-  for (const auto& [name, view] : views_) tessera::release_pages(*view);
+  for (const auto& file : files_) file->release_pages();
   if (gguf_) gguf_->release_pages();
 }
 

@@ -16,8 +16,9 @@ constexpr const char* kCodes[] = {".qweight", ".B", ".weight_packed"};
 bool is_quantized(const Checkpoint& checkpoint, const std::string& prefix) {
   if (std::ranges::any_of(kCodes, [&](const char* name) { return checkpoint.contains(prefix + name); }))
     return true;
-  const std::string weight = prefix + ".weight";  // compressed-tensors', one code a byte
-  return checkpoint.contains(weight) && checkpoint.info(weight).dtype == DType::kI8;
+  if (checkpoint.has_gguf_codes(prefix)) return true;
+  const auto weight = checkpoint.tensors().find(prefix + ".weight");  // compressed-tensors', one code a byte
+  return weight != checkpoint.tensors().end() && weight->second.dtype == DType::kI8;
 }
 
 QuantizedLinear load_quantized_linear(const Checkpoint& checkpoint, const std::string& prefix,

@@ -26,12 +26,36 @@ ModelConfig ModelConfig::load(const std::filesystem::path& model) {
     throw Error("{}: not there; is {} a Hugging Face model folder?", files.where(kName), model.string());
   }
   ModelConfig config(files.json(kName), files.where(kName));
+  config.read_older_quantization(files);
   collect_eos(config.root(), config.eos_token_ids_);
   if (const std::string text = files.contains(kGeneration) ? files.read(kGeneration) : ""; !text.empty()) {
     const nlohmann::json settings = parse_json(text, files.where(kGeneration));
     collect_eos({settings, files.where(kGeneration)}, config.eos_token_ids_);
   }
   return config;
+}
+
+void ModelConfig::read_older_quantization(const ModelFiles& files) {
+  constexpr const char* kOlderName = "quantize_config.json";
+  if (!files.contains(kOlderName)) return;
+  const nlohmann::json older = files.json(kOlderName);
+  const JsonNode section = root()["quantization_config"], stated(older, files.where(kOlderName));
+  if (section.is_null()) {
+    older_quantization_ = stated.object();
+    older_quantization_.emplace("quant_method", "gptq");
+    older_file_ = files.where(kOlderName);
+    return;
+  }
+  for (const char* key : {"bits", "group_size", "sym", "checkpoint_format"}) {
+    const JsonNode here = stated[key], there = section[key];
+    if (!here.is_null() && !there.is_null() && here.value() != there.value())
+      here.fail("{}, but {} in {}; remove the file that is wrong", here.shown(), there.shown(), file_);
+  }
+}
+
+JsonNode ModelConfig::quantization() const {
+  if (older_quantization_.is_null()) return root()["quantization_config"];
+  return {older_quantization_, older_file_};
 }
 
 std::string ModelConfig::architecture() const {

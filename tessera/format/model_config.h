@@ -10,6 +10,8 @@
 
 namespace tessera {
 
+class ModelFiles;
+
 /// Rotary position embedding parameters.
 struct RopeConfig {
   enum class Type { kDefault, kLinear, kLlama3 };
@@ -52,6 +54,10 @@ class ModelConfig {
   /// The first of several names of one value that is there; the first of all when none is.
   const char* present(std::initializer_list<const char*> keys) const;
 
+  /// How the weights are quantized: the section "quantization_config", or the content of
+  /// quantize_config.json, where AutoGPTQ alone said it once. A null node: they are floats.
+  JsonNode quantization() const;
+
   /// Reads both dialects: rope_theta + rope_scaling (Transformers up to 4) and rope_parameters (from 5 on).
   /// Throws Error for a scaling type other than default, linear, llama3.
   RopeConfig rope() const;
@@ -59,8 +65,12 @@ class ModelConfig {
   std::vector<int32_t> eos_token_ids() const { return eos_token_ids_; }
 
  private:
+  void read_older_quantization(const ModelFiles& files);
+
   nlohmann::json values_;
   std::string file_;
+  nlohmann::json older_quantization_ = nullptr;
+  std::string older_file_;
   std::vector<int32_t> eos_token_ids_;
 };
 

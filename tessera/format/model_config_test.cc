@@ -71,5 +71,44 @@ TEST(ModelConfig, UnitesEosIds) {
   fs::remove_all(dir);
 }
 
+class QuantizeConfig : public testing::Test {
+ protected:
+  QuantizeConfig() { fs::create_directories(dir_); }
+  ~QuantizeConfig() override { fs::remove_all(dir_); }
+
+  ModelConfig load(const char* config, const char* older) const {
+    write_file(dir_ / "config.json", config);
+    write_file(dir_ / "quantize_config.json", older);
+    return ModelConfig::load(dir_);
+  }
+
+  const fs::path dir_ = fs::temp_directory_path() / "tessera_quantize_config";
+};
+
+TEST_F(QuantizeConfig, AloneItSaysHowTheWeightsAreQuantized) {
+  const ModelConfig config = load("{}", R"({"bits": 4, "group_size": 128, "desc_act": false})");
+  EXPECT_EQ(config.quantization()["quant_method"].string(), "gptq") << "AutoGPTQ wrote such files";
+  EXPECT_EQ(config.quantization()["bits"].get<int>(), 4);
+  EXPECT_EQ(config.quantization()["bits"].where(), (dir_ / "quantize_config.json").string() + ": bits");
+  EXPECT_EQ(load("{}", R"({"quant_method": "awq"})").quantization()["quant_method"].string(), "awq");
+  EXPECT_THROW(load("{}", "[]"), Error);
+}
+
+TEST_F(QuantizeConfig, MustAgreeWithConfigJson) {
+  constexpr const char* kSection = R"({"quantization_config": {"quant_method": "gptq", "bits": 4}})";
+  EXPECT_EQ(load(kSection, R"({"bits": 4, "meta": 1})").quantization()["bits"].where(),
+            (dir_ / "config.json").string() + ": quantization_config.bits");
+  try {
+    load(kSection, R"({"bits": 8})");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(
+        std::string(e.what()),
+        fmt::format("{0}/quantize_config.json: bits: 8, but 4 in {0}/config.json; remove the file that is "
+                    "wrong",
+                    dir_.string()));
+  }
+}
+
 }  // namespace
 }  // namespace tessera

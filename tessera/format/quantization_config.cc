@@ -20,6 +20,7 @@ struct ForeignFormat {
 
 constexpr ForeignFormat kForeignFormats[] = {{"awq", foreign::awq_reader},
                                              {"compressed-tensors", foreign::compressed_tensors_reader},
+                                             {"gguf", foreign::gguf_reader},
                                              {"gptq", foreign::gptq_reader},
                                              {"qqq", foreign::qqq_reader}};
 
@@ -53,7 +54,7 @@ json QuantizationConfig::to_json() const {
 }
 
 std::optional<QuantizationConfig> read_quantization_config(const ModelConfig& config) {
-  const JsonNode section = config.root()["quantization_config"];
+  const JsonNode section = config.quantization();
   if (section.is_null()) return std::nullopt;
   const JsonNode method = section["quant_method"], version = section["version"];
   for (const ForeignFormat& format : kForeignFormats) {

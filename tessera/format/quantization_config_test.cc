@@ -52,8 +52,8 @@ TEST(QuantizationConfig, ErrorsNameThePlace) {
   EXPECT_EQ(error_of(3), "config.json: quantization_config: expected an object, found number");
   EXPECT_THAT(
       changed({{"quant_method", "fp8"}}),
-      HasSubstr("quant_method: \"fp8\" is not readable here (tessera, awq, compressed-tensors, gptq, qqq "
-                "are)"));
+      HasSubstr("quant_method: \"fp8\" is not readable here (tessera, awq, compressed-tensors, gguf, gptq, "
+                "qqq are)"));
   EXPECT_THAT(changed({{"quant_method", nullptr}}), HasSubstr("quant_method: null is not readable here"));
   EXPECT_THAT(changed({{"version", 2}}), HasSubstr("version: 2 is not readable here (1 is)"));
   EXPECT_THAT(changed({{"activation", nullptr}}), HasSubstr("activation: expected an object, found nothing"));

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <optional>
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
@@ -25,6 +26,14 @@ struct Extent {
   std::string name;
 };
 
+std::optional<DType> known_dtype(const std::string& name) {
+  try {
+    return dtype_from_name(name);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
 /// Product of the extents times the element size, refusing overflow.
 uint64_t byte_count(const Shape& shape, DType dtype, const std::string& where) {
   uint64_t n = size_of(dtype);
@@ -36,33 +45,28 @@ uint64_t byte_count(const Shape& shape, DType dtype, const std::string& where) {
   return n;
 }
 
-/// One entry of the header: its view, checked against the `data` section.
-TensorView parse_entry(const JsonNode& entry, std::span<const std::byte> data, Extent& extent) {
-  const std::string where = entry.where();
-  TensorView view;
-  try {
-    view.dtype = dtype_from_name(entry["dtype"].string());
-  } catch (const Error& e) {
-    throw Error("{}: {}", where, e.what());
-  }
-  for (const JsonNode& dim : entry["shape"].items())
-    view.shape.push_back(dim.integer<int64_t>(0, int64_t{1} << 48));
+/// Where an entry of the header has its data, checked against the size of the data section.
+Extent parse_extent(const JsonNode& entry, const std::string& name, uint64_t data_bytes) {
   const std::vector<JsonNode> offsets = entry["data_offsets"].items();
   if (offsets.size() != 2) entry.fail("data_offsets has {} numbers, expected 2", offsets.size());
-  extent.begin = static_cast<uint64_t>(offsets[0].integer<int64_t>(0));
-  extent.end = static_cast<uint64_t>(offsets[1].integer<int64_t>(0));
-  if (extent.begin > extent.end || extent.end > data.size()) {
+  const Extent extent{static_cast<uint64_t>(offsets[0].integer<int64_t>(0)),
+                      static_cast<uint64_t>(offsets[1].integer<int64_t>(0)), name};
+  if (extent.begin > extent.end || extent.end > data_bytes) {
     throw Error("{}: data [{}, {}) lies outside the file ({} bytes of data); is the download complete?",
-                where, extent.begin, extent.end, data.size());
+                entry.where(), extent.begin, extent.end, data_bytes);
   }
-  if (byte_count(view.shape, view.dtype, where) != extent.end - extent.begin) {
-    throw Error("{}: {} {} needs {} bytes, the header gives {}", where, name_of(view.dtype),
-                to_string(view.shape), byte_count(view.shape, view.dtype, where), extent.end - extent.begin);
-  }
-  view.data = data.data() + extent.begin;
-  if (reinterpret_cast<uintptr_t>(view.data) % size_of(view.dtype) != 0) {
-    throw Error("{}: data is not aligned to its {} elements; save the file again", where,
-                name_of(view.dtype));
+  return extent;
+}
+
+/// The tensor that an entry describes, whose data are `data`.
+TensorView parse_entry(const JsonNode& entry, DType dtype, std::span<const std::byte> data) {
+  TensorView view{dtype, {}, data.data()};
+  for (const JsonNode& dim : entry["shape"].items())
+    view.shape.push_back(dim.integer<int64_t>(0, int64_t{1} << 48));
+  const uint64_t bytes = byte_count(view.shape, dtype, entry.where());
+  if (bytes != data.size()) {
+    throw Error("{}: {} {} needs {} bytes, the header gives {}", entry.where(), name_of(dtype),
+                to_string(view.shape), bytes, data.size());
   }
   return view;
 }
@@ -96,11 +100,23 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
   std::vector<Extent> extents;
   for (const auto& [name, entry] : JsonNode(header, file + ": header").object()) {
     if (name == "__metadata__") continue;
-    Extent extent{0, 0, name};
-    tensors_[name] = parse_entry({entry, fmt::format("{}: tensor {}", file, name)}, data, extent);
+    const JsonNode node(entry, fmt::format("{}: tensor {}", file, name));
+    const Extent extent = parse_extent(node, name, data.size());
     if (extent.end > extent.begin) extents.push_back(extent);
+    const std::string& dtype = node["dtype"].string();
+    if (const auto known = known_dtype(dtype)) {
+      tensors_[name] = parse_entry(node, *known, data.subspan(extent.begin, extent.end - extent.begin));
+    } else {
+      unreadable_[name] = fmt::format("{}: dtype '{}' is not readable here", node.where(), dtype);
+    }
   }
   check_overlaps(extents, file);
+}
+
+TensorView SafetensorsFile::at(std::string_view name) const {
+  const TensorView& stored = tensors_.find(name)->second;
+  const bool aligned = reinterpret_cast<uintptr_t>(stored.data) % size_of(stored.dtype) == 0;
+  return aligned ? stored : share(Tensor(stored));
 }
 
 FileDigest write_safetensors(const fs::path& path, const std::vector<NamedTensor>& tensors) {

@@ -121,7 +121,7 @@ TEST_F(SafetensorsTest, RefusesHostileHeaders) {
   EXPECT_NE(refusal(tensor("F32", "[1.5]", "[0,8]"), 8), "");
   EXPECT_NE(refusal(tensor("F32", "[4294967296,4294967296,4294967296]", "[0,0]"), 8), "")
       << "overflowing product";
-  EXPECT_NE(refusal(tensor("F12", "[2]", "[0,8]"), 8), "") << "unknown dtype";
+  EXPECT_NE(refusal(tensor("F12", "[2]", "[0,16]"), 8), "") << "unknown dtype outside the file";
   EXPECT_NE(refusal(tensor("F32", "[2]", "[0]"), 8), "");
   EXPECT_NE(refusal(tensor("F32", "\"2\"", "[0,8]"), 8), "");
   EXPECT_NE(
@@ -130,12 +130,50 @@ TEST_F(SafetensorsTest, RefusesHostileHeaders) {
           8),
       "")
       << "overlap";
-  EXPECT_NE(
-      refusal(
-          R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"y":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}})",
-          8),
-      "")
-      << "misaligned";
+}
+
+TEST_F(SafetensorsTest, UnalignedTensorsAreCopied) {
+  const std::vector<float> values{1.5f, -2};
+  std::string header =
+      R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"y":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}} )";
+  header.resize((header.size() + 7) / 8 * 8, ' ');  // the data begin aligned, y behind a byte
+  const uint64_t length = header.size();
+  write_file(dir_ / "model.safetensors", std::string(reinterpret_cast<const char*>(&length), 8) + header +
+                                             "x" +
+                                             std::string(reinterpret_cast<const char*>(values.data()), 8));
+  const Checkpoint checkpoint(dir_);
+  const TensorView y = checkpoint.at("y");
+  EXPECT_TRUE(y.owner);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(y.data) % sizeof(float), 0u);
+  EXPECT_EQ(to_floats(y), values);
+  EXPECT_FALSE(checkpoint.at("x").owner);
+}
+
+/// The message of the Error that `action` throws; empty when it does not.
+template <class Action>
+std::string error_of(const Action& action) {
+  try {
+    action();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST_F(SafetensorsTest, TensorsThatNobodyReadsAreNotJudged) {
+  fs::rename(
+      write_raw(
+          R"({"x":{"dtype":"F12","shape":[2],"data_offsets":[0,3]},"y":{"dtype":"U8","shape":[1],"data_offsets":[3,4]}})",
+          4),
+      dir_ / "model.safetensors");
+  const Checkpoint checkpoint(dir_);
+  EXPECT_EQ(checkpoint.at("y").size(), 1);
+  EXPECT_EQ(checkpoint.tensors().size(), 1u);
+  EXPECT_TRUE(checkpoint.contains("x")) << "an optional tensor must not seem absent";
+  const std::string message = error_of([&] { checkpoint.info("x"); });
+  EXPECT_NE(message.find("model.safetensors: tensor x: dtype 'F12' is not readable"), std::string::npos)
+      << message;
+  EXPECT_EQ(error_of([&] { checkpoint.at("x"); }), message);
 }
 
 TEST_F(SafetensorsTest, ErrorsNameFileAndTensor) {
@@ -178,13 +216,33 @@ TEST_F(SafetensorsTest, Shards) {
   index(R"({"a":"m-1.safetensors","b":"m-3.safetensors"})");
   EXPECT_THROW(Checkpoint{dir_}, Error) << "missing shard";
   index(R"({"a":"m-1.safetensors","b":"m-1.safetensors"})");
-  EXPECT_THROW(Checkpoint{dir_}, Error) << "promised tensor absent";
+  EXPECT_EQ(error_of([&] { Checkpoint(dir_).at("b"); }),
+            (dir_ / "m-1.safetensors").string() + ": tensor b is missing although the index names it");
+  EXPECT_TRUE(Checkpoint(dir_).contains("b"));
+  EXPECT_EQ(Checkpoint(dir_).at("a").size(), 1);
   index(R"({"a":"../m-1.safetensors"})");
   EXPECT_THROW(Checkpoint{dir_}, Error) << "path outside the folder";
   index("[]");
   EXPECT_THROW(Checkpoint{dir_}, Error);
   fs::remove(dir_ / "model.safetensors.index.json");
   EXPECT_THROW(Checkpoint{dir_}, Error) << "no weights";
+}
+
+TEST_F(SafetensorsTest, OfATensorInTwoShardsTheIndexedOneCounts) {
+  const std::vector<float> one{1}, two{2};
+  const Tensor first = Tensor::from<float>(one, {1}), second = Tensor::from<float>(two, {1});
+  write_safetensors(dir_ / "m-1.safetensors",
+                    {{"a", first.view()}, {"b", first.view()}, {"c", first.view()}});
+  write_safetensors(dir_ / "m-2.safetensors",
+                    {{"a", second.view()}, {"b", second.view()}, {"c", second.view()}});
+  write_file(dir_ / "model.safetensors.index.json",
+             R"({"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}})");
+  const Checkpoint checkpoint(dir_);
+  EXPECT_EQ(to_floats(checkpoint.at("a")), one);
+  EXPECT_EQ(to_floats(checkpoint.at("b")), two);
+  EXPECT_EQ(error_of([&] { checkpoint.at("c"); }),
+            (dir_ / "m-2.safetensors").string() +
+                ": tensor c is also in m-1.safetensors, and the index names neither");
 }
 
 TEST(Checkpoint, ReadsRealShards) {

@@ -46,8 +46,8 @@ class WeightLoader {
       }
     }
     throw Error(
-        "{}: config.json says that the model is quantized, but no linear layer holds codes; take "
-        "quantization_config out of it when the weights are floats",
+        "{}: config.json or quantize_config.json says that the model is quantized, but no linear layer holds "
+        "codes; take that out when the weights are floats",
         checkpoint_.dir().string());
   }
 

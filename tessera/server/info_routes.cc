@@ -1,5 +1,6 @@
-// The routes that compute nothing: the page, health, models, version, metrics.
+// The routes that compute nothing: the page, health, models, version, metrics, and what describes them all.
 #include "tessera/server/commit.h"
+#include "tessera/server/openapi.h"
 #include "tessera/server/page.h"
 #include "tessera/server/routes.h"
 
@@ -21,6 +22,10 @@ void Routes::health(const VisitPtr& visit) {
 
 void Routes::page(const VisitPtr& visit) {
   respond(visit, chat_page());
+}
+
+void Routes::openapi(const VisitPtr& visit) {
+  respond(visit, {.body = kOpenApi});
 }
 
 void Routes::models(const VisitPtr& visit) {
@@ -58,7 +63,9 @@ void Routes::metrics(const VisitPtr& visit) {
   Metrics& m = context_.metrics;
   m.set("requests_running", static_cast<double>(status.running));
   m.set("requests_waiting", static_cast<double>(status.waiting));
-  m.set("kv_pages_used", static_cast<double>(status.total_pages - status.free_pages - status.cached_pages));
+  const auto used = static_cast<double>(status.total_pages - status.free_pages - status.cached_pages);
+  m.set("kv_pages_used", used);
+  m.set("kv_usage", used / static_cast<double>(status.total_pages));
   m.set("kv_pages_cached", static_cast<double>(status.cached_pages));
   m.set("kv_pages_total", static_cast<double>(status.total_pages));
   m.set("connections", static_cast<double>(context_.http.connections()));

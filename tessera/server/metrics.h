@@ -13,7 +13,8 @@ namespace tessera {
 /// A set of numbers; any thread may change or read it. A metric is there from its first use on.
 class Metrics {
  public:
-  /// `prefix` opens every name; `model` is a label of every sample.
+  /// `prefix` opens every name; after "vllm:" come vLLM's own names where it counts the same. `model` is a
+  /// label of every sample.
   Metrics(std::string prefix, const std::string& model);
 
   /// Adds to a counter. `labels` as Prometheus writes them: route="/v1/models",status="200"

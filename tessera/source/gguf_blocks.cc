@@ -119,11 +119,11 @@ void decode_q6_k(const std::byte* block, float* out) {
 }
 
 constexpr GgufFormat kFormats[] = {
-    {0, "F32", 1, 4, DType::kF32, nullptr},          {1, "F16", 1, 2, DType::kF16, nullptr},
-    {30, "BF16", 1, 2, DType::kBF16, nullptr},       {8, "Q8_0", kSmallBlock, 34, {}, decode_q8_0},
-    {2, "Q4_0", kSmallBlock, 18, {}, decode_q4_0},   {3, "Q4_1", kSmallBlock, 20, {}, decode_q4_1},
-    {6, "Q5_0", kSmallBlock, 22, {}, decode_q5_0},   {7, "Q5_1", kSmallBlock, 24, {}, decode_q5_1},
-    {12, "Q4_K", kSuperBlock, 144, {}, decode_q4_k}, {13, "Q5_K", kSuperBlock, 176, {}, decode_q5_k},
+    {0, "F32", 1, 4, DType::kF32, nullptr},           {1, "F16", 1, 2, DType::kF16, nullptr},
+    {30, "BF16", 1, 2, DType::kBF16, nullptr},        {8, "Q8_0", kSmallBlock, 34, {}, decode_q8_0},
+    {2, kQ4_0Name, kSmallBlock, 18, {}, decode_q4_0}, {3, "Q4_1", kSmallBlock, 20, {}, decode_q4_1},
+    {6, "Q5_0", kSmallBlock, 22, {}, decode_q5_0},    {7, "Q5_1", kSmallBlock, 24, {}, decode_q5_1},
+    {12, "Q4_K", kSuperBlock, 144, {}, decode_q4_k},  {13, "Q5_K", kSuperBlock, 176, {}, decode_q5_k},
     {14, "Q6_K", kSuperBlock, 210, {}, decode_q6_k}};
 
 /// Types that exist but are not read.
@@ -157,6 +157,15 @@ std::string known_gguf_formats() {
   std::string list;
   for (const GgufFormat& format : kFormats) list += (list.empty() ? "" : ", ") + std::string(format.name);
   return list;
+}
+
+void split_q4_0(std::span<const std::byte> blocks, std::span<uint8_t> codes, std::span<Half> scales) {
+  const std::byte* block = blocks.data();
+  for (size_t b = 0; b < scales.size(); ++b, block += sizeof(Half) + kQ4_0Group / 2) {
+    std::memcpy(&scales[b].bits, block, sizeof scales[b].bits);
+    for (int i = 0; i < kQ4_0Group; ++i)
+      codes[b * kQ4_0Group + static_cast<size_t>(i)] = static_cast<uint8_t>(nibble(block + sizeof(Half), i));
+  }
 }
 
 void decode_blocks(const GgufFormat& format, std::span<const std::byte> blocks, std::span<float> out) {

@@ -33,6 +33,14 @@ std::string gguf_type_name(uint32_t id);
 /// All formats that are read, as a list for messages.
 std::string known_gguf_formats();
 
+/// Inputs that share a scale in Q4_0.
+inline constexpr int64_t kQ4_0Group = 32;
+inline constexpr const char* kQ4_0Name = "Q4_0";
+
+/// Whole blocks of Q4_0 without loss: a weight is scale * (code - 8). Codes are 0 .. 15, kQ4_0Group for every
+/// scale; scales are of either sign.
+void split_q4_0(std::span<const std::byte> blocks, std::span<uint8_t> codes, std::span<Half> scales);
+
 /// Decodes whole blocks.
 void decode_blocks(const GgufFormat& format, std::span<const std::byte> blocks, std::span<float> out);
 

@@ -36,6 +36,23 @@ TEST_P(GgufBlocks, DecodeToTheSameBits) {
 INSTANTIATE_TEST_SUITE_P(Types, GgufBlocks, testing::Values(2u, 3u, 6u, 7u, 8u, 12u, 13u, 14u),
                          [](const auto& type) { return std::string(gguf_format(type.param)->name); });
 
+TEST(GgufTypes, SplitBlocksAreTheDecodedOnes) {
+  const GgufFormat& format = *gguf_format(2);
+  const std::string file =
+      read_file(std::filesystem::path(TESSERA_SOURCE_DIR) / "tests/golden/gguf/Q4_0.blocks");
+  constexpr size_t kBlocks = 24;
+  const auto blocks = std::as_bytes(std::span(file)).first(kBlocks * static_cast<size_t>(format.bytes));
+  std::vector<float> decoded(kBlocks * kQ4_0Group);
+  decode_blocks(format, blocks, decoded);
+  std::vector<uint8_t> codes(decoded.size());
+  std::vector<Half> scales(kBlocks);
+  split_q4_0(blocks, codes, scales);
+  for (size_t i = 0; i < codes.size(); ++i) {
+    const float value = to_float(scales[i / kQ4_0Group]) * static_cast<float>(codes[i] - 8);
+    ASSERT_EQ(std::bit_cast<uint32_t>(value), std::bit_cast<uint32_t>(decoded[i])) << i;
+  }
+}
+
 TEST(GgufTypes, AreNamed) {
   EXPECT_EQ(gguf_format(0)->plain, DType::kF32);
   EXPECT_EQ(gguf_format(1)->plain, DType::kF16);

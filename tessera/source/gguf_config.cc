@@ -152,6 +152,7 @@ ordered_json gguf_config(const GgufModel& model) {
       {"eos_token_id", token_id(model, "eos")},
       {"pad_token_id", token_id(model, "padding")},
       {"torch_dtype", "float16"}};
+  if (model.any_codes()) config["quantization_config"] = {{"quant_method", "gguf"}};
   if (sliding_window > 0) config["sliding_window"] = sliding_window;
   if (model.architecture() != "llama") config["use_sliding_window"] = sliding_window > 0;
   return config;

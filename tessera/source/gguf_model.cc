@@ -94,29 +94,37 @@ int64_t GgufModel::interleaved_heads(const std::string& gguf_name) const {
   return stem == "attn_q" || kv_heads.is_null() ? heads : kv_heads.integer<int64_t>(1, kMostHeads);
 }
 
+/// A vector is one row, unless its elements move.
+int64_t GgufModel::Source::rows() const {
+  return tensor->shape.size() == 1 && interleaved_heads == 0 ? 1 : tensor->shape[0];
+}
+
+std::span<const std::byte> GgufModel::Source::row(int64_t r) const {
+  const size_t bytes = tensor->data.size() / static_cast<size_t>(rows());
+  return tensor->data.subspan(static_cast<size_t>(stored_row(r, rows(), interleaved_heads)) * bytes, bytes);
+}
+
 TensorView GgufModel::read(std::string_view name) const {
-  const auto& [tensor, heads] = sources_.find(name)->second;
+  const Source& source = sources_.find(name)->second;
+  const GgufTensor* const tensor = source.tensor;
   const GgufFormat& format = *tensor->format;
   const TensorInfo& info = infos_.find(name)->second;
   const auto address = reinterpret_cast<uintptr_t>(tensor->data.data());
-  if (format.plain && heads == 0 && address % size_of(info.dtype) == 0)
+  if (format.plain && source.interleaved_heads == 0 && address % size_of(info.dtype) == 0)
     return {info.dtype, info.shape, tensor->data.data()};
 
-  const bool one_row = info.shape.size() == 1 && heads == 0;
-  const int64_t rows = one_row ? 1 : info.shape[0], width = info.size() / rows;
+  const int64_t rows = source.rows(), width = info.size() / rows;
   if (width % format.elements != 0) {
     throw Error("{}: {}: a bias in {} is not supported", files_[0]->path().string(), name, format.name);
   }
-  const auto row_bytes = tensor->data.size() / static_cast<size_t>(rows);
   Tensor out(info.dtype, info.shape);
   const size_t out_bytes = out.bytes() / static_cast<size_t>(rows);
   std::atomic<bool> fits = true;
   parallel_for(rows, [&](int64_t r) {
-    const auto from =
-        tensor->data.subspan(static_cast<size_t>(stored_row(r, rows, heads)) * row_bytes, row_bytes);
+    const std::span<const std::byte> from = source.row(r);
     std::byte* const to = out.data() + static_cast<size_t>(r) * out_bytes;
     if (format.plain) {
-      std::memcpy(to, from.data(), row_bytes);
+      std::memcpy(to, from.data(), from.size());
     } else if (!decode_row(format, from, {reinterpret_cast<Half*>(to), static_cast<size_t>(width)})) {
       fits = false;
     }
@@ -129,9 +137,44 @@ TensorView GgufModel::read(std::string_view name) const {
   return share(std::move(out));
 }
 
+bool GgufModel::has_codes(std::string_view name) const {
+  const auto found = sources_.find(name);
+  if (found == sources_.end() || !name.starts_with(kHuggingFaceBlocks)) return false;
+  const GgufTensor& tensor = *found->second.tensor;
+  return tensor.format->name == std::string_view(kQ4_0Name) && tensor.shape.size() == 2;
+}
+
+bool GgufModel::any_codes() const {
+  return std::ranges::any_of(sources_, [&](const auto& named) { return has_codes(named.first); });
+}
+
+GgufCodes GgufModel::codes(std::string_view name) const {
+  const Source& source = sources_.find(name)->second;
+  GgufCodes out{.n = source.tensor->shape[0], .k = source.tensor->shape[1]};
+  const int64_t groups = out.k / kQ4_0Group;
+  out.codes.resize(static_cast<size_t>(out.n * out.k));
+  out.scales.resize(static_cast<size_t>(out.n * groups));
+  parallel_for(out.n, [&](int64_t r) {
+    const auto part = [&](auto& values, int64_t width) {
+      return std::span(values).subspan(static_cast<size_t>(r * width), static_cast<size_t>(width));
+    };
+    split_q4_0(source.row(r), part(out.codes, out.k), part(out.scales, groups));
+  });
+  tessera::release_pages(source.tensor->data);
+  return out;
+}
+
 std::map<std::string, int64_t> GgufModel::stored_formats() const {
   std::map<std::string, int64_t> formats;
   for (const auto& [name, source] : sources_) ++formats[source.tensor->format->name];
+  return formats;
+}
+
+std::map<std::string, int64_t> GgufModel::rounded_formats() const {
+  std::map<std::string, int64_t> formats;
+  for (const auto& [name, source] : sources_) {
+    if (!source.tensor->format->plain && !has_codes(name)) ++formats[source.tensor->format->name];
+  }
   return formats;
 }
 

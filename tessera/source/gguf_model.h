@@ -16,6 +16,13 @@ namespace tessera {
 /// none.
 inline constexpr const char* kRopeFactors = "rope_freqs.weight";
 
+/// A matrix whose codes are kept: weight [n, k] = scales[n, k / kQ4_0Group] * (codes[n, k] - 8).
+struct GgufCodes {
+  int64_t n = 0, k = 0;
+  std::vector<uint8_t> codes = {};  ///< [N, K], 0 .. 15
+  std::vector<Half> scales = {};    ///< [N, K / kQ4_0Group], of either sign, as the file has them
+};
+
 /// A GGUF model of the architecture llama, qwen2 or qwen3: tensors have the names, the order of rows and (for
 /// quantized blocks: float16) the types of a Hugging Face checkpoint.
 class GgufModel {
@@ -38,8 +45,17 @@ class GgufModel {
   /// float16.
   TensorView read(std::string_view name) const;
 
+  /// True for the matrices of blocks that are stored in Q4_0: our kernels multiply with their codes.
+  bool has_codes(std::string_view name) const;
+  /// Whether any tensor has codes.
+  bool any_codes() const;
+  /// The codes of `name`, which must have some; rows stand as in read().
+  GgufCodes codes(std::string_view name) const;
+
   /// How many tensors the files hold in each format, such as "Q4_K".
   std::map<std::string, int64_t> stored_formats() const;
+  /// The same of those alone that can only be read as float16.
+  std::map<std::string, int64_t> rounded_formats() const;
   std::vector<std::filesystem::path> files() const;
   /// Lets the system drop what is in memory of the mapped files.
   void release_pages() const;
@@ -49,6 +65,10 @@ class GgufModel {
     const GgufTensor* tensor;
     /// The rows are those of so many heads whose halves are interleaved; 0: in order.
     int64_t interleaved_heads;
+
+    int64_t rows() const;
+    /// Row `r` in Hugging Face's order.
+    std::span<const std::byte> row(int64_t r) const;
   };
 
   void open_others(const std::filesystem::path& first);

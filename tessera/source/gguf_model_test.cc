@@ -127,6 +127,29 @@ TEST_F(GgufModels, PlainFloatsAreViewsAndBlocksBecomeHalves) {
   EXPECT_TRUE(std::equal(read.begin() + 32, read.begin() + 64, stored.begin() + 64));
 }
 
+TEST_F(GgufModels, CodesOfBlocksStandInTheOrderOfTheFloats) {
+  TestGgufLlama llama("llama", 2);
+  llama.file.add("output.weight", {12, 32}, 2, std::string(std::size_t{12} * 18, 'x'));
+  const GgufModel model = open(llama.file);
+  EXPECT_TRUE(model.any_codes());
+  EXPECT_FALSE(model.has_codes("lm_head.weight"));
+  EXPECT_FALSE(model.has_codes("model.norm.weight"));
+  EXPECT_FALSE(model.has_codes("model.layers.9.mlp.up_proj.weight"));
+  for (const char* linear : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.down_proj"}) {
+    const std::string name = fmt::format("model.layers.0.{}.weight", linear);
+    ASSERT_TRUE(model.has_codes(name));
+    const GgufCodes codes = model.codes(name);
+    EXPECT_EQ((Shape{codes.n, codes.k}), model.tensors().at(name).shape);
+    std::vector<float> values;
+    for (size_t i = 0; i < codes.codes.size(); ++i)
+      values.push_back(to_float(to_half(to_float(codes.scales[i / kQ4_0Group]) * (codes.codes[i] - 8.0f))));
+    EXPECT_EQ(values, to_floats(model.read(name))) << name;
+  }
+  EXPECT_EQ(model.rounded_formats(), (std::map<std::string, int64_t>{{"Q4_0", 1}})) << "lm_head";
+  EXPECT_EQ(config(llama.file)["quantization_config"], (json{{"quant_method", "gguf"}}));
+  EXPECT_FALSE(config(TestGgufLlama("llama", 8).file).contains("quantization_config"));
+}
+
 TEST_F(GgufModels, RefusesBlocksBeyondFloat16) {
   for (const float scale : {std::numeric_limits<float>::infinity(), std::nanf(""), 65504.0f}) {
     GgufBuilder b = TestGgufLlama().file;

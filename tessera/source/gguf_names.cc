@@ -21,8 +21,6 @@ constexpr NamePair kBlockNames[] = {
     {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
     {"ffn_down", "mlp.down_proj"}};
 
-constexpr std::string_view kHuggingFaceBlocks = "model.layers.";
-
 /// The other member of the pair of `table` that has `name` as its `from`; empty where there is none.
 template <size_t N>
 std::string_view translate(const NamePair (&table)[N], std::string_view name,

@@ -23,6 +23,9 @@ struct GgufTensorName {
   }
 };
 
+/// What Hugging Face's names of tensors of blocks begin with.
+inline constexpr std::string_view kHuggingFaceBlocks = "model.layers.";
+
 /// The Hugging Face name of a tensor of the architectures llama, qwen2 and qwen3; empty when there is none.
 std::string hugging_face_name(const std::string& gguf_name);
 /// The inverse.

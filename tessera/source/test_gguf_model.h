@@ -10,7 +10,8 @@
 namespace tessera {
 
 /// Hidden size 32, 4 heads of 8 channels over 2 key-value heads, MLP of 64, one block, 12 tokens; normal
-/// random weights. `matrix_type`: of the block's linears, 0 (F32) or 8 (Q8_0, random blocks).
+/// random weights. `matrix_type`: of the block's linears, 0 (F32), 2
+/// or 8 (Q4_0 or Q8_0, random blocks, scales of both signs).
 struct TestGgufLlama {
   static constexpr int64_t kHidden = 32, kHeads = 4, kKvHeads = 2, kHeadDim = 8, kMlp = 64, kVocab = 12;
 
@@ -50,9 +51,10 @@ struct TestGgufLlama {
   void matrix(const std::string& name, int64_t n, int64_t k) {
     if (type_ == 0) return floats(name, {n, k});
     std::string blocks;
+    const int code_bytes = type_ == 2 ? 16 : 32;
     for (int64_t i = 0; i < n * k / 32; ++i) {
       blocks += GgufBuilder::bytes_of(to_half(0.01f * normal_(random_)).bits);
-      for (int j = 0; j < 32; ++j) blocks += static_cast<char>(random_());
+      for (int j = 0; j < code_bytes; ++j) blocks += static_cast<char>(random_());
     }
     file.add(name, {n, k}, type_, blocks);
   }

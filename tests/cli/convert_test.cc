@@ -15,6 +15,12 @@ class Convert : public Cli {
     return json::parse(o.out).at(0).at("perplexity");
   }
 
+  void quantize(const char* out, const char* options) {
+    const Outcome o =
+        run(fmt::format("-q quantize {} --method rtn -o {} {}", kDemo.string(), path(out), options));
+    ASSERT_EQ(o.status, 0) << o.err;
+  }
+
   void convert(const char* in, const char* out, const std::string& options) {
     const Outcome o = run(fmt::format("-q convert {} {} {}", path(in), path(out), options));
     ASSERT_EQ(o.status, 0) << o.err;
@@ -22,13 +28,13 @@ class Convert : public Cli {
 };
 
 TEST_F(Convert, ExactConversionsKeepThePerplexity) {
-  ASSERT_EQ(run(fmt::format("-q quantize {} --method rtn -o {}", kDemo.string(), path("ours"))).status, 0);
+  quantize("ours", "");
   convert("ours", "qqq", "--to qqq");
   EXPECT_EQ(perplexity("qqq"), perplexity("ours"));
   convert("qqq", "back", "--to tessera");
   EXPECT_EQ(perplexity("back"), perplexity("ours"));
 
-  convert("ours", "gptq", "--to gptq --round");  // inputs in floats from here on
+  convert("ours", "gptq", "--to gptq");  // inputs in floats from here on
   const json expected = perplexity("gptq");
   for (const char* target : {"gptq_v2", "awq", "compressed-tensors", "tessera"}) {
     convert("gptq", target, std::string("--to ") + target);
@@ -36,8 +42,23 @@ TEST_F(Convert, ExactConversionsKeepThePerplexity) {
   }
 }
 
+/// Row scales of 7 bits and group scales of 4: float16 holds the products.
+TEST_F(Convert, GroupedModelsOfOursAreHeldExactly) {
+  quantize("g128", "--group-size 128");
+  convert("g128", "ct", "--to compressed-tensors");
+  EXPECT_EQ(perplexity("ct"), perplexity("g128"));
+  convert("g128", "v1", "--to gptq");
+  quantize("zeros", "--group-size 64 --set weight.symmetric=false");
+  for (const char* target : {"gptq_v2", "awq"}) {
+    convert("g128", (std::string("g128-") + target).c_str(), std::string("--to ") + target);
+    EXPECT_EQ(perplexity((std::string("g128-") + target).c_str()), perplexity("v1")) << target;
+    convert("zeros", target, std::string("--to ") + target);
+  }
+  EXPECT_EQ(perplexity("awq"), perplexity("gptq_v2"));
+}
+
 TEST_F(Convert, DryRunsAndRefusalsWriteNothing) {
-  ASSERT_EQ(run(fmt::format("-q quantize {} --method rtn -o {}", kDemo.string(), path("ours"))).status, 0);
+  quantize("ours", "--set rtn.scale_bits=24");
   const Outcome table =
       run(fmt::format("-q convert {} {} --to compressed-tensors --dry-run", path("ours"), path("out")));
   EXPECT_EQ(table.status, 0) << table.err;

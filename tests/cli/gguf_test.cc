@@ -1,5 +1,7 @@
 // A GGUF file wherever the commands take a model: they answer as for the folder that it was made from.
+#include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "tessera/format/checkpoint.h"
 #include "tessera/source/test_gguf.h"
@@ -27,8 +29,9 @@ class Gguf : public Cli {
     write_demo();
   }
 
-  /// The bundled model as a GGUF file that carries its own tokenizer.json.
-  void write_demo() const {
+  /// The bundled model as a GGUF file that carries its own tokenizer.json; linears in bfloat16 as they are,
+  /// or in Q4_0.
+  void write_demo(bool in_codes = false) const {
     const json config = read_json(kDemo / "config.json");
     const Checkpoint checkpoint(kDemo);
     GgufBuilder b;
@@ -59,16 +62,39 @@ class Gguf : public Cli {
       for (const auto& [name, gguf] : kBlockNames) {
         const bool rotated = std::string_view(gguf) == "attn_q" || std::string_view(gguf) == "attn_k";
         add(b, fmt::format("blk.{}.{}.weight", layer, gguf),
-            checkpoint.at(fmt::format("model.layers.{}.{}.weight", layer, name)), rotated ? heads : 0);
+            checkpoint.at(fmt::format("model.layers.{}.{}.weight", layer, name)), rotated ? heads : 0,
+            in_codes && tensor_is_matrix(gguf));
       }
     }
     b.write(gguf_);
   }
 
-  /// bfloat16 as it is; rows of `heads` heads with their halves interleaved.
-  static void add(GgufBuilder& b, const std::string& name, const TensorView& tensor, int64_t heads) {
-    constexpr uint32_t kBf16 = 30;
-    const std::string bytes(reinterpret_cast<const char*>(tensor.data), tensor.bytes());
+  static bool tensor_is_matrix(std::string_view gguf) { return !gguf.ends_with("norm"); }
+
+  /// Q4_0 blocks of 32 values each: half a scale of either sign, then nibbles.
+  static std::string q4_0_blocks(const std::vector<float>& values) {
+    std::string blocks;
+    for (auto x = values.begin(); x != values.end(); x += kQ4_0Group) {
+      const float largest =
+          *std::max_element(x, x + kQ4_0Group, [](float a, float b) { return std::abs(a) < std::abs(b); });
+      const Half d = to_half(largest / -8);
+      blocks += GgufBuilder::bytes_of(d.bits);
+      const auto code = [&](int i) {
+        return std::clamp(static_cast<int>(std::lround(x[i] / to_float(d))) + 8, 0, 15);
+      };
+      for (int i = 0; i < kQ4_0Group / 2; ++i)
+        blocks += static_cast<char>(code(i) | code(i + kQ4_0Group / 2) << 4);
+    }
+    return blocks;
+  }
+
+  /// bfloat16 as it is, or in codes; rows of `heads` heads with their halves interleaved.
+  static void add(GgufBuilder& b, const std::string& name, const TensorView& tensor, int64_t heads,
+                  bool in_codes = false) {
+    constexpr uint32_t kBf16 = 30, kQ4_0 = 2;
+    const std::string bytes = in_codes
+                                  ? q4_0_blocks(to_floats(tensor))
+                                  : std::string(reinterpret_cast<const char*>(tensor.data), tensor.bytes());
     const size_t rows = static_cast<size_t>(tensor.shape[0]), row = bytes.size() / rows;
     std::string stored;
     for (size_t r = 0; r < rows; ++r) {
@@ -79,7 +105,7 @@ class Gguf : public Cli {
       }
       stored += bytes.substr(from * row, row);
     }
-    b.add(name, tensor.shape, kBf16, stored);
+    b.add(name, tensor.shape, in_codes ? kQ4_0 : kBf16, stored);
   }
 
   /// Standard output of a command that succeeds.
@@ -116,6 +142,27 @@ TEST_F(Gguf, IsInspected) {
   EXPECT_TRUE(model["tensors"].contains("model.layers.5.mlp.down_proj.weight"));
 }
 
+TEST_F(Gguf, CodesOfQ4_0AreKept) {
+  write_demo(/*in_codes=*/true);
+  const auto perplexity = [&](const std::string& model) {
+    return json::parse(answer(
+        fmt::format("--json perplexity {} --text {} --window 64", model, text().string())))[0]["perplexity"]
+        .get<double>();
+  };
+  const json linears = json::parse(answer("--json inspect " + gguf_.string()))["linears"];
+  EXPECT_NE(linears[0].dump().find("w4a16"), std::string::npos) << linears[0];
+  answer("verify " + gguf_.string());
+  const double expected = perplexity(gguf_.string());
+  // Nothing is rounded on the way out: the same bits, and in floats nearly so.
+  for (const char* target : {"tessera", "gptq_v2", "awq", "compressed-tensors"}) {
+    const std::string out = (dir_ / target).string();
+    answer(fmt::format("convert {} {} --to {}", gguf_.string(), out, target));
+    EXPECT_EQ(perplexity(out), expected) << target;
+  }
+  answer(fmt::format("convert {} {} --to hf", gguf_.string(), (dir_ / "hf").string()));
+  EXPECT_NEAR(perplexity((dir_ / "hf").string()) / expected, 1, 1e-4);
+}
+
 TEST_F(Gguf, TruncatedFilesAreRefused) {
   fs::resize_file(gguf_, fs::file_size(gguf_) / 2);
   expect_refusal("generate " + gguf_.string() + " --prompt x", {".gguf", "lie outside the file"});
@@ -137,6 +184,17 @@ TEST_F(Gguf, QuantizesToTheWeightsOfTheFolder) {
   for (const char* name :
        {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"})
     EXPECT_TRUE(fs::exists(from_gguf / name)) << name;
+  // Of codes the quantizer gets the floats that other blocks give, too.
+  write_demo(/*in_codes=*/true);
+  const GgufModel in_codes(gguf_);
+  const fs::path decoded = changed_model([&](const std::string& name, Tensor& tensor) {
+    if (in_codes.has_codes(name)) tensor = Tensor(in_codes.read(name));
+  });
+  const fs::path from_codes = dir_ / "from-codes", from_decoded = dir_ / "from-decoded";
+  quantize_to(gguf_, from_codes);
+  quantize_to(decoded, from_decoded);
+  for (const auto& shard : Checkpoint(from_decoded).files())
+    EXPECT_EQ(read_file(from_codes / shard.filename()), read_file(shard)) << shard;
   fs::remove(gguf_);
   const std::string rest = " --prompt 'The history of the city' --max-tokens 24";
   EXPECT_EQ(answer("generate " + from_gguf.string() + rest),

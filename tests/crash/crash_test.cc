@@ -1,17 +1,10 @@
 // A run that dies at any of its file operations is resumed, by the same command with --resume, to the same
 // bytes. Every run is a child of a process that starts no threads, since those do not survive a fork.
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cstdio>
 #include <map>
-#include <numeric>
 
-#include "file_operations.h"
-#include "tessera/base/error.h"
-#include "tessera/base/parallel.h"
+#include "dying_process.h"
 #include "tessera/model/test_llama.h"
 #include "tessera/quant/run/quantizer.h"
 
@@ -23,14 +16,9 @@ namespace fs = std::filesystem;
 class CrashTest : public testing::Test {
  protected:
   void SetUp() override {
-    dir_ = fs::canonical(fs::temp_directory_path()) / ("tessera_crash_" + std::to_string(getpid()));
     fs::remove_all(dir_);
     TestLlama().write(dir_ / "model");
     write_file(dir_ / "model" / "tokenizer.json", "{}");
-    void* shared = mmap(nullptr, sizeof(int64_t) * kOperationKinds, PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    ASSERT_NE(shared, MAP_FAILED);
-    counts_ = static_cast<int64_t*>(shared);
     options_.model_dir = dir_ / "model";
     options_.output_dir = dir_ / "out";
     options_.recipe = find_method("rtn").with_setting("rtn.clip=weighted");
@@ -39,30 +27,14 @@ class CrashTest : public testing::Test {
           return TokenWindows{{1, 2, 3, 4, 5, 6, 7, 8}, {8, 7, 6, 5, 4, 3, 2, 1}, {9, 8, 9, 8, 9, 8, 9, 8}};
         }};
   }
-  void TearDown() override {
-    munmap(counts_, sizeof(int64_t) * kOperationKinds);
-    fs::remove_all(dir_);
-  }
+  void TearDown() override { fs::remove_all(dir_); }
 
-  /// The exit status of a run that ends in front of file operation `last`.
   int run(const QuantizeOptions& options, int64_t last = 0) {
-    std::fill_n(counts_, kOperationKinds, 0);
-    const pid_t child = fork();
-    if (child == 0) {
-      set_thread_count(1);
-      crash_at(dir_ / "out", last, counts_);
-      try {
-        Reporter silent;
-        quantize(options, silent);
-        _exit(0);
-      } catch (const Error& e) {
-        std::fprintf(stderr, "%s\n", e.what());
-        _exit(2);
-      }
-    }
-    int status = -1;
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    const auto action = [&] {
+      Reporter silent;
+      quantize(options, silent);
+    };
+    return process_.run(action, last);
   }
 
   void clear_output() {
@@ -89,8 +61,9 @@ class CrashTest : public testing::Test {
     reset();
     ASSERT_EQ(run(options_), 0);
     const auto straight = output();
-    const int64_t operations = std::accumulate(counts_, counts_ + kOperationKinds, int64_t{0});
-    for (int kind = 0; kind < kOperationKinds; ++kind) EXPECT_GT(counts_[kind], 0) << "kind " << kind;
+    const int64_t operations = process_.operations();
+    for (const int64_t& count : process_.counts())
+      EXPECT_GT(count, 0) << "kind " << &count - process_.counts().data();
     QuantizeOptions resumed = options_;
     resumed.resume = true;
     for (int64_t last = 1; last <= operations; ++last) {
@@ -102,8 +75,9 @@ class CrashTest : public testing::Test {
     }
   }
 
-  fs::path dir_;
-  int64_t* counts_ = nullptr;
+  const fs::path dir_ =
+      fs::canonical(fs::temp_directory_path()) / ("tessera_crash_" + std::to_string(getpid()));
+  DyingProcess process_{dir_ / "out"};
   QuantizeOptions options_;
 };
 

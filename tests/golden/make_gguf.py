@@ -8,7 +8,7 @@
 TYPE.blocks: random blocks of a type, then the float32 values that gguf.dequantize makes of them. Scales reach from
 subnormal to the largest and are of both signs; all other bits are random.
 NAME.gguf: a tiny model of this folder, with the rows of q and k in the order of llama.cpp's converters. Its logits
-are those of NAME/golden.safetensors. The same versions give the same files.
+are those of NAME/golden.safetensors. NAME-TYPE.gguf: its linears in blocks, where whole blocks fit. The same versions give the same files.
 """
 import json
 import pathlib
@@ -69,9 +69,11 @@ def read_safetensors(path):
         yield name, entry["dtype"], numbers.astype(np.float32).reshape(entry["shape"])
 
 
-def make_model(folder, name, architecture):
+def make_model(folder, name, architecture, linears=None):
+    """`linears`: the type of the blocks' linears that whole blocks fit; None: that of the folder."""
     config = json.loads((folder / name / "config.json").read_text())
-    writer = gguf.GGUFWriter(folder / "gguf" / f"{name}.gguf", architecture)
+    suffix = f"-{linears}" if linears else ""
+    writer = gguf.GGUFWriter(folder / "gguf" / f"{name}{suffix}.gguf", architecture)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_feed_forward_length(config["intermediate_size"])
@@ -91,7 +93,8 @@ def make_model(folder, name, architecture):
             x = interleave_halves(x, config["num_attention_heads"])
         if architecture == "llama" and ".k_proj." in key:
             x = interleave_halves(x, config["num_key_value_heads"])
-        kind = gguf.GGMLQuantizationType["F32" if x.ndim == 1 else stored]
+        in_blocks = linears and x.ndim == 2 and key.startswith("model.layers.") and x.shape[1] % 32 == 0
+        kind = gguf.GGMLQuantizationType["F32" if x.ndim == 1 else linears if in_blocks else stored]
         writer.add_tensor(gguf_name(key), gguf.quants.quantize(np.ascontiguousarray(x), kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -106,3 +109,4 @@ if __name__ == "__main__":
         make_blocks(golden / "gguf", block_type, scale_count, np.random.default_rng(seed))
     for model, kind in {"mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}.items():
         make_model(golden, model, kind)
+    make_model(golden, "mistral", "llama", "Q4_0")

@@ -32,6 +32,20 @@ class Options(unittest.TestCase):
             for client in clients:
                 client.close()
 
+    def test_metrics_in_vllms_names(self):
+        def samples(server):
+            lines = server.request("GET", "/metrics")[2].splitlines()
+            pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+            return {name.split("{")[0]: float(number) for name, number in pairs}
+
+        with Server("-q", "--metrics-prefix", "vllm:") as server:
+            server.complete(prompt="The city", max_tokens=3, temperature=0)
+            self.assertTrue(eventually(lambda: samples(server)["vllm:kv_cache_usage_perc"] == 0))
+            value = samples(server)
+        self.assertEqual(value["vllm:num_requests_running"], 0)
+        self.assertEqual(value["vllm:generation_tokens_total"], 3)
+        self.assertEqual(value["vllm:time_to_first_token_seconds_count"], 1)
+
     def test_listen_early(self):
         with tempfile.TemporaryDirectory() as folder:
             # The weights are a pipe into which nobody writes: the model loads for ever.

@@ -29,6 +29,9 @@ LinearReader awq_reader(const JsonNode& config);
 /// .weight_scale [N, G]; .weight_zero_point; .weight_g_idx I32 [K]; .input_scale [1].
 LinearReader compressed_tensors_reader(const JsonNode& config);
 
+/// Linears of a GGUF file in Q4_0: 4-bit codes with a float16 scale for 32 inputs, floats as input.
+LinearReader gguf_reader(const JsonNode& config);
+
 /// GPTQ, zero points in the first and the second convention, with or without act-order: 2, 3, 4 or 8 bits,
 /// floats as input. PREFIX.qweight I32 [K bits / 32, N], .qzeros I32 [G, N bits / 32], .scales [G, N], .g_idx
 /// I32 [K].

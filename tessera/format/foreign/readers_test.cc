@@ -5,10 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
 #include "tessera/format/foreign/compressed_tensors_config.h"
 #include "tessera/format/load_linear.h"
 #include "tessera/format/reference.h"
+#include "tessera/source/test_gguf_model.h"
 
 namespace tessera::foreign {
 namespace {
@@ -295,6 +297,60 @@ TEST(ModulePattern, HostileExpressionsEnd) {
   const json text = "re:(a+)+$";
   const ModulePattern pattern({text, "config.json: ignore[0]"});
   EXPECT_THROW(pattern.matches(std::string(60, 'a') + "b"), Error);
+}
+
+// ---- GGUF
+
+TEST_F(Readers, GgufCodesAreKept) {
+  const fs::path path = fs::temp_directory_path() / "tessera_readers.gguf";
+  TestGgufLlama("llama", 2).file.write(path);
+  const ModelConfig config = ModelConfig::load(path);
+  const Checkpoint checkpoint(path);
+  const auto quantization = read_quantization_config(config);
+  const std::string prefix = "model.layers.0.mlp.down_proj";
+  ASSERT_TRUE(is_quantized(checkpoint, prefix));
+  EXPECT_FALSE(is_quantized(checkpoint, "model.norm"));
+  const QuantizedLinear linear = load_quantized_linear(checkpoint, prefix, *quantization, 32, 64);
+  EXPECT_EQ(linear.weight_format, WeightFormat::kUint4Float);
+  EXPECT_EQ(linear.group_size, 32);
+  EXPECT_TRUE(linear.activation.weight_only());
+  const GgufFile file(path);
+  const GgufTensor& stored = file.tensors().at("blk.0.ffn_down.weight");
+  std::vector<float> values(32 * 64);
+  decode_blocks(*stored.format, stored.data, values);
+  EXPECT_EQ(input_weights(linear), values) << "negative scales turn codes and zero points around";
+  EXPECT_TRUE(std::ranges::count(linear.group_zero.as<uint8_t>(), 7) > 0);
+  fs::remove(path);
+  EXPECT_THAT(error_of({{"quant_method", "gguf"}}, gptq_tensors(0)),
+              HasSubstr("has no codes of a GGUF file"));
+}
+
+// ---- Files
+
+/// Each tensor one byte off its alignment, as files without a padded header have them.
+TEST_F(Readers, TensorsThatAreNotAlignedAreCopied) {
+  const json section = with(kGptq, {{"sym", false}});
+  Tensors tensors = gptq_tensors(0x43214321);
+  const QuantizedLinear expected = load(section, tensors);
+  const fs::path path = fs::temp_directory_path() / "tessera_unaligned";
+  fs::create_directories(path);
+  std::string header = "{", data = "x";
+  for (const auto& [name, tensor] : tensors) {
+    header += fmt::format(R"({}"mlp.up_proj.{}":{{"dtype":"{}","shape":{},"data_offsets":[{},{}]}})",
+                          header.size() > 1 ? "," : "", name, name_of(tensor.dtype()),
+                          to_string(tensor.shape()), data.size(), data.size() + tensor.bytes());
+    data.append(reinterpret_cast<const char*>(tensor.data()), tensor.bytes());
+  }
+  header += "}";
+  while (header.size() % 8 != 0) header += ' ';
+  const uint64_t length = header.size();
+  write_file(path / "model.safetensors",
+             std::string(reinterpret_cast<const char*>(&length), 8) + header + data);
+  const auto config = read_quantization_config({{{"quantization_config", section}}, "config.json"});
+  const QuantizedLinear found =
+      load_quantized_linear(Checkpoint(path), "mlp.up_proj", *config, kOutputs, kInputs);
+  EXPECT_EQ(input_weights(found), input_weights(expected));
+  fs::remove_all(path);
 }
 
 }  // namespace

@@ -11,8 +11,8 @@
 
 namespace tessera::foreign {
 
-/// A view into the checkpoint. Every getter throws Error (folder, tensor) when the tensor is absent, or of
-/// another shape or type than asked for.
+/// A view into the checkpoint; spans that it gives live as long as it does. Every getter throws Error
+/// (folder, tensor) when the tensor is absent, or of another shape or type than asked for.
 class StoredLinear {
  public:
   StoredLinear(const Checkpoint& checkpoint, std::string prefix)
@@ -32,7 +32,10 @@ class StoredLinear {
   template <class T>
   std::span<const T> values(std::string_view name, const Shape& shape) const {
     const TensorView tensor = at(name);
-    if (tensor.dtype == DTypeOf<T>::value && tensor.shape == shape) return tensor.as<T>();
+    if (tensor.dtype == DTypeOf<T>::value && tensor.shape == shape) {
+      if (tensor.owner) copies_.push_back(tensor.owner);
+      return tensor.as<T>();
+    }
     throw Error("{}.{}: is {} {}, expected {} {}", where(), name, name_of(tensor.dtype),
                 to_string(tensor.shape), name_of(DTypeOf<T>::value), to_string(shape));
   }
@@ -50,6 +53,7 @@ class StoredLinear {
 
   const Checkpoint& checkpoint_;
   std::string prefix_;
+  mutable std::vector<std::shared_ptr<const void>> copies_;  ///< of tensors that views could not show
 };
 
 }  // namespace tessera::foreign

@@ -165,6 +165,48 @@ TEST(Writers, AScaleWithOneBitMoreIsRefusedOrRoundedAndCounted) {
   EXPECT_THAT(error_of("awq", linear, true), HasSubstr("is beyond float16"));
 }
 
+/// Two groups a row: of scale 1 and of `group_scale`; row scales of `scale_bits` bits.
+QuantizedLinear grouped(int scale_bits, int group_scale, bool zeros = false) {
+  QuantizedLinear linear = layer(of(kUint4Grouped, 128, zeros, kFloats), scale_bits);
+  linear.qweight =  // products stay in int8 whatever the group scale
+      pack_int4(std::vector<int8_t>(static_cast<size_t>(linear.n * linear.k), 8), linear.n, linear.k);
+  if (zeros) std::ranges::fill(linear.group_zero.as<uint8_t>(), uint8_t{9});
+  std::ranges::fill(linear.group_scale.as<int8_t>(), int8_t{1});
+  for (size_t g = 1; g < linear.group_scale.as<int8_t>().size(); g += 2)
+    linear.group_scale.as<int8_t>()[g] = static_cast<int8_t>(group_scale);
+  linear.validate("test layer");
+  return linear;
+}
+
+/// Products of both scales need 11 bits, row scales alone 11 in Q4_K: one bit more is refused.
+TEST(Writers, ConditionsOfGroupedLayersAreTight) {
+  for (const char* target : {"compressed-tensors", "gptq_v2", "awq"}) {
+    for (const auto& [scale_bits, group_scale, held] : {std::tuple{7, 16, true},
+                                                        {7, 15, true},
+                                                        {7, 17, false},
+                                                        {7, 127, false},
+                                                        {7, 120, true},
+                                                        {8, 16, true},
+                                                        {8, 15, false},
+                                                        {8, 14, true},
+                                                        {11, 64, true},
+                                                        {11, 3, false},
+                                                        {12, 1, false}}) {
+      const std::string error = error_of(target, grouped(scale_bits, group_scale));
+      EXPECT_EQ(error == "no error", held) << target << " " << scale_bits << " " << group_scale << error;
+      if (!held) {
+        EXPECT_THAT(error, HasSubstr("is no float16 number; --round"));
+      }
+    }
+  }
+  EXPECT_EQ(error_of("gguf:q4_0", grouped(7, 15)), "no error");
+  EXPECT_THAT(error_of("gguf:q4_0", grouped(7, 17)), HasSubstr("is no float16 number"));
+  EXPECT_THAT(error_of("gguf:q4_0", grouped(7, 15, true)), HasSubstr("has no zero point"));
+  EXPECT_EQ(error_of("gguf:q4_k", grouped(11, 63)), "no error");
+  EXPECT_THAT(error_of("gguf:q4_k", grouped(12, 63)), HasSubstr("is no float16 number"));
+  EXPECT_EQ(error_of("qqq", layer(of(kUint4Grouped, 128, false, kTokens), 24)), "no error");
+}
+
 TEST(Writers, FloatsHoldWhatHasFewEnoughBits) {
   EXPECT_EQ(error_of("hf", layer(of(kInt4, 0, false, kFloats), 21)), "no error");
   EXPECT_THAT(error_of("hf", layer(of(kInt4, 0, false, kFloats), 24)), HasSubstr("is no float32 number"));

@@ -146,7 +146,7 @@ std::vector<SiteInputs> observe_sites(const ModelSpec& spec, const Block& block,
       exact, [](SiteCollector& site, const ChannelMap&, const at::Tensor& input) { site.expect(input); });
   const LinearFn adding = observed(linear, [](SiteCollector& site, const ChannelMap& map,
                                               const at::Tensor& input) { site.add(map, input); });
-  const int64_t windows = x.size(0), step = windows_per_chunk(x.size(1));
+  const int64_t windows = x.size(0), step = windows_per_chunk(x.size(1), x.device());
   for (int64_t first = 0; first < windows; first += step) {  // so that the outputs never exist together
     const int64_t count = std::min(step, windows - first);
     if (reference.defined()) block_forward(spec, block, expecting, reference.narrow(0, first, count));

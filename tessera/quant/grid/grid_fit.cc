@@ -12,8 +12,11 @@ namespace {
 
 constexpr double kTiny = 0x1p-100;  ///< rows and groups below count as zeros
 constexpr double kInt8 = 127;
-/// Rows that are fitted together: their errors stay near the cache.
-constexpr int64_t kRowsAtOnce = 512;
+constexpr int kGroupScaleBits = 7;  ///< of the integers up to 127
+constexpr int kHalfBits = 11;       ///< of a float16 number
+constexpr int kFewBits = 4;         ///< of group scales that float16 holds in the product with a row scale
+/// Rows that are fitted together: on the CPU their errors stay near the cache, a GPU is kept busy.
+constexpr int64_t kRowsAtOnce = 512, kGpuRowsAtOnce = 8192;
 
 /// What clipping a group's range is tried with; 1 first, so that it wins ties.
 std::vector<double> clip_factors(Clip clip) {
@@ -40,6 +43,14 @@ double code_steps(const WeightScheme& scheme) {
   return scheme.symmetric && scheme.group_size == 0 ? codes - 2 : codes - 1;
 }
 
+/// Positive floats with `bits` significant bits, 1 to 24: the nearest, ties up.
+at::Tensor round_significant(const at::Tensor& x, int bits) {
+  constexpr int kFloatBits = 24;
+  if (bits == kFloatBits) return x;
+  const int dropped = 1 << (kFloatBits - bits);
+  return x.view(at::kInt).add(dropped / 2).bitwise_and_(-dropped).view(at::kFloat);
+}
+
 /// Where `better` holds, takes over what `candidate` has.
 void take(const at::Tensor& better, const at::Tensor& candidate, at::Tensor& best) {
   best = at::where(better, candidate, best);
@@ -54,6 +65,11 @@ class RowsFit {
         scheme_(scheme),
         options_(options),
         groups_(scheme.group_size > 0 ? weight.size(1) / scheme.group_size : 1),
+        scale_bits_(options.scale_bits > 0  ? options.scale_bits
+                    : scheme.group_size > 0 ? kHalfBits - kFewBits
+                                            : kHalfBits),
+        group_scale_bits_(scale_bits_ < kHalfBits ? std::min(kGroupScaleBits, kHalfBits - scale_bits_)
+                                                  : kGroupScaleBits),
         loss_(options.clip, weight, groups_, moments) {}
 
   /// Phase 1: the step of every group if it need not be a multiple of the row's scale, and its zero point.
@@ -78,7 +94,8 @@ class RowsFit {
   void fit_rows() {
     const std::vector<float> factors = scale_factors(options_.search);
     const at::Tensor unit = at::where(absmax_ < kTiny, at::ones_like(absmax_), absmax_ / kInt8);
-    at::Tensor scales = at::tensor(at::ArrayRef<float>(factors)).unsqueeze(1) * unit;  // [candidates, R]
+    at::Tensor scales = at::tensor(at::ArrayRef<float>(factors), unit.options()).unsqueeze(1) * unit;
+    scales = round_significant(scales, scale_bits_);  // [candidates, R]
     if (factors.size() > 1 && loss_.groups_interact()) scales = promising(scales);
     scale_ = scales[0].clone();
     if (scales.size(0) == 1) return;
@@ -101,14 +118,19 @@ class RowsFit {
   }
 
  private:
+  /// The steps of one scale a row as they can be, those of groups as they are.
+  at::Tensor row_steps(const at::Tensor& step) const {
+    return scheme_.group_size > 0 ? step : round_significant(step, scale_bits_);
+  }
+
   /// Of the clipped steps of `full`, the step that clips nothing, each group's best.
   at::Tensor best_clip(const at::Tensor& full) const {
     const std::vector<double> factors = clip_factors(options_.clip);
-    at::Tensor step = full.clone();
+    at::Tensor step = row_steps(full).clone();
     if (factors.size() == 1) return step;
     at::Tensor best = at::full_like(full, std::numeric_limits<float>::infinity());
     for (double factor : factors) {
-      const at::Tensor candidate = full * factor;
+      const at::Tensor candidate = row_steps(full * factor);
       const at::Tensor loss = loss_.by_group({candidate, lo_, hi_}), better = loss < best;
       take(better, candidate, step);
       take(better, loss, best);
@@ -117,7 +139,11 @@ class RowsFit {
   }
 
   at::Tensor group_scale(const at::Tensor& scale) const {
-    return (step_ / scale.unsqueeze(1)).round_().clamp_(1, kInt8);
+    const at::Tensor ratio = step_ / scale.unsqueeze(1);
+    const int largest = (1 << kGroupScaleBits) - (1 << (kGroupScaleBits - group_scale_bits_));
+    return at::where(ratio < 1 << group_scale_bits_, ratio.round(),
+                     round_significant(ratio, group_scale_bits_))
+        .clamp_(1, largest);
   }
 
   /// The grid under row scales [R]: codes only as far as the product with the group scale fits int8.
@@ -141,6 +167,7 @@ class RowsFit {
   const WeightScheme& scheme_;
   const GridOptions& options_;
   int64_t groups_;
+  int scale_bits_, group_scale_bits_;  ///< significant ones
   GridLoss loss_;
   at::Tensor absmax_;                 ///< [R]
   at::Tensor zero_, lo_, hi_, step_;  ///< [R, G]
@@ -160,13 +187,14 @@ WeightGrid fit_grid(const at::Tensor& weight, const WeightScheme& scheme, const 
     throw Error("{}-bit weights have one scale a row: group size {} needs 4 bits", scheme.bits,
                 scheme.group_size);
   }
-  const at::Tensor w = weight.to(at::kCPU, at::kFloat).contiguous();
+  const at::Tensor w = weight.to(at::kFloat).contiguous();
   const int64_t n_rows = w.size(0), groups = scheme.group_size > 0 ? w.size(1) / scheme.group_size : 1;
   WeightGrid grid{scheme, at::empty({n_rows}), {}, {}};
   if (scheme.group_size > 0) grid.group_scale = at::empty({n_rows, groups});
   if (!scheme.symmetric) grid.zero = at::empty({n_rows, groups});
-  for (int64_t first = 0; first < n_rows; first += kRowsAtOnce) {
-    const at::Tensor rows = w.narrow(0, first, std::min(kRowsAtOnce, n_rows - first));
+  const int64_t at_once = w.is_cpu() ? kRowsAtOnce : kGpuRowsAtOnce;
+  for (int64_t first = 0; first < n_rows; first += at_once) {
+    const at::Tensor rows = w.narrow(0, first, std::min(at_once, n_rows - first));
     RowsFit fit(rows, scheme, options, moments);
     fit.fit_groups();
     if (scheme.group_size > 0) fit.fit_rows();
@@ -186,8 +214,9 @@ at::Tensor wrapped_values(const WeightGrid& grid, const at::Tensor& codes, const
 
 }  // namespace
 
-at::Tensor round_group_wise(const at::Tensor& weight, const WeightScheme& scheme, GroupScales scales,
+at::Tensor round_group_wise(const at::Tensor& on_device, const WeightScheme& scheme, GroupScales scales,
                             Clip clip, const InputMoments& moments) {
+  const at::Tensor weight = on_device.cpu();
   const at::Tensor unit = at::amax(weight.abs(), {1}, /*keepdim=*/true).clamp_min(kTiny) / kInt8;
   std::vector<at::Tensor> groups;
   for (int64_t begin = 0; begin < weight.size(1); begin += scheme.group_size) {

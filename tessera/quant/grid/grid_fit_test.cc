@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "tessera/format/reference.h"
@@ -269,6 +271,56 @@ TEST(GridFit, D14_IntegerLayerHoldsTheGrid) {
     const std::vector<float> real = dequantize(linear);
     EXPECT_TRUE(at::equal(at::tensor(at::ArrayRef<float>(real.data(), real.size())),
                           dequantize(grid, codes).view({-1})));
+  }
+}
+
+/// Significant bits of a positive float.
+int significant_bits(float x) {
+  int exponent = 0;
+  const auto significand = static_cast<uint32_t>(std::ldexp(std::frexp(x, &exponent), 24));
+  return 24 - std::countr_zero(significand);
+}
+
+int most_bits(const at::Tensor& x) {
+  const auto values = std::span(x.data_ptr<float>(), static_cast<size_t>(x.numel()));
+  return significant_bits(
+      *std::ranges::max_element(values, {}, [](float value) { return significant_bits(value); }));
+}
+
+TEST(GridFit, ScalesHaveAsManyBitsAsTheyMay) {
+  const Layer layer = make_layer(Weights::kHeavyTails);
+  for (const Clip clip : {Clip::kNone, Clip::kMse, Clip::kOutput}) {
+    for (const int bits : {4, 7, 11, 23}) {
+      const GridOptions few{.clip = clip, .scale_bits = bits}, all{.clip = clip};
+      const WeightScheme row{4, 0, true};
+      const at::Tensor scale = layer.fit(few, row).scale;
+      EXPECT_EQ(most_bits(scale), bits);
+      if (clip == Clip::kNone) {  // nothing is chosen: each is the nearest
+        const at::Tensor change = (scale / layer.fit(all, row).scale - 1).abs();
+        EXPECT_LE(change.max().item<double>(), std::ldexp(1.0, -bits));
+      }
+      EXPECT_EQ(most_bits(layer.fit(few).scale), bits) << "in groups";
+    }
+  }
+  EXPECT_EQ(most_bits(layer.fit(kSearch).scale), 24);
+}
+
+/// What other tools store for a group is a float16 number.
+TEST(GridFit, ProductsOfFewBitScalesAreHalves) {
+  for (const Weights kind : kAllWeights) {
+    const Layer layer = make_layer(kind);
+    for (const int bits : {7, 9}) {
+      const WeightGrid grid = layer.fit({.clip = Clip::kOutput, .scale_bits = bits});
+      EXPECT_EQ(most_bits(grid.group_scale), 11 - bits);
+      EXPECT_EQ(most_bits(grid.scale.unsqueeze(1) * grid.group_scale), 11);
+      EXPECT_LE(grid.group_scale.max().item<float>(), 127);
+      EXPECT_TRUE(at::equal(grid.group_scale, grid.group_scale.round()));
+    }
+    const WeightGrid usual = layer.fit({.clip = Clip::kOutput, .scale_bits = 0});
+    EXPECT_TRUE(at::equal(usual.scale, layer.fit({.clip = Clip::kOutput, .scale_bits = 7}).scale));
+    EXPECT_EQ(most_bits(layer.fit({.scale_bits = 0}, {4, 0, false}).scale), 11);
+    EXPECT_GT(most_bits(layer.fit({.clip = Clip::kOutput, .scale_bits = 11}).group_scale), 4)
+        << "row scales of 11 bits leave group scales any integers";
   }
 }
 

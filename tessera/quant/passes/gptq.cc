@@ -180,9 +180,11 @@ PassInfo gptq_pass_info() {
            {"clip", "weighted"},  // none | mse | weighted by the inputs' mean square | output error
            {"search", true},      // grouped: search the row scale instead of deriving it
            {"rerank", 8},         // clip output: row scales judged by the whole output error
+           {"scale_bits", 0},     // significant bits of row scales; 0: as float16 holds them, 11, in groups 7
            {"true_sequential", false},  // later sites of a block see its quantized earlier linears
            {"asymmetric", 0.0},  // 0 to 1: how far weights first make up for what reaches them in place of
-                                 // the float model's activations (GPTAQ)
+                                 // the float model's activations (GPTAQ); overfits where tokens
+                                 // do not far outnumber a layer's inputs
            {"quantized_input", false},  // the Hessian sees quantized activations
            {"static_quantile", 1.0}}};  // static activations: over windows, of their channel maxima
 }

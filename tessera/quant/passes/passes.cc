@@ -11,7 +11,8 @@ GridOptions grid_options(const PassOptions& options) {
                                                 {"weighted", Clip::kWeighted},
                                                 {"output", Clip::kOutput}}),
           .search = options["search"].boolean(),
-          .rerank = options["rerank"].integer<int64_t>(1, 1000)};
+          .rerank = options["rerank"].integer<int64_t>(1, 1000),
+          .scale_bits = options["scale_bits"].integer<int>(0, 24)};
 }
 
 void report_linear(BlockContext& context, LinearId id, const std::string& pass, nlohmann::json values) {
@@ -74,7 +75,7 @@ QuantizedLinear finish_linear(const BlockContext& context, LinearId id, const We
 
 QuantizedLinear round_to_nearest(const BlockContext& context, LinearId id, const SiteInputs& inputs) {
   const at::Tensor weight = base_weight(context, id);
-  const WeightGrid grid = fit_grid(weight, context.schemes[id].weight, {.search = false});
+  const WeightGrid grid = fit_grid(weight, context.schemes[id].weight, {.search = false, .scale_bits = 0});
   return finish_linear(context, id, grid, round_to_grid(grid, weight), inputs);
 }
 

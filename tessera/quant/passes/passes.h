@@ -26,7 +26,7 @@ std::unique_ptr<Pass> make_rotate_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_rtn_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_smooth_pass(const PassOptions& options);
 
-/// The options "clip", "search" and "rerank".
+/// The options "clip", "search", "rerank" and "scale_bits".
 GridOptions grid_options(const PassOptions& options);
 
 /// Adds `values` to report["linears"][NAME][pass], and likewise for sites.

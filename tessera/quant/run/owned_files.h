@@ -6,10 +6,11 @@
 #include <set>
 #include <string>
 
+#include "tessera/base/file_lock.h"
+
 namespace tessera {
 
-// Entries of an unfinished run that its checkpoint does not have.
-constexpr const char* kLockName = "tessera.lock";  ///< marks OUT.partial as ours
+// Entries of an unfinished run that its checkpoint does not have; the lock (kLockName) is another.
 constexpr const char* kJournalName = "journal.json";
 constexpr const char* kCalibrationName = "calibration.safetensors";  ///< sampled token ids
 constexpr const char* kReplacedName =
