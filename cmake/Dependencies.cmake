@@ -14,4 +14,14 @@ pkg_check_modules(OPENBLAS IMPORTED_TARGET openblas) # the yardstick of bench/cp
 if(TESSERA_QUANT)
   find_package(Torch REQUIRED) # libtorch-dev, or any PyTorch from 1.13 on through CMAKE_PREFIX_PATH
   list(REMOVE_DUPLICATES TORCH_LIBRARIES)
+  # A PyTorch outside the system has headers of another fmt among its own: ours must come first.
+  find_path(fmt_headers fmt/core.h NO_CACHE REQUIRED)
+  list(GET TORCH_INCLUDE_DIRS 0 torch_headers)
+  file(REAL_PATH ${torch_headers} torch_headers)
+  file(REAL_PATH ${fmt_headers} fmt_headers)
+  if(NOT torch_headers STREQUAL fmt_headers AND EXISTS ${torch_headers}/fmt)
+    file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/fmt_first)
+    file(CREATE_LINK ${fmt_headers}/fmt ${PROJECT_BINARY_DIR}/fmt_first/fmt SYMBOLIC)
+    include_directories(BEFORE ${PROJECT_BINARY_DIR}/fmt_first)
+  endif()
 endif()

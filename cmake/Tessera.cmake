@@ -39,11 +39,15 @@ function(tessera_library name)
 endfunction()
 
 add_library(tessera_warnings INTERFACE)
-target_compile_options(tessera_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Werror)
+target_compile_options(tessera_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion
+  $<$<BOOL:${TESSERA_WERROR}>:-Werror>)
 
 function(tessera_sanitize target)
   if(TESSERA_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${TESSERA_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    if(TESSERA_SANITIZE STREQUAL thread AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+      target_compile_options(${target} PRIVATE -Wno-tsan) # Asio has fences, which GCC's sanitizer does not see
+    endif()
     # With the sanitizer's dlopen a RUNPATH is not searched for plugins, an RPATH is.
     target_link_options(${target} PUBLIC -fsanitize=${TESSERA_SANITIZE} -Wl,--disable-new-dtags)
   endif()

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "tessera/base/error.h"
+#include "tessera/base/parallel.h"
 
 namespace tessera {
 
@@ -174,7 +175,11 @@ Tensor pack_int4(std::span<const int8_t> codes, int64_t n, int64_t k) {
   assert(k % 2 == 0 && codes.size() == static_cast<size_t>(n * k));
   Tensor packed(DType::kU8, {n, k / 2});
   const auto out = packed.as<uint8_t>();
-  for (size_t i = 0; i < out.size(); ++i) out[i] = pack_nibbles(codes[2 * i], codes[2 * i + 1]);
+  const auto row_bytes = static_cast<size_t>(k / 2);
+  parallel_for(n, [&](int64_t row) {
+    const size_t begin = static_cast<size_t>(row) * row_bytes;
+    for (size_t i = begin; i < begin + row_bytes; ++i) out[i] = pack_nibbles(codes[2 * i], codes[2 * i + 1]);
+  });
   return packed;
 }
 

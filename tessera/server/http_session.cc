@@ -147,6 +147,12 @@ void HttpSession::watch() {
   });
 }
 
+void HttpSession::on_gone(std::function<void()> call) {
+  // What is kept may hold this connection: a closed one would never let go of it.
+  if (closed_) return call();
+  on_gone_ = std::move(call);
+}
+
 std::string HttpSession::head_of(const HttpResponse& response, const std::string& framing) const {
   std::string head = status_line(version_, response.status);
   head += fmt::format("Content-Type: {}\r\n{}Connection: {}\r\n", response.content_type, framing,

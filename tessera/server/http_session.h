@@ -63,7 +63,7 @@ class HttpSession : public HttpConnection, public std::enable_shared_from_this<H
   void work(std::function<void()> task) override {
     boost::asio::post(server_.workers, [self = shared_from_this(), task = std::move(task)] { task(); });
   }
-  void on_gone(std::function<void()> call) override { on_gone_ = std::move(call); }
+  void on_gone(std::function<void()> call) override;
   void respond(HttpResponse response) override;
   void expect_events(HttpResponse head) override;
   bool events_began() const override { return events_began_; }

@@ -1,5 +1,6 @@
-// The routes that compute nothing: the page, health, models, version, metrics.
+// The routes that compute nothing: the page, health, models, version, metrics, and what describes them all.
 #include "tessera/server/commit.h"
+#include "tessera/server/openapi.h"
 #include "tessera/server/page.h"
 #include "tessera/server/routes.h"
 
@@ -21,6 +22,10 @@ void Routes::health(const VisitPtr& visit) {
 
 void Routes::page(const VisitPtr& visit) {
   respond(visit, chat_page());
+}
+
+void Routes::openapi(const VisitPtr& visit) {
+  respond(visit, {.body = kOpenApi});
 }
 
 void Routes::models(const VisitPtr& visit) {

@@ -20,6 +20,7 @@ Routes::Routes(const RouteContext& context, const RouteOptions& options)
     : context_(context), options_(options) {
   routes_ = {{"/health", {"GET", false, false, &Routes::health}},
              {"/version", {"GET", true, false, &Routes::version}},
+             {"/openapi.json", {"GET", true, false, &Routes::openapi}},
              {"/metrics", {"GET", !options.open_metrics, false, &Routes::metrics}},
              {"/v1/models", {"GET", true, false, &Routes::models}},
              {"/v1/completions", {"POST", true, true, &Routes::completions}},

@@ -73,6 +73,7 @@ class Routes {
   void models(const VisitPtr& visit);
   void version(const VisitPtr& visit);
   void page(const VisitPtr& visit);
+  void openapi(const VisitPtr& visit);
   void metrics(const VisitPtr& visit);
   void completions(const VisitPtr& visit);
   void chat_completions(const VisitPtr& visit);

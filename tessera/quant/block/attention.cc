@@ -71,8 +71,9 @@ at::Tensor attend(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& 
   const int64_t tokens = q.size(1), d = spec.head_dim, kv_heads = k.size(0), shared = q.size(0) / kv_heads;
   const double scale = 1 / std::sqrt(static_cast<double>(d));
   at::Tensor out = at::empty_like(q);
-  for (int64_t first = 0; first < tokens; first += kQueryRows) {
-    const int64_t rows = std::min(kQueryRows, tokens - first), keys = first + rows;
+  const int64_t at_once = q.is_cpu() ? kQueryRows : kGpuQueryRows;
+  for (int64_t first = 0; first < tokens; first += at_once) {
+    const int64_t rows = std::min(at_once, tokens - first), keys = first + rows;
     const at::Tensor queries = q.narrow(1, first, rows).reshape({kv_heads, shared * rows, d});
     const at::Tensor offsets = score_offsets(spec, first, rows, keys, q.options());
     const at::Tensor scores = at::baddbmm(offsets, queries, k.narrow(1, 0, keys).transpose(1, 2), 1, scale);

@@ -142,7 +142,7 @@ size_t forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
 
 at::Tensor block_forward(const ModelSpec& spec, const Block& block, const LinearFn& linear,
                          const at::Tensor& x) {
-  const int64_t windows = x.size(0), step = windows_per_chunk(x.size(1));
+  const int64_t windows = x.size(0), step = windows_per_chunk(x.size(1), x.device());
   at::Tensor out = at::empty_like(x);
   for (int64_t begin = 0; begin < windows; begin += step) {
     const int64_t count = std::min(step, windows - begin);

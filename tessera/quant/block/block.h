@@ -59,7 +59,7 @@ at::Tensor norm_forward(const ModelSpec& spec, const Block& block, NormId id, co
 at::Tensor attention_core(const ModelSpec& spec, const Block& block, const at::Tensor& q, const at::Tensor& k,
                           const at::Tensor& v);
 /// Query rows whose attention scores exist at once.
-constexpr int64_t kQueryRows = 256;
+constexpr int64_t kQueryRows = 256, kGpuQueryRows = 2048;
 /// activation(gate) * up, or activation(up) for families without a gate.
 at::Tensor mlp_core(const ModelSpec& spec, const at::Tensor& gate, const at::Tensor& up);
 
@@ -67,10 +67,11 @@ at::Tensor mlp_core(const ModelSpec& spec, const at::Tensor& gate, const at::Ten
 size_t forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens);
 
 /// Windows of `tokens` tokens that go through a block at once: enough tokens for large matrix products, few
-/// enough that the intermediate activations stay near the cache and out of the memory's peak.
-inline int64_t windows_per_chunk(int64_t tokens) {
-  constexpr int64_t kChunkTokens = 1024;
-  return std::max<int64_t>(1, kChunkTokens / tokens);
+/// enough that the intermediate activations stay near the cache and out of the memory's peak. A GPU wants
+/// more.
+inline int64_t windows_per_chunk(int64_t tokens, const at::Device& device = at::kCPU) {
+  const int64_t chunk_tokens = device.is_cpu() ? 1024 : 16384;
+  return std::max<int64_t>(1, chunk_tokens / tokens);
 }
 /// forward_bytes of block_forward, which runs windows_per_chunk of them at once.
 inline size_t chunk_forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {

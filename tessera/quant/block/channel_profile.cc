@@ -40,7 +40,8 @@ nlohmann::json channel_profile(const ModelSpec& spec, const Block& block, const 
     }
     return linear(id, input);
   };
-  block_forward(spec, block, observed, x.narrow(0, 0, std::min(x.size(0), windows_per_chunk(x.size(1)))));
+  block_forward(spec, block, observed,
+                x.narrow(0, 0, std::min(x.size(0), windows_per_chunk(x.size(1), x.device()))));
   return out;
 }
 

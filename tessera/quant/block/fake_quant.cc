@@ -94,6 +94,17 @@ at::Tensor to_torch(const Tensor& tensor, const at::Device& device) {
   return float_tensor(std::span<const float>(values), tensor.shape(), device);
 }
 
+/// The operand w8, [N, K], on the CPU.
+template <class T>
+at::Tensor expand(const QuantizedLinear& linear) {
+  at::Tensor w8 = at::empty({linear.n, linear.k}, c10::CppTypeToScalarType<T>::value);
+  T* out = w8.data_ptr<T>();
+  parallel_for(linear.n, [&](int64_t n) {
+    expand_row(linear, n, std::span<T>(out + n * linear.k, static_cast<size_t>(linear.k)));
+  });
+  return w8;
+}
+
 at::Tensor index_tensor(std::span<const int32_t> values, const at::Device& device) {
   const std::vector<int64_t> wide(values.begin(), values.end());
   return at::tensor(wide, at::kLong).to(device);
@@ -119,12 +130,8 @@ at::Tensor fake_quantize_rows(const at::Tensor& x, const ActivationFormat& forma
 
 FakeQuantLinear::FakeQuantLinear(const QuantizedLinear& linear, const at::Device& device)
     : activation_(linear.activation), map_(linear) {
-  at::Tensor w8 = at::empty({linear.n, linear.k}, at::kFloat);
-  float* out = w8.data_ptr<float>();
-  parallel_for(linear.n, [&](int64_t n) {
-    expand_row(linear, n, std::span(out + n * linear.k, static_cast<size_t>(linear.k)));
-  });
-  w8_ = w8.to(device);
+  const bool whole = linear.weight_format != WeightFormat::kUint4Float;
+  w8_ = (whole ? expand<int8_t>(linear) : expand<float>(linear)).to(device).to(at::kFloat);
   scale_ = to_torch(linear.scale, device);
   row_sum_ = to_torch(linear.row_sum, device);
   bias_ = to_torch(linear.bias, device);

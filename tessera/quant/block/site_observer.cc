@@ -128,7 +128,7 @@ std::vector<SiteInputs> observe_sites(const ModelSpec& spec, const Block& block,
     if (spec.sites[site].readers.front() == id) collectors[site].add(block.map[id], input);
     return linear(id, input);
   };
-  const int64_t windows = x.size(0), step = windows_per_chunk(x.size(1));
+  const int64_t windows = x.size(0), step = windows_per_chunk(x.size(1), x.device());
   for (int64_t first = 0; first < windows; first += step) {  // so that the outputs never exist together
     block_forward(spec, block, observed, x.narrow(0, first, std::min(step, windows - first)));
   }

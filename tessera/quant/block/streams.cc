@@ -13,7 +13,7 @@ namespace {
 /// Calls visit(first, count) with runs of whole windows.
 template <class Visit>
 void for_each_chunk(const at::Tensor& x, const Visit& visit) {
-  const int64_t step = windows_per_chunk(x.size(1));
+  const int64_t step = windows_per_chunk(x.size(1), x.device());
   for (int64_t first = 0; first < x.size(0); first += step) visit(first, std::min(step, x.size(0) - first));
 }
 
@@ -42,6 +42,13 @@ double Streams::relative_error() const {
 FileDigest Streams::save(const std::filesystem::path& file) const {
   const at::Tensor host_float = x_float.cpu(), host_quant = x_quant.cpu();
   return write_safetensors(file, {{"x_float", view_of(host_float)}, {"x_quant", view_of(host_quant)}});
+}
+
+double Streams::seconds_between_saves() const {
+  if (!x_float.defined()) return 0;
+  constexpr double kSecondsPerByte = 2e-9, kCheap = 1;  // to copy, hash and write; seconds
+  const double save = kSecondsPerByte * static_cast<double>(x_float.nbytes() + x_quant.nbytes());
+  return save < kCheap ? 0 : 20 * save;
 }
 
 Streams Streams::load(const std::filesystem::path& path, const Shape& shape, const at::Device& device) {

@@ -20,6 +20,9 @@ struct Streams {
   double relative_error() const;
   /// Writes both, exactly and atomically.
   FileDigest save(const std::filesystem::path& file) const;
+  /// So long that saving costs little, however large they are; 0 where it costs nothing to speak of. On a GPU
+  /// a block takes less time than saving its input: a resumed run repeats some blocks instead.
+  double seconds_between_saves() const;
   /// Throws Error when the file does not hold streams of this shape.
   static Streams load(const std::filesystem::path& file, const Shape& shape, const at::Device& device);
 };

@@ -15,8 +15,8 @@ constexpr double kInt8 = 127;
 constexpr int kGroupScaleBits = 7;  ///< of the integers up to 127
 constexpr int kHalfBits = 11;       ///< of a float16 number
 constexpr int kFewBits = 4;         ///< of group scales that float16 holds in the product with a row scale
-/// Rows that are fitted together: their errors stay near the cache.
-constexpr int64_t kRowsAtOnce = 512;
+/// Rows that are fitted together: on the CPU their errors stay near the cache, a GPU is kept busy.
+constexpr int64_t kRowsAtOnce = 512, kGpuRowsAtOnce = 8192;
 
 /// What clipping a group's range is tried with; 1 first, so that it wins ties.
 std::vector<double> clip_factors(Clip clip) {
@@ -94,8 +94,8 @@ class RowsFit {
   void fit_rows() {
     const std::vector<float> factors = scale_factors(options_.search);
     const at::Tensor unit = at::where(absmax_ < kTiny, at::ones_like(absmax_), absmax_ / kInt8);
-    at::Tensor scales = round_significant(at::tensor(at::ArrayRef<float>(factors)).unsqueeze(1) * unit,
-                                          scale_bits_);  // [candidates, R]
+    const at::Tensor candidates = at::tensor(at::ArrayRef<float>(factors), unit.options());
+    at::Tensor scales = round_significant(candidates.unsqueeze(1) * unit, scale_bits_);  // [candidates, R]
     if (factors.size() > 1 && loss_.groups_interact()) scales = promising(scales);
     scale_ = scales[0].clone();
     if (scales.size(0) == 1) return;
@@ -187,13 +187,14 @@ WeightGrid fit_grid(const at::Tensor& weight, const WeightScheme& scheme, const 
     throw Error("{}-bit weights have one scale a row: group size {} needs 4 bits", scheme.bits,
                 scheme.group_size);
   }
-  const at::Tensor w = weight.to(at::kCPU, at::kFloat).contiguous();
+  const at::Tensor w = weight.to(at::kFloat).contiguous();
   const int64_t n_rows = w.size(0), groups = scheme.group_size > 0 ? w.size(1) / scheme.group_size : 1;
   WeightGrid grid{scheme, at::empty({n_rows}), {}, {}};
   if (scheme.group_size > 0) grid.group_scale = at::empty({n_rows, groups});
   if (!scheme.symmetric) grid.zero = at::empty({n_rows, groups});
-  for (int64_t first = 0; first < n_rows; first += kRowsAtOnce) {
-    const at::Tensor rows = w.narrow(0, first, std::min(kRowsAtOnce, n_rows - first));
+  const int64_t at_once = w.is_cpu() ? kRowsAtOnce : kGpuRowsAtOnce;
+  for (int64_t first = 0; first < n_rows; first += at_once) {
+    const at::Tensor rows = w.narrow(0, first, std::min(at_once, n_rows - first));
     RowsFit fit(rows, scheme, options, moments);
     fit.fit_groups();
     if (scheme.group_size > 0) fit.fit_rows();
@@ -213,8 +214,9 @@ at::Tensor wrapped_values(const WeightGrid& grid, const at::Tensor& codes, const
 
 }  // namespace
 
-at::Tensor round_group_wise(const at::Tensor& weight, const WeightScheme& scheme, GroupScales scales,
+at::Tensor round_group_wise(const at::Tensor& on_device, const WeightScheme& scheme, GroupScales scales,
                             Clip clip, const InputMoments& moments) {
+  const at::Tensor weight = on_device.cpu();
   const at::Tensor unit = at::amax(weight.abs(), {1}, /*keepdim=*/true).clamp_min(kTiny) / kInt8;
   std::vector<at::Tensor> groups;
   for (int64_t begin = 0; begin < weight.size(1); begin += scheme.group_size) {

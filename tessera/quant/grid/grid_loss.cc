@@ -1,4 +1,4 @@
-// Separable losses row by row on the host, output losses as matrix products.
+// Separable losses row by row on the CPU and by tensor operators on a GPU, output losses as matrix products.
 #include "tessera/quant/grid/grid_loss.h"
 
 #include <cassert>
@@ -62,11 +62,19 @@ void for_each_cell(const GridCells& cells, const Body& body) {
 
 }  // namespace
 
+at::Tensor nearest_codes(const at::Tensor& weight, const GridCells& cells) {
+  const at::Tensor grouped = weight.reshape({weight.size(0), cells.step.size(1), -1});
+  const at::Tensor codes = at::minimum(at::maximum(grouped / cells.step.unsqueeze(2), cells.lo.unsqueeze(2)),
+                                       cells.hi.unsqueeze(2));
+  return codes.round().view(weight.sizes());
+}
+
 GridLoss::GridLoss(Clip clip, const at::Tensor& weight, int64_t groups, const InputMoments& moments)
     : clip_(clip),
       weight_(weight),
-      importance_(moments.importance.defined() ? moments.importance.to(at::kCPU, at::kFloat).contiguous()
-                                               : at::ones({weight.size(1)})),
+      importance_(moments.importance.defined()
+                      ? moments.importance.to(weight.device(), at::kFloat).contiguous()
+                      : at::ones({weight.size(1)}, weight.options())),
       hessian_(moments.hessian),
       groups_(groups),
       group_size_(weight.size(1) / groups) {
@@ -89,15 +97,21 @@ at::Tensor GridLoss::by_group(const GridCells& cells) const {
   for (int64_t g = 0; g < groups_; ++g) {
     losses.push_back(output_loss(error, group_shift_, g * group_size_, group_size_));
   }
-  return at::stack(losses, 1).to(at::kCPU);
+  return at::stack(losses, 1).to(weight_.device());
 }
 
 at::Tensor GridLoss::by_row(const GridCells& cells) const {
   if (!groups_interact()) return by_group(cells).sum(1);
-  return output_loss(errors(cells), row_shift_, 0, weight_.size(1)).to(at::kCPU);
+  return output_loss(errors(cells), row_shift_, 0, weight_.size(1)).to(weight_.device());
 }
 
 at::Tensor GridLoss::separable_losses(const GridCells& cells) const {
+  if (!weight_.is_cpu()) {
+    const at::Tensor error = errors(cells);
+    const at::Tensor loss =
+        clip_ == Clip::kMse ? error.abs_().pow_(kMseExponent) : error.square_().mul_(importance_);
+    return loss.view({weight_.size(0), groups_, group_size_}).sum(2);
+  }
   at::Tensor losses = at::empty(cells.step.sizes());
   const float *weight = weight_.data_ptr<float>(), *importance = importance_.data_ptr<float>();
   float* out = losses.data_ptr<float>();
@@ -109,8 +123,13 @@ at::Tensor GridLoss::separable_losses(const GridCells& cells) const {
   return losses;
 }
 
-/// weight - nearest values, [R, K], on the Hessian's device.
+/// weight - nearest values, [R, K], on the Hessian's device where there is one.
 at::Tensor GridLoss::errors(const GridCells& cells) const {
+  if (!weight_.is_cpu()) {
+    at::Tensor values = nearest_codes(weight_, cells);
+    values.view({weight_.size(0), groups_, group_size_}).mul_(cells.step.unsqueeze(2));
+    return values.neg_().add_(weight_).to(hessian_.defined() ? hessian_.device() : weight_.device());
+  }
   at::Tensor result = at::empty_like(weight_);
   const float* weight = weight_.data_ptr<float>();
   float* out = result.data_ptr<float>();

@@ -19,15 +19,20 @@ struct InputMoments {
   at::Tensor cross;       ///< [K, K]: 2 E[xh (xh - x)']; undefined: the output error is that of float inputs
 };
 
-/// One cell a row and group of columns: values step * code, code in [lo, hi]. Float32 [R, G] on the CPU.
+/// One cell a row and group of columns: values step * code, code in [lo, hi]. Float32 [R, G] on the weight's
+/// device.
 struct GridCells {
   at::Tensor step, lo, hi;
 };
 
+/// The nearest codes to weight [R, K], float32 on its device. By tensor operators, as GPUs want it; the CPU
+/// has loops that read every weight once.
+at::Tensor nearest_codes(const at::Tensor& weight, const GridCells& cells);
+
 /// Losses of the rows of a weight, up to a constant for each row where `cross` is known.
 class GridLoss {
  public:
-  /// weight [R, K]: float32, contiguous, on the CPU.
+  /// weight [R, K]: float32, contiguous. Losses lie on its device.
   GridLoss(Clip clip, const at::Tensor& weight, int64_t groups, const InputMoments& moments);
 
   /// [R, G]: what each group's errors cost by themselves.

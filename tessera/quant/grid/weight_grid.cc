@@ -28,6 +28,13 @@ Tensor to_host_tensor(const at::Tensor& x) {
                       host.sizes().vec());
 }
 
+/// Float32 codes on the weight's device.
+at::Tensor device_codes(const WeightGrid& grid, const at::Tensor& weight) {
+  const GridCells cells = grid.cells();
+  const auto there = [&](const at::Tensor& values) { return values.to(weight.device()); };
+  return nearest_codes(weight, {there(cells.step), there(cells.lo), there(cells.hi)});
+}
+
 /// Codes as WeightFormat stores them: uint4 codes with their zero point added.
 Tensor pack_codes(const WeightGrid& grid, const at::Tensor& codes) {
   const int64_t n = codes.size(0), k = codes.size(1);
@@ -80,7 +87,22 @@ GridCell WeightGrid::cell(int64_t n, int64_t k) const {
   return {row * integer, std::max(-z, -reach), std::min(largest - z, reach)};
 }
 
+GridCells WeightGrid::cells() const {
+  const float largest = static_cast<float>((1 << scheme.bits) - 1);
+  const bool grouped = scheme.group_size > 0;
+  const at::Tensor step = grouped ? scale.unsqueeze(1) * group_scale : scale.unsqueeze(1);
+  if (!grouped && !zero.defined()) {
+    const at::Tensor reach = at::full_like(step, (largest - 1) / 2);
+    return {step, -reach, reach};
+  }
+  const at::Tensor z = zero.defined() ? zero : at::full_like(step, kMiddle);
+  if (!grouped) return {step, -z, largest - z};
+  const at::Tensor reach = (127 / group_scale).floor_();
+  return {step, at::maximum(-z, -reach), at::minimum(largest - z, reach)};
+}
+
 at::Tensor round_to_grid(const WeightGrid& grid, const at::Tensor& weight) {
+  if (!weight.is_cpu()) return device_codes(grid, weight).to(at::kChar).cpu();
   const at::Tensor host = host_floats(weight);
   const int64_t n_rows = host.size(0), k = host.size(1);
   at::Tensor codes = at::empty({n_rows, k}, at::kChar);
@@ -95,13 +117,13 @@ at::Tensor round_to_grid(const WeightGrid& grid, const at::Tensor& weight) {
 at::Tensor dequantize(const WeightGrid& grid, const at::Tensor& codes) {
   at::Tensor w8 = codes.to(at::kFloat);
   if (grid.scheme.group_size > 0) {
-    w8.view({w8.size(0), -1, grid.scheme.group_size}).mul_(grid.group_scale.unsqueeze(2));
+    w8.view({w8.size(0), -1, grid.scheme.group_size}).mul_(grid.group_scale.to(codes.device()).unsqueeze(2));
   }
-  return w8.mul_(grid.scale.unsqueeze(1));
+  return w8.mul_(grid.scale.to(codes.device()).unsqueeze(1));
 }
 
 at::Tensor fake_quantize_weight(const WeightGrid& grid, const at::Tensor& weight) {
-  return dequantize(grid, round_to_grid(grid, weight)).to(weight.device());
+  return dequantize(grid, weight.is_cpu() ? round_to_grid(grid, weight) : device_codes(grid, weight));
 }
 
 QuantizedLinear make_quantized_linear(const WeightGrid& grid, const at::Tensor& codes,

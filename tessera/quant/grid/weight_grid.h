@@ -43,6 +43,8 @@ struct WeightGrid {
 
   /// The cell of row n and input column k.
   GridCell cell(int64_t n, int64_t k) const;
+  /// All of them, [N, groups], on the CPU.
+  GridCells cells() const;
 };
 
 struct GridOptions {
@@ -72,7 +74,7 @@ enum class GroupScales {
             ///< around: dual-grained rounding to nearest ("DGQ", table 1)
 };
 
-/// What quantization in groups makes of weight [N, K], each group clipped by itself.
+/// What quantization in groups makes of weight [N, K], each group clipped by itself; on the CPU.
 at::Tensor round_group_wise(const at::Tensor& weight, const WeightScheme& scheme, GroupScales scales,
                             Clip clip, const InputMoments& moments = {});
 
@@ -82,7 +84,7 @@ size_t fit_bytes(int64_t k);
 /// Nearest codes relative to the zero point, I8 [N, K] on the CPU.
 at::Tensor round_to_grid(const WeightGrid& grid, const at::Tensor& weight);
 
-/// Real weights of codes, float32 [N, K] on the CPU.
+/// Real weights of codes, float32 [N, K] on their device.
 at::Tensor dequantize(const WeightGrid& grid, const at::Tensor& codes);
 
 /// Rounded weights on the weight's device: round_to_grid and dequantize in one.

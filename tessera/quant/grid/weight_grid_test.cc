@@ -43,6 +43,28 @@ TEST(WeightGrid, AsymmetricRowsHaveZeroPoints) {
   }
 }
 
+/// What GPUs run, on the CPU.
+TEST(WeightGrid, OperatorsRoundAsTheLoopsDo) {
+  at::manual_seed(9);
+  at::Tensor weight = at::randn({40, 256});
+  weight[3].zero_();
+  for (const WeightScheme scheme : {WeightScheme{4, 0}, WeightScheme{4, 0, false}, WeightScheme{8, 0},
+                                    WeightScheme{4, 64}, WeightScheme{4, 64, false}}) {
+    const WeightGrid grid = fit_grid(weight, scheme, {.clip = Clip::kMse});
+    const GridCells cells = grid.cells();
+    for (int64_t n = 0; n < 40; ++n) {
+      for (int64_t k = 0; k < 256; k += 64) {
+        const GridCell one = grid.cell(n, k);
+        const int64_t g = k * cells.step.size(1) / 256;
+        EXPECT_EQ(cells.step[n][g].item<float>(), one.step);
+        EXPECT_EQ(cells.lo[n][g].item<float>(), one.lo);
+        EXPECT_EQ(cells.hi[n][g].item<float>(), one.hi);
+      }
+    }
+    EXPECT_TRUE(at::equal(nearest_codes(weight, cells).to(at::kChar), round_to_grid(grid, weight)));
+  }
+}
+
 TEST(WeightGrid, T8_DegenerateGroups) {
   at::manual_seed(1);
   at::Tensor weight = at::randn({6, 128});

@@ -5,7 +5,9 @@
 #include <torch/version.h>
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
+#include <utility>
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/cpu_info.h"
@@ -101,6 +103,8 @@ Run::Run(const QuantizeOptions& options, Reporter& reporter)
       calibrated_(plan_.needs_calibration() || !options.calibration.windows.empty()),
       output_(options.output_dir, options.model_dir),
       writer_(output_.partial(), options.model_dir, spec_.n_layers + 1) {  // the first: outside the blocks
+  // Weights of 16 bits and codes are exact in TF32; activations are rounded as half precision would.
+  at::globalContext().setAllowTF32CuBLAS(device_.is_cuda());
   check_output();
   if (calibrated_) {
     check_calibration(spec_, options.calibration);
@@ -213,15 +217,23 @@ void Run::quantize_blocks() {
   }
   const size_t steps = static_cast<size_t>(group) * (passes_.size() + 1);
   ProgressMeter meter(reporter_, (spec_.n_layers + group - 1) / group, finished / group, steps);
-  for (int64_t first = finished; first < spec_.n_layers; first += group) {
-    const int64_t next = std::min(first + group, spec_.n_layers);
-    std::vector<json> reports = quantize_group(first, next - first, meter);
+  std::vector<json> reports;  // of blocks that are not in the journal
+  int64_t journaled = finished;
+  Stopwatch since_save;
+  const auto save_before = [&](int64_t next) {
     if (calibrated_ && next < spec_.n_layers) {
       journal_->keep(streams_name(next), streams_.save(partial(streams_name(next))));
     }
-    journal_->forget(streams_name(first));
-    journal_->append(std::move(reports));
-    fs::remove(partial(streams_name(first)));
+    journal_->forget(streams_name(journaled));
+    journal_->append(std::exchange(reports, {}));
+    fs::remove(partial(streams_name(journaled)));
+    journaled = next;
+    since_save = {};
+  };
+  for (int64_t first = finished; first < spec_.n_layers; first += group) {
+    const int64_t next = std::min(first + group, spec_.n_layers);
+    std::ranges::move(quantize_group(first, next - first, meter), std::back_inserter(reports));
+    if (since_save.seconds() >= streams_.seconds_between_saves() || next == spec_.n_layers) save_before(next);
     meter.finish_group();
   }
 }
