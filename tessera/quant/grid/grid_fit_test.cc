@@ -312,7 +312,7 @@ TEST(GridFit, ProductsOfFewBitScalesAreHalves) {
     for (const int bits : {7, 9}) {
       const WeightGrid grid = layer.fit({.clip = Clip::kOutput, .scale_bits = bits});
       EXPECT_EQ(most_bits(grid.group_scale), 11 - bits);
-      EXPECT_EQ(most_bits(grid.scale.unsqueeze(1) * grid.group_scale), 11);
+      EXPECT_LE(most_bits(grid.scale.unsqueeze(1) * grid.group_scale), 11);
       EXPECT_LE(grid.group_scale.max().item<float>(), 127);
       EXPECT_TRUE(at::equal(grid.group_scale, grid.group_scale.round()));
     }
