@@ -178,7 +178,8 @@ void print(const Options& o, const Contest& contest) {
   fmt::print(
       "\nProtocol {}: {} windows of {} tokens, {}; perplexity of the reference +- {:.3f}. The +- of 'vs "
       "float' is paired. KL in "
-      "nats a token. Layer error: relative error of the residual stream behind the last block; a rotated "
+      "nats a token. Layer error: relative error of the residual stream behind the last block, the median "
+      "over tokens; a rotated "
       "model's has another basis.\n",
       name_of(c.reference.protocol), c.reference.window_nll.size(), c.reference.window,
       bos_policy(c.reference.protocol), c.reference.value_error());

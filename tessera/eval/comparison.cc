@@ -43,21 +43,27 @@ struct Runner {
 };
 
 struct Candidate : Runner {
-  std::vector<double> kl;                ///< of each prediction of all windows
-  int64_t agreements = 0;                ///< predictions whose likeliest token is the reference's
-  std::vector<double> error, magnitude;  ///< of each layer: sums of (h - h_ref)^2 and of h_ref^2
+  std::vector<double> kl;                 ///< of each prediction of all windows
+  int64_t agreements = 0;                 ///< predictions whose likeliest token is the reference's
+  std::vector<std::vector<float>> error;  ///< of each layer, of each token: ||h - h_ref|| / ||h_ref||
 
   Candidate(Model& m, const Windows& windows)
       : Runner(m, windows),
         kl(static_cast<size_t>(windows.count() * windows.predictions_per_window())),
-        error(static_cast<size_t>(m.spec().n_layers)),
-        magnitude(error.size()) {}
+        error(static_cast<size_t>(m.spec().n_layers)) {}
 
+  /// hidden and reference [tokens, hidden_size]
   void add_layer_error(size_t layer, std::span<const float> hidden, std::span<const float> reference) {
-    for (size_t i = 0; i < hidden.size(); ++i) {
-      const double h = reference[i], difference = hidden[i] - h;
-      error[layer] += difference * difference;
-      magnitude[layer] += h * h;
+    const auto width = static_cast<size_t>(model.spec().hidden_size);
+    for (size_t first = 0; first < hidden.size(); first += width) {
+      double square = 0, magnitude = 0;
+      for (size_t i = first; i < first + width; ++i) {
+        const double h = reference[i], difference = hidden[i] - h;
+        square += difference * difference;
+        magnitude += h * h;
+      }
+      constexpr double kTiny = 1e-30;  // a token of zeros without an error counts as exact
+      error[layer].push_back(static_cast<float>(std::sqrt(square / std::max(magnitude, kTiny))));
     }
   }
 
@@ -70,7 +76,8 @@ struct Candidate : Runner {
     out.nll_difference = mean_error(differences);
     out.kl = distribution(kl);
     out.top_agreement = static_cast<double>(agreements) / static_cast<double>(kl.size());
-    for (size_t i = 0; i < error.size(); ++i) out.layer_error.push_back(std::sqrt(error[i] / magnitude[i]));
+    for (const std::vector<float>& tokens : error)
+      out.layer_error.push_back(distribution({tokens.begin(), tokens.end()}).median);
     return out;
   }
 };

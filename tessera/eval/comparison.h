@@ -14,9 +14,11 @@ struct ModelComparison {
   /// Over windows, of NLL - NLL of the reference, nats a token. Paired, so its error is far below that of
   /// either NLL.
   MeanError nll_difference;
-  Distribution kl;                  ///< KL(reference || this) over all predictions, nats a token
-  double top_agreement = 0;         ///< share of predictions whose likeliest token is the reference's
-  std::vector<double> layer_error;  ///< ||h - h_ref|| / ||h_ref|| of the residual stream behind each block
+  Distribution kl;           ///< KL(reference || this) over all predictions, nats a token
+  double top_agreement = 0;  ///< share of predictions whose likeliest token is the reference's
+  /// Behind each block, of the residual stream: ||h - h_ref|| / ||h_ref|| of a token, the median over all
+  /// tokens. A sum over tokens would follow the few that carry nearly all energy (arXiv 2402.17762).
+  std::vector<double> layer_error;
 };
 
 struct Comparison {

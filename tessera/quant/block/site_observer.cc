@@ -5,6 +5,7 @@
 #include <cassert>
 
 #include "tessera/quant/block/fake_quant.h"
+#include "tessera/quant/block/token_errors.h"
 
 namespace tessera {
 namespace {
@@ -43,19 +44,26 @@ class SiteCollector {
   void add(const ChannelMap& map, const at::Tensor& input) {
     const at::Tensor x = map.apply(input), rows = input.reshape({-1, input.size(-1)});
     window_absmax_.push_back(at::amax(x.abs(), {1}));
+    typical_absmax_.push_back(tessera::typical_absmax(x));
     samples_.push_back(rows.slice(0, 0, rows.size(0), stride_).clone());
     windows_ -= x.size(0);
     if (!options_.hessian) return;
+    const at::Tensor exact = reference_.defined() ? map.apply(std::exchange(reference_, {})) : x;
+    const auto flat = [](const at::Tensor& t) { return t.reshape({-1, t.size(-1)}); };
     if (!options_.last_window) {
-      add_moments(map, x.reshape({-1, x.size(-1)}));
+      add_moments(map, flat(x), flat(exact));
     } else if (windows_ == 0) {
-      add_moments(map, x[x.size(0) - 1]);
+      add_moments(map, x[x.size(0) - 1], exact[x.size(0) - 1]);
     }
   }
+
+  /// What the site receives in the float model where the next input comes.
+  void expect(const at::Tensor& reference) { reference_ = reference; }
 
   SiteInputs finish() {
     const at::Tensor window_absmax = at::cat(window_absmax_);
     inputs_.channel_absmax = at::amax(window_absmax, {0});
+    inputs_.typical_absmax = at::amax(at::stack(typical_absmax_), {0});
     inputs_.static_scale = static_scale(activation_, window_absmax, options_.static_quantile);
     if (options_.hessian) inputs_.hessian = finish_hessian(inputs_.hessian, tokens_);
     if (inputs_.cross.defined()) inputs_.cross.mul_(2.0 / static_cast<double>(tokens_));
@@ -64,20 +72,21 @@ class SiteCollector {
   }
 
  private:
-  /// mapped [S, K]
-  void add_moments(const ChannelMap& map, const at::Tensor& mapped) {
-    const at::Tensor x = map.repeated(mapped);
+  /// mapped [S, K]; exact [S, K]: what the float model has there
+  void add_moments(const ChannelMap& map, const at::Tensor& mapped, const at::Tensor& exact) {
+    const at::Tensor weight = token_weights(mapped).sqrt_();
+    const auto rows = [&](const at::Tensor& values) { return map.repeated(values) * weight; };
     const at::Tensor seen =
-        options_.quantized_input ? map.repeated(fake_quantize_rows(mapped, activation_, input_scale_)) : x;
+        rows(options_.quantized_input ? fake_quantize_rows(mapped, activation_, input_scale_) : mapped);
     const auto start = [&](at::Tensor& sum) {
-      if (!sum.defined()) sum = at::zeros({x.size(1), x.size(1)}, x.options());
+      if (!sum.defined()) sum = at::zeros({seen.size(1), seen.size(1)}, seen.options());
     };
-    tokens_ += x.size(0);
+    tokens_ += seen.size(0);
     start(inputs_.hessian);
     add_outer_products(inputs_.hessian, seen);
     if (!options_.cross) return;
     start(inputs_.cross);
-    inputs_.cross.addmm_(seen.t(), seen - x);
+    inputs_.cross.addmm_(seen.t(), seen - rows(exact));
   }
 
   ActivationFormat activation_;
@@ -87,7 +96,8 @@ class SiteCollector {
   float input_scale_;
   int64_t tokens_ = 0;  ///< in the moments
   SiteInputs inputs_;
-  std::vector<at::Tensor> window_absmax_, samples_;
+  at::Tensor reference_;
+  std::vector<at::Tensor> window_absmax_, typical_absmax_, samples_;
 };
 
 }  // namespace
@@ -109,7 +119,7 @@ float static_scale(const ActivationFormat& format, const at::Tensor& window_absm
 
 std::vector<SiteInputs> observe_sites(const ModelSpec& spec, const Block& block, const LinearFn& linear,
                                       const at::Tensor& x, const PerLinear<LinearScheme>& schemes,
-                                      const ObserveOptions& options) {
+                                      const ObserveOptions& options, const at::Tensor& reference) {
   const auto format = [&](const Site& site) { return schemes[site.readers.front()].activation; };
   std::vector<float> scales(spec.sites.size(), 0);
   if (options.quantized_input &&
@@ -123,14 +133,24 @@ std::vector<SiteInputs> observe_sites(const ModelSpec& spec, const Block& block,
   for (size_t s = 0; s < spec.sites.size(); ++s) {
     collectors.emplace_back(format(spec.sites[s]), options, x.size(0), x.size(1), scales[s]);
   }
-  const LinearFn observed = [&](LinearId id, const at::Tensor& input) {
-    const size_t site = site_index(spec, id);
-    if (spec.sites[site].readers.front() == id) collectors[site].add(block.map[id], input);
-    return linear(id, input);
+  /// The linears of `function`, `visit` called with the input of every site.
+  const auto observed = [&](const LinearFn& function, const auto& visit) -> LinearFn {
+    return [&](LinearId id, const at::Tensor& input) {
+      const size_t site = site_index(spec, id);
+      if (spec.sites[site].readers.front() == id) visit(collectors[site], block.map[id], input);
+      return function(id, input);
+    };
   };
+  const LinearFn exact = float_linears(block);
+  const LinearFn expecting = observed(
+      exact, [](SiteCollector& site, const ChannelMap&, const at::Tensor& input) { site.expect(input); });
+  const LinearFn adding = observed(linear, [](SiteCollector& site, const ChannelMap& map,
+                                              const at::Tensor& input) { site.add(map, input); });
   const int64_t windows = x.size(0), step = windows_per_chunk(x.size(1), x.device());
   for (int64_t first = 0; first < windows; first += step) {  // so that the outputs never exist together
-    block_forward(spec, block, observed, x.narrow(0, first, std::min(step, windows - first)));
+    const int64_t count = std::min(step, windows - first);
+    if (reference.defined()) block_forward(spec, block, expecting, reference.narrow(0, first, count));
+    block_forward(spec, block, adding, x.narrow(0, first, count));
   }
   std::vector<SiteInputs> inputs;
   for (SiteCollector& collector : collectors) inputs.push_back(collector.finish());
@@ -160,8 +180,7 @@ size_t site_index(const ModelSpec& spec, LinearId id) {
 double output_error(const QuantizedLinear& linear, const Block& block, LinearId id, const at::Tensor& x) {
   const at::Tensor exact = float_linears(block)(id, x);
   FakeQuantLinear fake(linear, x.device());
-  at::Tensor approximate = fake.forward(x);
-  return ((approximate - exact).norm() / exact.norm()).item<double>();
+  return token_errors(fake.forward(x), exact).median().item<double>();
 }
 
 }  // namespace tessera

@@ -26,4 +26,13 @@ at::Tensor site_output(const ModelSpec& spec, const Block& block, const Site& si
   return outputs.empty() ? linear(site.readers.front(), x) : at::cat(outputs, -1);
 }
 
+SplitSample split_sample(const ModelSpec& spec, const Block& block, const Site& site, const at::Tensor& x) {
+  const int64_t windows = x.size(0), step = std::min<int64_t>(windows, 2);
+  const auto sample = [&](int64_t first) {
+    const at::Tensor part = x.slice(0, first, windows, step);
+    return SiteSample{part, site_output(spec, block, site, float_linears(block), part)};
+  };
+  return {sample(0), sample(step - 1)};
+}
+
 }  // namespace tessera

@@ -15,4 +15,15 @@ at::Tensor sample_windows(const at::Tensor& x, int64_t wanted);
 at::Tensor site_output(const ModelSpec& spec, const Block& block, const Site& site, const LinearFn& linear,
                        const at::Tensor& x);
 
+/// Inputs of a site [windows, tokens, K] and what the float site makes of them.
+struct SiteSample {
+  at::Tensor x, output;
+};
+
+/// Every second window of x to search with, the others to judge what was found; the same where there is one.
+struct SplitSample {
+  SiteSample seen, unseen;
+};
+SplitSample split_sample(const ModelSpec& spec, const Block& block, const Site& site, const at::Tensor& x);
+
 }  // namespace tessera

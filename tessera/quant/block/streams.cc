@@ -2,10 +2,10 @@
 #include "tessera/quant/block/streams.h"
 
 #include <cassert>
-#include <cmath>
 
 #include "tessera/base/error.h"
 #include "tessera/quant/block/tensor_bridge.h"
+#include "tessera/quant/block/token_errors.h"
 
 namespace tessera {
 namespace {
@@ -23,20 +23,14 @@ void copy_row(const TensorView& table, int64_t i, float* out) {
   copy_to_float({table.dtype, {width}, table.data + i * row_bytes}, {out, static_cast<size_t>(width)});
 }
 
-double squared_norm(const at::Tensor& x) {
-  return x.square().sum(at::kDouble).item<double>();
-}
-
 }  // namespace
 
 double Streams::relative_error() const {
-  double error = 0, norm = 0;
+  std::vector<at::Tensor> errors;
   for_each_chunk(x_float, [&](int64_t first, int64_t count) {
-    const at::Tensor reference = x_float.narrow(0, first, count);
-    error += squared_norm(x_quant.narrow(0, first, count) - reference);
-    norm += squared_norm(reference);
+    errors.push_back(token_errors(x_quant.narrow(0, first, count), x_float.narrow(0, first, count)));
   });
-  return std::sqrt(error / norm);
+  return at::cat(errors).median().item<double>();
 }
 
 FileDigest Streams::save(const std::filesystem::path& file) const {

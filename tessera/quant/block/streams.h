@@ -16,7 +16,7 @@ namespace tessera {
 struct Streams {
   at::Tensor x_float, x_quant;
 
-  /// ||x_quant - x_float|| / ||x_float||
+  /// Median over tokens of ||x_quant - x_float|| / ||x_float||
   double relative_error() const;
   /// Writes both, exactly and atomically.
   FileDigest save(const std::filesystem::path& file) const;

@@ -20,6 +20,14 @@ std::optional<at::ScalarType> torch_type(DType type) {
   }
 }
 
+DType dtype_of(const at::Tensor& tensor) {
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
+    if (torch_type(type) == tensor.scalar_type()) return type;
+  }
+  assert(false && "a float type of a checkpoint");
+  return DType::kF32;
+}
+
 }  // namespace
 
 at::Tensor to_float_tensor(const TensorView& view, const at::Device& device) {
@@ -36,8 +44,13 @@ at::Tensor to_float_tensor(const TensorView& view, const at::Device& device) {
 }
 
 TensorView view_of(const at::Tensor& tensor) {
-  assert(tensor.is_contiguous() && tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat);
-  return {DType::kF32, tensor.sizes().vec(), static_cast<const std::byte*>(tensor.data_ptr())};
+  assert(tensor.is_contiguous() && tensor.device().is_cpu());
+  return {dtype_of(tensor), tensor.sizes().vec(), static_cast<const std::byte*>(tensor.data_ptr())};
+}
+
+at::Tensor narrowed(const at::Tensor& tensor, DType dtype) {
+  const at::Tensor narrow = tensor.to(torch_type(dtype).value_or(at::kFloat));
+  return at::isfinite(narrow).all().item<bool>() ? narrow : tensor;
 }
 
 }  // namespace tessera

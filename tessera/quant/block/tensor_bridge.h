@@ -10,7 +10,10 @@ namespace tessera {
 /// A float32 copy of an F32, F16 or BF16 tensor; the pages of a mapped file are then released.
 at::Tensor to_float_tensor(const TensorView& view, const at::Device& device);
 
-/// A view of a contiguous float32 tensor in host memory.
+/// A view of a contiguous float32, float16 or bfloat16 tensor in host memory.
 TensorView view_of(const at::Tensor& tensor);
+
+/// A float32 tensor rounded to F16 or BF16; `tensor` itself for other types, or where a value would overflow.
+at::Tensor narrowed(const at::Tensor& tensor, DType dtype);
 
 }  // namespace tessera

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "tessera/quant/block/straight_through.h"
+#include "tessera/quant/block/token_errors.h"
 #include "tessera/quant/grid/weight_grid.h"
 
 namespace tessera {
@@ -39,7 +40,7 @@ double mean_loss(std::span<const CorrectedBlock> blocks, const GroupContext& gro
   for (int64_t i = 0; i < count; ++i) {
     const int64_t window = i * windows / count;
     const at::Tensor out = group_output(blocks, group.x_quant.narrow(0, window, 1));
-    sum += at::mse_loss(out, group.target.narrow(0, window, 1)).item<double>();
+    sum += weighted_error(out, group.target.narrow(0, window, 1)).item<double>();
   }
   return sum / static_cast<double>(count);
 }
@@ -63,7 +64,7 @@ void train(std::span<const CorrectedBlock> blocks, const GroupContext& group,
       }
       optimizer.zero_grad();
       const at::Tensor out = group_output(blocks, group.x_quant.index_select(0, chosen));
-      at::mse_loss(out, group.target.index_select(0, chosen)).backward();
+      weighted_error(out, group.target.index_select(0, chosen)).backward();
       optimizer.step();
     }
   }

@@ -26,7 +26,7 @@ class EqualizePass : public Pass {
                                       context.x_quant, context.schemes, {});
     for (size_t s = 0; s < inputs.size(); ++s) {
       if (applies_to(context.spec, context.spec.sites[s])) {
-        equalize(context, context.spec.sites[s], inputs[s].channel_absmax);
+        equalize(context, context.spec.sites[s], inputs[s].scaling_absmax());
       }
     }
   }

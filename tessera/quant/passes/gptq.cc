@@ -20,14 +20,22 @@ class GptqPass : public Pass {
                                                   {"mlp", Sparse::kMlp},
                                                   {"all", Sparse::kAll}})),
         true_sequential_(options["true_sequential"].boolean()),
+        asymmetric_(options["asymmetric"].number(0.0, 1.0)),
         observe_{.hessian = true,
                  .quantized_input = options["quantized_input"].boolean(),
+                 .cross = asymmetric_ > 0,
                  .static_quantile = options["static_quantile"].number(0.0, 1.0)} {}
 
   std::string name() const override { return "gptq"; }
   bool quantizes() const override { return true; }
 
   void check(const PassPlace& place) const override {
+    for (const auto& pass : place.earlier) {
+      if (asymmetric_ == 0 || pass->group_blocks() == 0) continue;
+      throw Error(
+          "gptq: asymmetric needs the float model's activations, which are gone behind {}; set it to 0",
+          pass->name());
+    }
     for (LinearId id : place.spec.linear_ids()) {
       if (!wants_sparse(place.spec.role(id))) continue;
       const std::string& linear = place.spec.linears[id].name;
@@ -55,8 +63,11 @@ class GptqPass : public Pass {
     for (const LinearSpec& linear : spec.linears) largest = std::max(largest, linear.k);
     const size_t solve = std::max(
         factor_bytes(largest), static_cast<size_t>(largest * largest) * sizeof(float) + rounding_bytes(spec));
+    // Asymmetric: the float model's inputs of a chunk, and a changed copy of the weight.
+    const int copies = asymmetric_ > 0 ? 2 : 1;
     return observed_bytes(spec, windows, tokens, observe_) +
-           std::max(chunk_forward_bytes(spec, windows, tokens), solve);
+           std::max(copies * chunk_forward_bytes(spec, windows, tokens),
+                    solve + (copies - 1) * rounding_bytes(spec));
   }
 
  private:
@@ -67,7 +78,8 @@ class GptqPass : public Pass {
     const LinearFn linear = [&](LinearId id, const at::Tensor& x) {
       return context.quantized[id] ? fake(id, x) : exact(id, x);
     };
-    return observe_sites(context.spec, context.block, linear, context.x_quant, context.schemes, observe_);
+    return observe_sites(context.spec, context.block, linear, context.x_quant, context.schemes, observe_,
+                         asymmetric_ > 0 ? context.x_float : at::Tensor());
   }
 
   void quantize_site(BlockContext& context, const Site& site, const SiteInputs& inputs) const {
@@ -87,12 +99,12 @@ class GptqPass : public Pass {
 
   void quantize(BlockContext& context, LinearId id, const SiteInputs& inputs,
                 const std::optional<HessianFactor>& factor) const {
-    const at::Tensor& weight = context.block.weight[id];
     const LinearScheme& scheme = context.schemes[id];
     QuantizedLinear rounded = round_to_nearest(context, id, inputs);
     nlohmann::json report{{"error_rtn", output_error(rounded, context.block, id, inputs.sample)}};
     if (factor) {
       const OutlierSplit& split = context.split[id];
+      const at::Tensor weight = target_weight(context.block.weight[id], inputs, *factor);
       // Group scales come from weights without dead columns, row scales from all ("QQQ", static groups).
       const at::Tensor kept = scheme.weight.group_size > 0 ? weight.masked_fill(factor->dead, 0) : weight;
       const bool sparse = sparsify(context, id, *factor);
@@ -107,6 +119,17 @@ class GptqPass : public Pass {
     }
     report["error"] = output_error(*context.quantized[id], context.block, id, inputs.sample);
     report_linear(context, id, name(), report);
+  }
+
+  /// The weight [N, K] to round: of all float weights the one whose output on the inputs that the linear will
+  /// have comes nearest to the float model's ("GPTAQ", objective; solved in closed form).
+  at::Tensor target_weight(const at::Tensor& weight, const SiteInputs& inputs,
+                           const HessianFactor& factor) const {
+    if (asymmetric_ == 0) return weight;
+    const at::Tensor order = factor.order;
+    const at::Tensor shift = at::matmul(weight, inputs.cross.t()).index_select(1, order);
+    const at::Tensor solved = at::matmul(at::matmul(shift, factor.upper.t()), factor.upper);
+    return weight.index_add(1, order, solved, -asymmetric_);
   }
 
   bool wants_sparse(LinearRole role) const {
@@ -140,6 +163,7 @@ class GptqPass : public Pass {
   int64_t block_size_;
   Sparse sparse_;
   bool true_sequential_;
+  double asymmetric_;  ///< share of the step from the float weight to the best one for quantized inputs
   ObserveOptions observe_;
 };
 
@@ -158,6 +182,9 @@ PassInfo gptq_pass_info() {
            {"rerank", 8},         // clip output: row scales judged by the whole output error
            {"scale_bits", 0},     // significant bits of row scales; 0: as float16 holds them, 11, in groups 7
            {"true_sequential", false},  // later sites of a block see its quantized earlier linears
+           {"asymmetric", 0.0},  // 0 to 1: how far weights first make up for what reaches them in place of
+                                 // the float model's activations (GPTAQ); overfits where tokens
+                                 // do not far outnumber a layer's inputs
            {"quantized_input", false},  // the Hessian sees quantized activations
            {"static_quantile", 1.0}}};  // static activations: over windows, of their channel maxima
 }

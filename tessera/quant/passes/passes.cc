@@ -1,6 +1,8 @@
 // Reporting and rounding shared by the passes.
 #include "tessera/quant/passes/passes.h"
 
+#include "tessera/quant/block/token_errors.h"
+
 namespace tessera {
 
 GridOptions grid_options(const PassOptions& options) {
@@ -44,9 +46,10 @@ InputMoments base_moments(const BlockContext& context, LinearId id, const SiteIn
   const auto square = [&](const at::Tensor& matrix) {
     return matrix.defined() ? split.base_columns(split.base_columns(matrix).t()).t() : matrix;
   };
-  const at::Tensor mean_square = inputs.hessian.defined()
-                                     ? inputs.hessian.diagonal()
-                                     : mapped_input(context.block, id, inputs.sample).square().mean({0});
+  const at::Tensor mean_square =
+      inputs.hessian.defined()
+          ? inputs.hessian.diagonal()
+          : weighted_tokens(mapped_input(context.block, id, inputs.sample)).square().mean({0});
   return {split.base_columns(mean_square), square(inputs.hessian), square(inputs.cross)};
 }
 

@@ -207,6 +207,40 @@ TEST(GptqPass, BeatsRoundingAndSmoothingHelpsFurther) {
   }
 }
 
+/// "GPTAQ": with asymmetric calibration a linear comes as near to the float model's output as any weight can
+/// on the inputs that the quantized model gives it.
+TEST(GptqPass, AsymmetricCalibrationReachesLeastSquares) {
+  const auto error = [](double share) {
+    PassRun run({}, {8, 0});
+    for (LinearScheme& scheme : run.context->schemes) scheme.activation.bits = 16;
+    run.context->x_quant = run.x + at::randn_like(run.x) * 0.3 + run.x.roll(1, 2) * 0.3;
+    run.run({{{"pass", "gptq"}, {"asymmetric", share}, {"damping", 1e-6}}});
+    const auto input = [&](const at::Tensor& x) {
+      return norm_forward(run.model.spec, run.context->block, kAttentionNorm, x).flatten(0, 1);
+    };
+    const LinearId q = run.model.spec.id(kQ);
+    const at::Tensor seen = input(run.context->x_quant),
+                     target = at::matmul(input(run.x), run.context->block.weight[q].t()),
+                     output = fake_quant_linears(run.context->quantized, at::kCPU)(q, seen);
+    const at::Tensor best = at::matmul(seen, std::get<0>(at::linalg_lstsq(seen, target)));
+    return ((output - target).norm() / (best - target).norm()).item<double>();
+  };
+  EXPECT_GT(error(0), 1.2);
+  EXPECT_LT(error(1), 1.05);
+  EXPECT_LT(error(0.5), error(0));
+}
+
+TEST(GptqPass, AsymmetricCalibrationNeedsTheFloatModelsActivations) {
+  const ModelSpec spec = test_spec({});
+  const PerLinear<LinearScheme> schemes(spec.linears.size());
+  std::vector<std::unique_ptr<Pass>> earlier;
+  earlier.push_back(make_pass({{"pass", "correct"}}));
+  const auto pass = make_pass({{"pass", "gptq"}, {"asymmetric", 1.0}});
+  EXPECT_NO_THROW(pass->check({spec, schemes, {}}));
+  EXPECT_THROW(pass->check({spec, schemes, earlier}), Error);
+  EXPECT_NO_THROW(make_pass({{"pass", "gptq"}})->check({spec, schemes, earlier}));
+}
+
 TEST(GptqPass, ReportsWhatItDid) {
   PassRun run({});
   run.run({{{"pass", "gptq"}, {"true_sequential", true}, {"quantized_input", true}}});

@@ -3,6 +3,7 @@
 
 #include "tessera/quant/block/fake_quant.h"
 #include "tessera/quant/block/site_output.h"
+#include "tessera/quant/block/token_errors.h"
 #include "tessera/quant/passes/passes.h"
 
 namespace tessera {
@@ -51,7 +52,7 @@ class ReassemblePass : public Pass {
       const size_t s = site_index(context.spec, id);
       const Site& site = context.spec.sites[s];
       const bool first = id == site.readers.front();
-      if (first && context.spec.role(id) != kO) maps[s] = search(context, site, inputs[s].channel_absmax, x);
+      if (first && context.spec.role(id) != kO) maps[s] = search(context, site, inputs[s].typical_absmax, x);
       return exact(id, x);
     };
     block_step(context.spec, context.block, searched, sample_windows(context.x_float, tokens_));
@@ -98,10 +99,9 @@ class ReassemblePass : public Pass {
                   context.spec.linear_name(context.layer, site.readers.front()));
     }
     const at::Tensor distances = assemble_ ? distances_of(context, site, x) : at::Tensor();
-    const at::Tensor reference =
-        site_output(context.spec, context.block, site, float_linears(context.block), x);
-    const auto loss = [&](const ChannelMap& map) {
-      const at::Tensor rows = map.repeated(fake_quantize_rows(map.apply(x), format));
+    const SplitSample sample = split_sample(context.spec, context.block, site, x);
+    const auto loss = [&](const SiteSample& part, const ChannelMap& map) {
+      const at::Tensor rows = map.repeated(fake_quantize_rows(map.apply(part.x), format));
       const LinearFn linear = [&](LinearId id, const at::Tensor& input) {
         const at::Tensor weight = map.fold(context.block.weight[id]);
         const WeightGrid grid = fit_grid(weight, context.schemes[id].weight, {.search = false});
@@ -109,9 +109,12 @@ class ReassemblePass : public Pass {
         return context.block.bias[id].defined() ? y + context.block.bias[id] : y;
       };
       const at::Tensor output = site_output(context.spec, context.block, site, linear, rows);
-      return (output - reference).square_().mean().item<double>();
+      return weighted_error(output, part.output).item<double>();
     };
-    Reassembly best = search_reassembly(absmax, distances, layout(format), search_, loss);
+    Reassembly best = search_reassembly(absmax, distances, layout(format), search_,
+                                        [&](const ChannelMap& map) { return loss(sample.seen, map); });
+    const double judged = loss(sample.unseen, best.map), judged_identity = loss(sample.unseen, {});
+    if (search_.theta == 0 && !(judged < judged_identity)) best.map = {};
     report_site(context, site, name(),
                 {{"theta", best.theta},
                  {"absmax", absmax.max().item<double>()},
@@ -120,6 +123,9 @@ class ReassemblePass : public Pass {
                  {"expansion", static_cast<double>(best.added_columns) / static_cast<double>(absmax.size(0))},
                  {"loss", best.loss},
                  {"loss_identity", best.identity_loss},
+                 {"judged", judged},
+                 {"judged_identity", judged_identity},
+                 {"kept", !best.map.identity()},
                  {"evaluations", best.evaluations}});
     return std::move(best.map);
   }
@@ -127,7 +133,7 @@ class ReassemblePass : public Pass {
   at::Tensor distances_of(const BlockContext& context, const Site& site, const at::Tensor& x) const {
     std::vector<at::Tensor> weights;
     for (LinearId id : site.readers) weights.push_back(context.block.weight[id]);
-    return merge_distances(x.reshape({-1, x.size(-1)}), at::cat(weights), metric_);
+    return merge_distances(weighted_tokens(x.reshape({-1, x.size(-1)})), at::cat(weights), metric_);
   }
 
   /// Codes of a virtually split channel count several times; what they reach must fit int8.

@@ -1,6 +1,7 @@
 // Rotations folded into weights.
 #include "tessera/quant/passes/rotation.h"
 
+#include <algorithm>
 #include <cassert>
 
 #include "tessera/quant/block/fold.h"
@@ -13,6 +14,17 @@ at::Tensor times(const at::Tensor& a, const at::Tensor& b) {
   return at::matmul(a.to(at::kDouble), b.to(at::kDouble)).to(at::kFloat);
 }
 
+/// The same for a table with as many rows as the vocabulary, some of them at a time.
+at::Tensor table_times(const at::Tensor& table, const at::Tensor& b) {
+  constexpr int64_t kRows = 4096;
+  at::Tensor product = at::empty({table.size(0), b.size(1)}, table.options());
+  for (int64_t first = 0; first < table.size(0); first += kRows) {
+    const int64_t rows = std::min(kRows, table.size(0) - first);
+    product.narrow(0, first, rows).copy_(times(table.narrow(0, first, rows), b));
+  }
+  return product;
+}
+
 }  // namespace
 
 at::Tensor stream_rotation(const ModelSpec& spec, uint64_t seed, bool hadamard) {
@@ -23,15 +35,14 @@ at::Tensor stream_rotation(const ModelSpec& spec, uint64_t seed, bool hadamard) 
 
 void rotate_outer(OuterWeights& outer, const at::Tensor& rotation) {
   if (outer.final_bias.defined()) {
-    const at::Tensor shift = at::mv(outer.lm_head.to(at::kDouble), outer.final_bias.to(at::kDouble));
-    outer.lm_head_bias = shift.to(at::kFloat);
+    outer.lm_head_bias = table_times(outer.lm_head, outer.final_bias.unsqueeze(1)).squeeze(1);
     outer.final_bias = at::zeros_like(outer.final_bias);
   }
-  outer.lm_head = times(outer.lm_head * outer.final_gain, rotation);
+  outer.lm_head = table_times(outer.lm_head, outer.final_gain.unsqueeze(1) * rotation);
   outer.final_gain = at::ones_like(outer.final_gain);
-  outer.embedding = times(outer.embedding, rotation);
+  outer.embedding = table_times(outer.embedding, rotation);
   if (outer.position_embedding.defined()) {
-    outer.position_embedding = times(outer.position_embedding, rotation);
+    outer.position_embedding = table_times(outer.position_embedding, rotation);
   }
 }
 

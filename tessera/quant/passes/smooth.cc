@@ -4,6 +4,8 @@
 #include "tessera/quant/block/fake_quant.h"
 #include "tessera/quant/block/fold.h"
 #include "tessera/quant/block/site_output.h"
+#include "tessera/quant/block/token_errors.h"
+#include "tessera/quant/grid/gptq.h"
 #include "tessera/quant/passes/passes.h"
 
 namespace tessera {
@@ -17,6 +19,8 @@ class SmoothPass : public Pass {
               .points = options["points"].integer<int64_t>(4, 10000),
               .floor = options["floor"].number(1e-9, 1.0)},
         awq_(options["rule"].choice<bool>({{"outliers", false}, {"awq", true}})),
+        judged_by_gptq_(options["judge"].choice<bool>({{"nearest", false}, {"gptq", true}})),
+        least_gain_(options["least_gain"].number(0.0, 1.0)),
         share_heads_(options["shared_heads"].choice<bool>({{"max", true}, {"skip", false}})) {}
 
   std::string name() const override { return "smooth"; }
@@ -27,17 +31,20 @@ class SmoothPass : public Pass {
     const LinearFn linear = [&](LinearId id, const at::Tensor& x) {
       const Site& site = context.spec.sites[site_index(context.spec, id)];
       if (id == site.readers.front()) scale = smooth_site(context, site, x);
-      return weight_rounded(context, id, input_rounded(context, site, x / scale), context.block.weight[id]);
+      return nearest(context, at::ones_like(scale))(id, input_rounded(context, site, x / scale));
     };
     block_step(context.spec, context.block, linear, sample_windows(context.x_quant, tokens_));
   }
 
   size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
-    return forward_bytes(spec, sample_count(windows, tokens, tokens_), tokens) + 2 * rounding_bytes(spec);
+    int64_t widest = 0;
+    for (const LinearSpec& linear : spec.linears) widest = std::max(widest, linear.k);
+    return forward_bytes(spec, sample_count(windows, tokens, tokens_), tokens) + 2 * rounding_bytes(spec) +
+           (judged_by_gptq_ ? factor_bytes(widest) : 0);
   }
 
  private:
-  /// Chooses the scale of the site for input x, folds it and returns it.
+  /// Chooses the scale of the site for input x [windows, tokens, K], folds it and returns it.
   at::Tensor smooth_site(BlockContext& context, const Site& site, const at::Tensor& x) const {
     const ModelSpec& spec = context.spec;
     SiteInputs inputs = describe(context, site, x);
@@ -46,20 +53,26 @@ class SmoothPass : public Pass {
     if (!can_fold_scale(spec, site) || (shared && !share_heads_)) return none;
 
     report_errors(context, site, inputs, "error_before");
-    const at::Tensor reference = site_output(spec, context.block, site, float_linears(context.block), x);
+    // Judged with weights rounded as they will be: what smoothing gains under rounding to nearest, GPTQ often
+    // gains by itself.
+    const SplitSample sample = split_sample(spec, context.block, site, x);
     const auto loss = [&](const at::Tensor& scale) {
-      const LinearFn linear = [&](LinearId id, const at::Tensor& input) {
-        return weight_rounded(context, id, input, context.block.weight[id] * scale);
-      };
-      const at::Tensor output =
-          site_output(spec, context.block, site, linear, input_rounded(context, site, x / scale));
-      return (output - reference).square_().mean().item<double>();
+      return error(context, site, sample.seen, scale, nearest(context, scale));
     };
     const auto shared_over_heads = [&](const at::Tensor& values) {
       return share_over_query_heads(spec, site, values);
     };
-    const Smoothing best = awq_ ? search_awq(shared_over_heads(inputs.sample.abs().mean({0})), loss)
-                                : search_smoothing(shared_over_heads(inputs.channel_absmax), loss, grid_);
+    Smoothing best = awq_
+                         ? search_awq(shared_over_heads(weighted_tokens(inputs.sample).abs().mean({0})), loss)
+                         : search_smoothing(shared_over_heads(inputs.scaling_absmax()), loss, grid_);
+    const auto judge = [&](const at::Tensor& scale) {
+      return error(
+          context, site, sample.unseen, scale,
+          judged_by_gptq_ ? calibrated(context, sample.seen.x / scale, scale) : nearest(context, scale));
+    };
+    const double judged = judge(best.scale), judged_unsmoothed = judge(none);
+    const bool kept = judged < (1 - least_gain_) * judged_unsmoothed;
+    if (!kept) best.scale = none;
     fold_scale(spec, context.block, site, best.scale);
 
     nlohmann::json report = inputs.statistics();
@@ -70,6 +83,9 @@ class SmoothPass : public Pass {
                    {"largest_scale", best.scale.max().item<double>()},
                    {"loss", best.loss},
                    {"loss_unsmoothed", best.unsmoothed_loss},
+                   {"judged", judged},
+                   {"judged_unsmoothed", judged_unsmoothed},
+                   {"kept", kept},
                    {"evaluations", best.evaluations},
                    {"after", inputs.statistics()}});
     report_site(context, site, name(), report);
@@ -81,6 +97,7 @@ class SmoothPass : public Pass {
     const ActivationFormat& format = context.schemes[site.readers.front()].activation;
     SiteInputs inputs;
     inputs.channel_absmax = at::amax(window_absmax, {0});
+    inputs.typical_absmax = typical_absmax(x);
     inputs.static_scale = static_scale(format, window_absmax, 1);
     inputs.sample = rows;
     return inputs;
@@ -92,12 +109,43 @@ class SmoothPass : public Pass {
     return fake_quantize_rows(x, format, static_scale(format, at::amax(x.abs(), {1}), 1));
   }
 
-  /// y of the linear with its weights rounded to nearest.
-  static at::Tensor weight_rounded(const BlockContext& context, LinearId id, const at::Tensor& x,
-                                   const at::Tensor& weight) {
-    const WeightGrid grid = fit_grid(weight, context.schemes[id].weight, {.search = false});
-    const at::Tensor y = at::matmul(x, fake_quantize_weight(grid, weight).t());
+  /// What `linear`, made for inputs divided by `scale`, does to the site's output.
+  static double error(const BlockContext& context, const Site& site, const SiteSample& sample,
+                      const at::Tensor& scale, const LinearFn& linear) {
+    const at::Tensor output = site_output(context.spec, context.block, site, linear,
+                                          input_rounded(context, site, sample.x / scale));
+    return weighted_error(output, sample.output).item<double>();
+  }
+
+  static at::Tensor affine(const BlockContext& context, LinearId id, const at::Tensor& x,
+                           const at::Tensor& weight) {
+    const at::Tensor y = at::matmul(x, weight.t());
     return context.block.bias[id].defined() ? y + context.block.bias[id] : y;
+  }
+
+  /// The linears with their columns multiplied by `scale` and rounded to nearest.
+  static LinearFn nearest(const BlockContext& context, const at::Tensor& scale) {
+    return [&context, scale](LinearId id, const at::Tensor& x) {
+      const at::Tensor weight = context.block.weight[id] * scale;
+      const WeightGrid grid = fit_grid(weight, context.schemes[id].weight, {.search = false});
+      return affine(context, id, x, fake_quantize_weight(grid, weight));
+    };
+  }
+
+  /// The same rounded by GPTQ for the inputs x [windows, tokens, K].
+  static LinearFn calibrated(const BlockContext& context, const at::Tensor& x, const at::Tensor& scale) {
+    constexpr double kDamping = 0.01;
+    const at::Tensor rows = weighted_tokens(x.reshape({-1, x.size(-1)}));
+    const at::Tensor hessian = at::matmul(rows.t(), rows);
+    const auto factor = factor_hessian(hessian, kDamping, /*act_order=*/true);
+    if (!factor) return nearest(context, scale);
+    return [&context, scale, factor, importance = hessian.diagonal()](LinearId id, const at::Tensor& input) {
+      const at::Tensor weight = context.block.weight[id] * scale;
+      const WeightGrid grid =
+          fit_grid(weight, context.schemes[id].weight, {.clip = Clip::kWeighted}, {importance, {}, {}});
+      const at::Tensor rounded = dequantize(grid, gptq(weight, grid, *factor).codes);
+      return affine(context, id, input, rounded.to(input.device()));
+    };
   }
 
   void report_errors(BlockContext& context, const Site& site, const SiteInputs& inputs,
@@ -110,7 +158,9 @@ class SmoothPass : public Pass {
 
   int64_t tokens_;
   SigmaGrid grid_;
-  bool awq_, share_heads_;
+  bool awq_, judged_by_gptq_;
+  double least_gain_;
+  bool share_heads_;
 };
 
 }  // namespace
@@ -123,6 +173,8 @@ PassInfo smooth_pass_info() {
            {"grid", "geometric"},      // geometric | qqq: linear down to 0.1, at least 100 points
            {"points", 12},             // of the geometric grid, before refinement
            {"floor", 1e-3},            // least sigma of the geometric grid, relative to the largest input
+           {"judge", "gptq"},          // gptq | nearest: how weights round where the scale must beat none
+           {"least_gain", 0.02},       // of the judged error: what a scale must save to be kept
            {"shared_heads", "max"}}};  // o_proj under grouped queries: max: one scale a value row | skip
 }
 

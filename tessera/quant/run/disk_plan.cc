@@ -30,7 +30,11 @@ uint64_t block_bytes(const ModelSpec& spec, const PerLinear<LinearScheme>& schem
 }
 
 uint64_t outer_bytes(const ModelSpec& spec, const Checkpoint& checkpoint, bool changed) {
-  if (changed) return static_cast<uint64_t>(outer_elements(checkpoint, spec) * kFloat);
+  if (changed) {  // matrices in the checkpoint's type; vectors, a bias of lm_head among them, in F32
+    const auto value = static_cast<int64_t>(size_of(checkpoint.info(spec.embedding).dtype));
+    const int64_t vectors = 8 * spec.hidden_size + spec.vocab_size;
+    return static_cast<uint64_t>(outer_elements(checkpoint, spec) * value + vectors * kFloat);
+  }
   const Shard shard = outer_shard(checkpoint, spec);
   uint64_t bytes = 0;
   for (const NamedTensor& tensor : shard.tensors()) bytes += tensor.tensor.bytes();

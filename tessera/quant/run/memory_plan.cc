@@ -21,11 +21,14 @@ constexpr size_t kLibraryWarmUp = size_t{20} << 20;
 constexpr size_t kHeapHoles = 7 * kLargestHeapBlock;
 
 /// Embedding and lm_head: pages of the mapped file while they are copied, or float32 copies while a pass
-/// changes them.
+/// changes them. Each has a second copy while it changes; then both have one in the checkpoint's type, which
+/// is written.
 size_t outer_bytes(const ModelSpec& spec, const Checkpoint& checkpoint, bool changed) {
-  if (!changed) return checkpoint.info(spec.embedding).bytes() + checkpoint.info(spec.lm_head).bytes();
-  const auto one = static_cast<size_t>(spec.vocab_size * spec.hidden_size);
-  return static_cast<size_t>(outer_elements(checkpoint, spec)) * kFloat + one * (2 * sizeof(double) + kFloat);
+  const TensorInfo& embedding = checkpoint.info(spec.embedding);
+  if (!changed) return embedding.bytes() + checkpoint.info(spec.lm_head).bytes();
+  const size_t all = static_cast<size_t>(outer_elements(checkpoint, spec)),
+               one = static_cast<size_t>(spec.vocab_size * spec.hidden_size);
+  return all * kFloat + std::max(one * kFloat, all * size_of(embedding.dtype)) + embedding.bytes();
 }
 
 }  // namespace

@@ -246,7 +246,8 @@ void Run::start() {
     for (const auto& pass : passes_) pass->run_on_outer(spec_, outer);
     json untied = config_.values();
     untied["tie_word_embeddings"] = false;
-    shard = outer_shard(make_model_spec({untied, config_.file()}, checkpoint_), outer);
+    shard = outer_shard(make_model_spec({untied, config_.file()}, checkpoint_), outer,
+                        checkpoint_.info(spec_.embedding).dtype);
   } else {
     shard = outer_shard(checkpoint_, spec_);
   }

@@ -81,10 +81,11 @@ Shard outer_shard(const Checkpoint& checkpoint, const ModelSpec& spec) {
   return shard;
 }
 
-Shard outer_shard(const ModelSpec& untied, const OuterWeights& outer) {
+Shard outer_shard(const ModelSpec& untied, const OuterWeights& outer, DType dtype) {
   Shard shard;
   for (const auto& [name, member] : outer_tensors(untied)) {
-    if ((outer.*member).defined()) shard.add(name, outer.*member);
+    const at::Tensor& tensor = outer.*member;
+    if (tensor.defined()) shard.add(name, tensor.dim() == 2 ? narrowed(tensor, dtype) : tensor);
   }
   return shard;
 }

@@ -1,5 +1,5 @@
 // What the shards of a quantized checkpoint hold. Float tensors that no pass changed are copied byte for
-// byte; changed ones become F32, so that folding rounds nothing.
+// byte; changed vectors become F32, so that folding rounds nothing.
 #pragma once
 
 #include <vector>
@@ -33,8 +33,10 @@ int64_t outer_elements(const Checkpoint& checkpoint, const ModelSpec& spec);
 
 /// The parameters outside the blocks as the checkpoint has them.
 Shard outer_shard(const Checkpoint& checkpoint, const ModelSpec& spec);
-/// The same, changed by a pass, with the names of `untied`, whose lm_head is not the embedding.
-Shard outer_shard(const ModelSpec& untied, const OuterWeights& outer);
+/// The same, changed by a pass, with the names of `untied`, whose lm_head is not the embedding. Matrices are
+/// rounded to `dtype`, that of the checkpoint: in float32 they would outweigh the blocks of a small model,
+/// and what rounding them costs is far below what quantized blocks do.
+Shard outer_shard(const ModelSpec& untied, const OuterWeights& outer, DType dtype);
 
 /// Norms and quantized linears of a block whose passes have run.
 Shard block_shard(const Checkpoint& checkpoint, const BlockContext& context);
