@@ -94,8 +94,8 @@ class RowsFit {
   void fit_rows() {
     const std::vector<float> factors = scale_factors(options_.search);
     const at::Tensor unit = at::where(absmax_ < kTiny, at::ones_like(absmax_), absmax_ / kInt8);
-    at::Tensor scales = at::tensor(at::ArrayRef<float>(factors), unit.options()).unsqueeze(1) * unit;
-    scales = round_significant(scales, scale_bits_);  // [candidates, R]
+    const at::Tensor candidates = at::tensor(at::ArrayRef<float>(factors), unit.options());
+    at::Tensor scales = round_significant(candidates.unsqueeze(1) * unit, scale_bits_);  // [candidates, R]
     if (factors.size() > 1 && loss_.groups_interact()) scales = promising(scales);
     scale_ = scales[0].clone();
     if (scales.size(0) == 1) return;
