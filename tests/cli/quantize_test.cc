@@ -250,14 +250,14 @@ TEST_F(Cli, QuantizedModelWorksEverywhere) {
 TEST_F(Cli, ComparesMethodsItQuantizes) {
   const fs::path page = dir_ / "page.html", work = dir_ / "work";
   const std::string arguments = fmt::format(
-      "--json compare {} --methods rtn,qqq-g128 --calib {} --windows 2 --tokens 64 --text {} "
+      "--json compare {} --methods rtn,smoothquant --calib {} --windows 2 --tokens 64 --text {} "
       "--window 64 --max-windows 2 --work {} --html {}",
       kDemo.string(), text().string(), text().string(), work.string(), page.string());
   const Outcome first = run(arguments);
   ASSERT_EQ(first.status, 0) << first.err;
   const json result = json::parse(first.out);
   ASSERT_EQ(result["candidates"].size(), 2u);
-  EXPECT_EQ(result["candidates"][1]["model"], (work / "qqq-g128").string());
+  EXPECT_EQ(result["candidates"][1]["model"], (work / "smoothquant").string());
   EXPECT_NEAR(result["reference"]["bits"].get<double>(), 16, 0.01);
   EXPECT_NEAR(result["candidates"][0]["bits"].get<double>(), 4.2, 0.2);
 
@@ -267,7 +267,7 @@ TEST_F(Cli, ComparesMethodsItQuantizes) {
   const json& stages = data["candidates"][1]["channel_absmax"][0];
   ASSERT_EQ(stages.size(), 2u);
   EXPECT_EQ(stages[0]["after"], "checkpoint");
-  EXPECT_EQ(stages[1]["after"], "smooth");
+  EXPECT_EQ(stages[1]["after"], "equalize");
   EXPECT_NE(stages[0]["sites"]["qkv"], stages[1]["sites"]["qkv"]);
 
   const Outcome second = run(arguments);

@@ -64,7 +64,7 @@ TEST_F(WindowNll, OfAQuantizedModelIsNearTheFloatOne) {
   const std::vector<std::vector<int32_t>> windows = {ids_};
   const double reference = window_nll(demo_, windows)[0], nll = window_nll(quantized(), windows)[0];
   EXPECT_NE(nll, reference);
-  EXPECT_NEAR(nll, reference, 0.05);
+  EXPECT_NEAR(nll, reference, 0.1);  // of ten predictions
 }
 
 TEST_F(WindowNll, RefusesWhatAnotherToolQuantized) {
