@@ -2,6 +2,7 @@
 #include "tessera/format/model_config.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "tessera/base/atomic_output.h"
 
@@ -82,7 +83,7 @@ class QuantizeConfig : public testing::Test {
     return ModelConfig::load(dir_);
   }
 
-  const fs::path dir_ = fs::temp_directory_path() / "tessera_quantize_config";
+  const fs::path dir_ = fs::temp_directory_path() / fmt::format("tessera_quantize_config_{}", ::getpid());
 };
 
 TEST_F(QuantizeConfig, AloneItSaysHowTheWeightsAreQuantized) {
