@@ -1,6 +1,7 @@
 // Tests of config.json reading: both RoPE dialects, EOS union, hostile values.
 #include "tessera/format/model_config.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
