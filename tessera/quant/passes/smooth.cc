@@ -169,7 +169,7 @@ PassInfo smooth_pass_info() {
   return {"smooth",
           "divides channels by searched scales that fold into the producer",
           {{"rule", "outliers"},       // outliers: max(1, channel maximum / sigma) | awq: mean^exponent
-           {"tokens", 2048},           // calibration tokens that the search uses
+           {"tokens", 4096},           // calibration tokens: half to search with, half to judge with
            {"grid", "geometric"},      // geometric | qqq: linear down to 0.1, at least 100 points
            {"points", 12},             // of the geometric grid, before refinement
            {"floor", 1e-3},            // least sigma of the geometric grid, relative to the largest input
