@@ -8,6 +8,7 @@ Needs schemathesis; clients.sh installs it.
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jsonschema
@@ -37,7 +38,7 @@ def check_events(server, document):
 
 def main():
     examples = sys.argv[1] if len(sys.argv) > 1 else "10"
-    with Server("-q", "--chat-template", TEMPLATE) as server:
+    with Server("-q", "--chat-template", TEMPLATE) as server, tempfile.TemporaryDirectory() as folder:
         status, _, document = server.request("GET", "/openapi.json")
         assert status == 200 and document["openapi"] == "3.1.0"
         for path, operations in document["paths"].items():
@@ -46,7 +47,7 @@ def main():
         here = Path(sys.executable).parent
         run = subprocess.run([here / "schemathesis", "run", f"{server.url}/openapi.json", "--checks", CHECKS,
                               "--phases", "examples,coverage,fuzzing", "--max-examples", examples, "--seed", "1",
-                              "--request-timeout", "60", "--suppress-health-check", "all", "--no-color"], check=False)
+                              "--request-timeout", "60", "--suppress-health-check", "all", "--no-color"], cwd=folder, check=False)
         assert server.idle()
     sys.exit(run.returncode)
 
