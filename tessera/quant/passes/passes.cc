@@ -73,6 +73,18 @@ QuantizedLinear finish_linear(const BlockContext& context, LinearId id, const We
   return linear;
 }
 
+at::Tensor biased_product(const BlockContext& context, LinearId id, const at::Tensor& weight,
+                          const at::Tensor& x) {
+  const at::Tensor y = at::matmul(x, weight.t());
+  return context.block.bias[id].defined() ? y + context.block.bias[id] : y;
+}
+
+at::Tensor rounded_output(const BlockContext& context, LinearId id, const at::Tensor& weight,
+                          const at::Tensor& x) {
+  const WeightGrid grid = fit_grid(weight, context.schemes[id].weight, {.search = false});
+  return biased_product(context, id, fake_quantize_weight(grid, weight), x);
+}
+
 QuantizedLinear round_to_nearest(const BlockContext& context, LinearId id, const SiteInputs& inputs) {
   const at::Tensor weight = base_weight(context, id);
   const WeightGrid grid = fit_grid(weight, context.schemes[id].weight, {.search = false, .scale_bits = 0});

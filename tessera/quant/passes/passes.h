@@ -61,6 +61,14 @@ QuantizedLinear finish_linear(const BlockContext& context, LinearId id, const We
                               const at::Tensor& codes, const SiteInputs& inputs,
                               const at::Tensor& outlier_weight = {});
 
+/// x [..., K] times weight [N, K] in place of the linear's own, and its bias.
+at::Tensor biased_product(const BlockContext& context, LinearId id, const at::Tensor& weight,
+                          const at::Tensor& x);
+
+/// The same with `weight` rounded to nearest: what searches judge their candidates by.
+at::Tensor rounded_output(const BlockContext& context, LinearId id, const at::Tensor& weight,
+                          const at::Tensor& x);
+
 /// The linear rounded to nearest on the grid that its largest weights give: the baseline of every report.
 QuantizedLinear round_to_nearest(const BlockContext& context, LinearId id, const SiteInputs& inputs);
 

@@ -103,10 +103,7 @@ class ReassemblePass : public Pass {
     const auto loss = [&](const SiteSample& part, const ChannelMap& map) {
       const at::Tensor rows = map.repeated(fake_quantize_rows(map.apply(part.x), format));
       const LinearFn linear = [&](LinearId id, const at::Tensor& input) {
-        const at::Tensor weight = map.fold(context.block.weight[id]);
-        const WeightGrid grid = fit_grid(weight, context.schemes[id].weight, {.search = false});
-        const at::Tensor y = at::matmul(input, fake_quantize_weight(grid, weight).t());
-        return context.block.bias[id].defined() ? y + context.block.bias[id] : y;
+        return rounded_output(context, id, map.fold(context.block.weight[id]), input);
       };
       const at::Tensor output = site_output(context.spec, context.block, site, linear, rows);
       return weighted_error(output, part.output).item<double>();

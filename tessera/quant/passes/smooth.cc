@@ -31,7 +31,7 @@ class SmoothPass : public Pass {
     const LinearFn linear = [&](LinearId id, const at::Tensor& x) {
       const Site& site = context.spec.sites[site_index(context.spec, id)];
       if (id == site.readers.front()) scale = smooth_site(context, site, x);
-      return nearest(context, at::ones_like(scale))(id, input_rounded(context, site, x / scale));
+      return rounded_output(context, id, context.block.weight[id], input_rounded(context, site, x / scale));
     };
     block_step(context.spec, context.block, linear, sample_windows(context.x_quant, tokens_));
   }
@@ -117,18 +117,10 @@ class SmoothPass : public Pass {
     return weighted_error(output, sample.output).item<double>();
   }
 
-  static at::Tensor affine(const BlockContext& context, LinearId id, const at::Tensor& x,
-                           const at::Tensor& weight) {
-    const at::Tensor y = at::matmul(x, weight.t());
-    return context.block.bias[id].defined() ? y + context.block.bias[id] : y;
-  }
-
   /// The linears with their columns multiplied by `scale` and rounded to nearest.
   static LinearFn nearest(const BlockContext& context, const at::Tensor& scale) {
     return [&context, scale](LinearId id, const at::Tensor& x) {
-      const at::Tensor weight = context.block.weight[id] * scale;
-      const WeightGrid grid = fit_grid(weight, context.schemes[id].weight, {.search = false});
-      return affine(context, id, x, fake_quantize_weight(grid, weight));
+      return rounded_output(context, id, context.block.weight[id] * scale, x);
     };
   }
 
@@ -144,7 +136,7 @@ class SmoothPass : public Pass {
       const WeightGrid grid =
           fit_grid(weight, context.schemes[id].weight, {.clip = Clip::kWeighted}, {importance, {}, {}});
       const at::Tensor rounded = dequantize(grid, gptq(weight, grid, *factor).codes);
-      return affine(context, id, input, rounded.to(input.device()));
+      return biased_product(context, id, rounded.to(input.device()), input);
     };
   }
 
