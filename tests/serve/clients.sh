@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 environment=$1
-wanted='openai==3.* lm_eval[api]>=0.4.13 schemathesis==4.*'
+wanted='openai==3.* lm_eval[api]>=0.4.13 schemathesis==4.* jsonschema==4.*'
 [ "${2:-}" = hf ] && wanted+=' lm_eval[hf]' && environment+=-hf
 if [ "$(cat "$environment/wanted" 2>/dev/null)" != "$wanted" ]; then
   rm -rf "$environment"
