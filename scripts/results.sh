@@ -37,7 +37,7 @@ mixes=awq,gptq,mix-qqq-dgq,mix-rotation-dgq,mix-quik-w4a8,mix-qqq-dgq-qllm
 smollm2=rtn+weight.bits=8,rtn,rtn-g64,smoothquant,smoothquant-g64,qqq,qqq-g64,qqq-rotation-g64,dgq-g64,dgq-static-g64
 smollm2+=,rtn+activation.bits=4,quik,qllm-w4a8,qllm-w4a4,awq-g64,gptq-g64,mix-qqq-dgq-g64
 
-# scale_bits GROUP: what it costs that row scales have few bits, so that other formats hold the weights.
+# scale_bits GROUP: what it costs that output scales have few bits, so that other formats hold the weights.
 scale_bits() {
   echo "qqq+gptq.scale_bits=24,qqq,qqq-g$1+gptq.scale_bits=24,qqq-g$1,dgq-g$1+rtn.scale_bits=24,dgq-g$1,\
 rtn+rtn.scale_bits=24,rtn,rtn-g$1+rtn.scale_bits=24,rtn-g$1"

@@ -105,7 +105,7 @@ bool speaks_of(const DeployRule& rule, const Facts& facts) {
 std::optional<std::string> objection(const DeployRule& rule, const Facts& facts, int64_t k, int64_t n) {
   if (!rule.group_sizes.empty() &&
       std::ranges::find(rule.group_sizes, facts.group_size) == rule.group_sizes.end())
-    return fmt::format("groups of {} inputs; it runs {} (-1: one scale a row)", facts.group_size,
+    return fmt::format("groups of {} inputs; it runs {} (-1: one scale an output)", facts.group_size,
                        fmt::join(rule.group_sizes, ", "));
   if (facts.zero_points && !rule.zero_points) return "zero points of weights";
   if (facts.act_order && !rule.act_order) return "act-order";

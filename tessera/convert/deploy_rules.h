@@ -15,7 +15,7 @@ struct DeployRule {
   const char* format;  ///< as SourceModel::format has it
   int weight_bits = 0;
   int activation_bits = 0;                 ///< 16: inputs in floats
-  std::vector<int64_t> group_sizes = {};   ///< -1: one scale a row
+  std::vector<int64_t> group_sizes = {};   ///< -1: one scale an output
   bool zero_points = true;                 ///< are run, too
   bool act_order = true;                   ///< is run, too
   int64_t k_multiple = 1, n_multiple = 1;  ///< of what one rank holds

@@ -53,7 +53,9 @@ class SmolLm2 : public testing::Test {
  protected:
   void SetUp() override {
     const char* dir = std::getenv("TESSERA_SMOLLM2");
-    if (!dir) GTEST_SKIP() << "needs $TESSERA_SMOLLM2, a folder with SmolLM2-135M-Instruct.Q4_1.gguf and SmolLM2-135M";
+    if (!dir)
+      GTEST_SKIP()
+          << "needs $TESSERA_SMOLLM2, a folder with SmolLM2-135M-Instruct.Q4_1.gguf and SmolLM2-135M";
     gguf_ = fs::path(dir) / "SmolLM2-135M-Instruct.Q4_1.gguf";
     folder_ = fs::path(dir) / "SmolLM2-135M";
     TESSERA_REQUIRE_FILE(gguf_);

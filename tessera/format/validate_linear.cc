@@ -59,16 +59,16 @@ void validate_integer_groups(const QuantizedLinear& l, const std::string& where)
     return s * (lo - z) < -128 || s * (hi - z) > 127;
   };
   const auto groups = static_cast<size_t>(l.groups());
-  std::vector<size_t> first_bad(static_cast<size_t>(l.n));  // in each row; `groups`: none
+  std::vector<size_t> first_bad(static_cast<size_t>(l.n));  // of each output; `groups`: none
   parallel_for(l.n, [&](int64_t n) {
-    const auto row = static_cast<size_t>(n);
+    const auto output = static_cast<size_t>(n);
     size_t g = 0;
-    while (g < groups && !leaves_range(row * groups + g)) ++g;
-    first_bad[row] = g;
+    while (g < groups && !leaves_range(output * groups + g)) ++g;
+    first_bad[output] = g;
   });
-  for (size_t row = 0; row < first_bad.size(); ++row) {
-    if (first_bad[row] == groups) continue;
-    const size_t g = row * groups + first_bad[row];
+  for (size_t output = 0; output < first_bad.size(); ++output) {
+    if (first_bad[output] == groups) continue;
+    const size_t g = output * groups + first_bad[output];
     throw Error("{}: group {} (scale {}, zero point {}) leaves the int8 range; the file is damaged", where, g,
                 int{scale[g]}, zero_of(g));
   }

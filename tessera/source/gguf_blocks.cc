@@ -105,15 +105,15 @@ void decode_q5_k(const std::byte* block, float* out) {
 }
 
 /// 128 bytes of low nibbles, 64 of upper bit pairs, 16 int8 scales of groups of 16, d; minus 32. Each half of
-/// 128 values is four runs of 32: run r has the low (r < 2) or high nibbles of 64 bytes, and bit pair r of 32
-/// bytes.
+/// 128 values is four quarters of 32: quarter q has the low (q < 2) or high nibbles of 64 bytes, and bit pair
+/// q of 32 bytes.
 void decode_q6_k(const std::byte* block, float* out) {
   const std::byte *low = block, *high = block + 128, *scales = block + 192;
   const float d = half_at(block + 208);
   for (int i = 0; i < kSuperBlock; ++i) {
-    const int half = i / 128, run = i % 128 / 32, place = i % 32;
-    const int nibbles = byte_at(low, 64 * half + 32 * (run % 2) + place) >> (run / 2 * 4) & 15;
-    const int pair = byte_at(high, 32 * half + place) >> (2 * run) & 3;
+    const int half = i / 128, quarter = i % 128 / 32, place = i % 32;
+    const int nibbles = byte_at(low, 64 * half + 32 * (quarter % 2) + place) >> (quarter / 2 * 4) & 15;
+    const int pair = byte_at(high, 32 * half + place) >> (2 * quarter) & 3;
     out[i] = d * int8_at(scales, i / 16) * static_cast<float>((nibbles | pair << 4) - 32);
   }
 }

@@ -41,7 +41,7 @@ class Bpe {
   std::unordered_map<uint64_t, Merge> merges_;        ///< by the pair of ids, left << 32 | right
   std::array<std::optional<int32_t>, 256> byte_ids_;  ///< "<0x00>" ...; empty without byte_fallback
   std::optional<int32_t> unknown_id_;
-  bool fuse_unknown_ = false;   ///< a run of unknown characters becomes one token
+  bool fuse_unknown_ = false;   ///< consecutive unknown characters become one token
   bool ignore_merges_ = false;  ///< a word that is a token is not taken apart
 };
 

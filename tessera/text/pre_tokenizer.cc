@@ -111,7 +111,7 @@ PreTokenizer punctuation(const JsonNode& node) {
                             behavior.is_null() ? SplitBehavior::kIsolated : parse_split_behavior(behavior));
 }
 
-/// Runs of word characters, and runs of what is neither a word character nor a blank.
+/// Sequences of word characters, and of what is neither a word character nor a blank.
 PreTokenizer whitespace(const JsonNode&) {
   return [](const Piece& piece, std::vector<Piece>& out) {
     std::vector<Piece> visible;

@@ -6,7 +6,8 @@
 namespace tessera {
 namespace {
 
-/// Joins each first match of a run to the span before it in `spans`, which may stand in reversed order.
+/// Joins the first of several consecutive matches to the span before them in `spans`, which may stand in
+/// reversed order.
 void merge_matches(std::vector<Span>& spans) {
   std::vector<Span> merged;
   bool previous_match = false;

@@ -42,7 +42,7 @@ TEST_F(Convert, ExactConversionsKeepThePerplexity) {
   }
 }
 
-/// Row scales of 7 bits and group scales of 4: float16 holds the products.
+/// Output scales of 7 bits and group scales of 4: float16 holds the products.
 TEST_F(Convert, GroupedModelsOfOursAreHeldExactly) {
   quantize("g128", "--group-size 128");
   convert("g128", "ct", "--to compressed-tensors");

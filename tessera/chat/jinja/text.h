@@ -30,7 +30,7 @@ std::string title(std::string_view text);
 /// At every `separator`, which is not empty, `most` times at most; from the right if `from_right`.
 std::vector<std::string_view> split(std::string_view text, std::string_view separator, size_t most,
                                     bool from_right);
-/// At runs of white space, without empty parts; the last of more than `most` + 1 parts keeps its white space.
+/// At white space, without empty parts; the last of more than `most` + 1 parts keeps its white space.
 std::vector<std::string_view> split_words(std::string_view text, size_t most);
 /// At line ends; `keep_ends` leaves them in.
 std::vector<std::string_view> split_lines(std::string_view text, bool keep_ends);

@@ -85,7 +85,7 @@ Tensor zero_points(const AffineWeights& w) {
   return Tensor::from<uint8_t>(zeros, {w.n, w.groups});
 }
 
-/// int8 codes u - zero of one scale a row.
+/// int8 codes u - zero of one scale an output.
 Tensor bytes(const AffineWeights& w) {
   Tensor out(DType::kI8, {w.n, w.k});
   const auto to = out.as<int8_t>();
@@ -99,7 +99,7 @@ Tensor bytes(const AffineWeights& w) {
   return out;
 }
 
-void fill_rows(const AffineWeights& w, QuantizedLinear& l) {
+void fill_outputs(const AffineWeights& w, QuantizedLinear& l) {
   l.scale = Tensor(DType::kF32, {w.n});
   for (size_t n = 0; n < w.scales.size(); ++n) {
     const std::optional<float> scale = exactly<float>(w.scales[n]);
@@ -121,10 +121,10 @@ void fill_rows(const AffineWeights& w, QuantizedLinear& l) {
   }
 }
 
-/// Scales of a layer in groups as one number a row times one a group.
+/// Scales of a layer in groups as one number an output times one a group.
 template <class GroupScale>
 struct SplitScales {
-  std::vector<float> rows;         ///< [N]
+  std::vector<float> outputs;      ///< [N]
   std::vector<GroupScale> groups;  ///< [N, groups]
 };
 
@@ -152,14 +152,14 @@ bool split_into_integers(std::span<const double> scales, float& unit, std::span<
   return largest.has_value();
 }
 
-/// The integer-ratio test, also of the products. Nothing where one row fails.
+/// The integer-ratio test, also of the products. Nothing where one output fails.
 std::optional<SplitScales<int8_t>> integer_scales(const AffineWeights& w) {
   SplitScales<int8_t> split{std::vector<float>(static_cast<size_t>(w.n)),
                             std::vector<int8_t>(w.scales.size())};
   const auto groups = static_cast<size_t>(w.groups), size = static_cast<size_t>(w.k / w.groups);
-  for (size_t n = 0; n < split.rows.size(); ++n) {
+  for (size_t n = 0; n < split.outputs.size(); ++n) {
     const auto integers = std::span(split.groups).subspan(n * groups, groups);
-    if (!split_into_integers(std::span(w.scales).subspan(n * groups, groups), split.rows[n], integers))
+    if (!split_into_integers(std::span(w.scales).subspan(n * groups, groups), split.outputs[n], integers))
       return {};
     for (size_t g = n * groups; g < (n + 1) * groups; ++g) {
       const auto [least, most] = std::ranges::minmax(std::span(w.codes).subspan(g * size, size));
@@ -176,8 +176,8 @@ SplitScales<Half> float_scales(const AffineWeights& w) {
   SplitScales<Half> split{std::vector<float>(static_cast<size_t>(w.n), 1.0f),
                           std::vector<Half>(w.scales.size())};
   const auto groups = static_cast<size_t>(w.groups);
-  const auto fill_row = [&](size_t n, float unit) {  // a power of two
-    split.rows[n] = unit;
+  const auto fill_output = [&](size_t n, float unit) {  // a power of two
+    split.outputs[n] = unit;
     for (size_t g = n * groups; g < (n + 1) * groups; ++g) {
       const std::optional<Half> scale = exactly<Half>(w.scales[g] / unit);
       if (!scale) return false;
@@ -185,12 +185,12 @@ SplitScales<Half> float_scales(const AffineWeights& w) {
     }
     return true;
   };
-  for (size_t n = 0; n < split.rows.size(); ++n) {
-    if (fill_row(n, 1)) continue;
+  for (size_t n = 0; n < split.outputs.size(); ++n) {
+    if (fill_output(n, 1)) continue;
     const double largest = std::ranges::max(std::span(w.scales).subspan(n * groups, groups));
     const int exponent =
         std::max(std::ilogb(largest) - kLargestExponent, std::numeric_limits<float>::min_exponent);
-    if (fill_row(n, std::ldexp(1.0f, exponent))) continue;
+    if (fill_output(n, std::ldexp(1.0f, exponent))) continue;
     throw Error(
         "{}: the group scales of output {} have more than the 11 significant bits of a float16 number; "
         "save the model in 16 bits",
@@ -209,7 +209,7 @@ void fill_groups(const AffineWeights& w, QuantizedLinear& l) {
   l.group_zero = zero_points(w);
   const auto set_scales = [&]<class GroupScale>(WeightFormat format, const SplitScales<GroupScale>& split) {
     l.weight_format = format;
-    l.scale = Tensor::from<float>(split.rows, {w.n});
+    l.scale = Tensor::from<float>(split.outputs, {w.n});
     l.group_scale = Tensor::from<GroupScale>(split.groups, {w.n, w.groups});
   };
   if (const auto integers = integer_scales(w)) {
@@ -232,7 +232,7 @@ QuantizedLinear to_quantized_linear(AffineWeights w, const ActivationFormat& act
       l.input_index = Tensor::from<int32_t>(order, {w.k});
   }
   if (w.groups == 1) {
-    fill_rows(w, l);
+    fill_outputs(w, l);
   } else {
     make_scales_positive(w);
     fill_groups(w, l);

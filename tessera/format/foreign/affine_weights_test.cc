@@ -86,7 +86,7 @@ TEST(AffineWeights, GroupsWithIntegerRatiosBecomeIntegers) {
   AffineWeights w = random_weights(4, 2, false, 7);
   for (size_t n = 0; n < 3; ++n) {
     const float unit = 0x1.5p-7f * static_cast<float>(n + 1);
-    w.scales[2 * n] = 12 * unit;  // common factors go into the scale of the row
+    w.scales[2 * n] = 12 * unit;  // common factors go into the scale of the output
     w.scales[2 * n + 1] = 15 * unit;
   }
   const QuantizedLinear linear = expect_exact(w, WeightFormat::kUint4Grouped);

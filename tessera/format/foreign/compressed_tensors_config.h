@@ -15,7 +15,7 @@ struct CompressedTensorsScheme {
   bool packed = true;  ///< weight_packed, else one code a byte
   int bits = 4;
   bool symmetric = true;
-  int64_t group_size = 0;       ///< 0: one scale a row or tensor
+  int64_t group_size = 0;       ///< 0: one scale an output or tensor
   ActivationFormat activation;  ///< of the input
 };
 

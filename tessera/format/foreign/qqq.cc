@@ -17,19 +17,19 @@ using namespace qqq;
 /// A layer's tensors, their shapes checked.
 struct Stored {
   std::string where;
-  int64_t n = 0, k = 0, groups = 0;  ///< groups of a row; 0: one scale a row
+  int64_t n = 0, k = 0, groups = 0;  ///< groups of an output; 0: one scale an output
   std::span<const int32_t> words;
   std::span<const float> channel_scale;
   std::span<const Half> group_scale;
 
   /// 0 .. 15
-  int code(int64_t row, int64_t column) const {
-    const CodePosition at = code_position(column, row, groups > 0);
+  int code(int64_t output, int64_t column) const {
+    const CodePosition at = code_position(column, output, groups > 0);
     const auto word = static_cast<uint32_t>(words[static_cast<size_t>(at.row * 2 * n + at.word)]);
     return static_cast<int>(word >> 4 * at.nibble & 15);
   }
-  Half group_scale_of(int64_t row, int64_t group) const {
-    return group_scale[static_cast<size_t>(group * n + group_scale_column(row))];
+  Half group_scale_of(int64_t output, int64_t group) const {
+    return group_scale[static_cast<size_t>(group * n + group_scale_column(output))];
   }
 };
 
@@ -65,9 +65,9 @@ bool has_integer_scales(const Stored& s) {
 template <class Code>
 std::vector<int8_t> codes_of(const Stored& s, const Code& code) {
   std::vector<int8_t> codes(static_cast<size_t>(s.n * s.k));
-  parallel_for(s.n, [&](int64_t row) {
+  parallel_for(s.n, [&](int64_t output) {
     for (int64_t column = 0; column < s.k; ++column)
-      codes[static_cast<size_t>(row * s.k + column)] = static_cast<int8_t>(code(row, column));
+      codes[static_cast<size_t>(output * s.k + column)] = static_cast<int8_t>(code(output, column));
   });
   return codes;
 }
@@ -75,12 +75,12 @@ std::vector<int8_t> codes_of(const Stored& s, const Code& code) {
 /// The codes times their group scales.
 std::vector<int8_t> expanded_codes(const Stored& s) {
   std::atomic<int64_t> bad = -1;  // an output with a weight outside int8
-  std::vector<int8_t> codes = codes_of(s, [&](int64_t row, int64_t column) {
-    const Half scale = s.group_scale_of(row, column / (s.k / s.groups));
-    const int u = s.code(row, column);
+  std::vector<int8_t> codes = codes_of(s, [&](int64_t output, int64_t column) {
+    const Half scale = s.group_scale_of(output, column / (s.k / s.groups));
+    const int u = s.code(output, column);
     const float product = static_cast<float>(u - 8) * to_float(scale);
     if (!(to_float(scale) >= 0) || !(product >= -128 && product < 127.5f)) {
-      bad = row;
+      bad = output;
       return 0;
     }
     return expand_grouped(u, scale);
@@ -100,16 +100,16 @@ void fill_weights(const Stored& s, QuantizedLinear& linear) {
     return;
   }
   linear.weight_format = s.groups > 0 ? WeightFormat::kUint4Grouped : WeightFormat::kInt4;
-  const auto code = [&](int64_t row, int64_t column) { return s.code(row, column); };
+  const auto code = [&](int64_t output, int64_t column) { return s.code(output, column); };
   linear.qweight = pack_int4(codes_of(s, code), s.n, s.k);
   if (s.groups == 0) return;
   linear.group_size = s.k / s.groups;
   linear.group_scale = Tensor(DType::kI8, {s.n, s.groups});
   const auto scales = linear.group_scale.as<int8_t>();
-  for (int64_t row = 0; row < s.n; ++row) {
+  for (int64_t output = 0; output < s.n; ++output) {
     for (int64_t group = 0; group < s.groups; ++group) {
-      scales[static_cast<size_t>(row * s.groups + group)] =
-          static_cast<int8_t>(to_float(s.group_scale_of(row, group)));
+      scales[static_cast<size_t>(output * s.groups + group)] =
+          static_cast<int8_t>(to_float(s.group_scale_of(output, group)));
     }
   }
 }
@@ -123,9 +123,9 @@ QuantizedLinear load_linear(const Checkpoint& checkpoint, const std::string& pre
   fill_weights(s, linear);
   linear.scale = Tensor(DType::kF32, {s.n});
   const auto scale = linear.scale.as<float>();
-  for (int64_t row = 0; row < s.n; ++row) {
-    const float channel = s.channel_scale[static_cast<size_t>(channel_scale_column(row))];
-    scale[static_cast<size_t>(row)] = s.groups > 0 ? channel : 16 * channel;
+  for (int64_t output = 0; output < s.n; ++output) {
+    const float channel = s.channel_scale[static_cast<size_t>(channel_scale_column(output))];
+    scale[static_cast<size_t>(output)] = s.groups > 0 ? channel : 16 * channel;
   }
   linear.bias = stored.bias(s.n);
   return linear;

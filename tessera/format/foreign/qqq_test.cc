@@ -46,9 +46,10 @@ class QqqCheckpoint : public testing::Test {
 
   static std::vector<int8_t> expanded(const QuantizedLinear& linear) {
     std::vector<int8_t> w8(static_cast<size_t>(linear.n * linear.k));
-    for (int64_t row = 0; row < linear.n; ++row) {
-      expand_row(linear, row,
-                 std::span(w8).subspan(static_cast<size_t>(row * linear.k), static_cast<size_t>(linear.k)));
+    for (int64_t output = 0; output < linear.n; ++output) {
+      expand_row(
+          linear, output,
+          std::span(w8).subspan(static_cast<size_t>(output * linear.k), static_cast<size_t>(linear.k)));
     }
     return w8;
   }
@@ -87,13 +88,13 @@ TEST_F(QqqCheckpoint, OtherGroupScalesBecomeTheEightBitsThatQqqMultiplies) {
   EXPECT_EQ(read.weight_format, WeightFormat::kInt8);
   EXPECT_EQ(scales(read), scales(original));
   const std::vector<int8_t> w8 = expanded(read);
-  for (int64_t row = 0; row < kOutputs; ++row) {
+  for (int64_t output = 0; output < kOutputs; ++output) {
     for (int64_t column = 0; column < kInputs; ++column) {
-      const auto at = static_cast<size_t>(row * kInputs + column);
+      const auto at = static_cast<size_t>(output * kInputs + column);
       const int u = unpack_nibble(original.qweight.as<uint8_t>()[at / 2], column);
-      const auto group = static_cast<size_t>(row * original.groups() + column / 128);
+      const auto group = static_cast<size_t>(output * original.groups() + column / 128);
       const Half scale = to_half(kFactor * static_cast<float>(original.group_scale.as<int8_t>()[group]));
-      ASSERT_EQ(w8[at], expand_grouped(u, scale)) << row << ", " << column;
+      ASSERT_EQ(w8[at], expand_grouped(u, scale)) << output << ", " << column;
     }
   }
 }

@@ -21,7 +21,7 @@ void check(const QuantizedLinear& linear, const AffineWeights& w) {
   if (linear.weight_format == WeightFormat::kUint4Float)
     refuse("multiplies integer group scales; --to gptq holds float ones");
   if (linear.group_size != 0 && linear.group_size != kGroup)
-    refuse("has one scale a row or a group of 128 inputs");
+    refuse("has one scale an output or a group of 128 inputs");
   const bool tiles = w.k % 64 == 0 && w.n % 64 == 0 && (w.k % 128 == 0 || w.n % 128 == 0);
   if (!tiles) {
     throw Error("{}: {} outputs of {} inputs: QQQ needs multiples of 64, and of 128 in one of the two",
@@ -31,7 +31,7 @@ void check(const QuantizedLinear& linear, const AffineWeights& w) {
 
 /// "B"
 Tensor packed_codes(const AffineWeights& w, bool grouped) {
-  const int flip = grouped ? 0 : 8;  // one scale a row: two's complement
+  const int flip = grouped ? 0 : 8;  // one scale an output: two's complement
   std::array<int, 8> shifts;
   for (int i = 0; i < 8; ++i)
     shifts[static_cast<size_t>(i)] = 4 * code_position(i % 4, i / 4 * 8, grouped).nibble;
@@ -79,7 +79,7 @@ WrittenLinear write_qqq(const QuantizedLinear& linear, const std::string& where,
   Narrowing narrowing(where, options.round);
   Tensor channel(DType::kF32, {1, w.n});
   for (int64_t n = 0; n < w.n; ++n) {
-    // The kernel for one scale a row multiplies 16 times the code.
+    // The kernel for one scale an output multiplies 16 times the code.
     const double scale = double{linear.scale.as<float>()[static_cast<size_t>(n)]} / (grouped ? 1 : 16);
     channel.as<float>()[static_cast<size_t>(channel_scale_column(n))] = narrowing.scale<float>(scale, n, 0);
   }

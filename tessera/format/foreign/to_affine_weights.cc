@@ -47,15 +47,15 @@ std::vector<uint8_t> unsigned_codes(const QuantizedLinear& l) {
 
 /// scale[n] * group_scale[n, g].
 std::vector<double> real_scales(const QuantizedLinear& l) {
-  const auto rows = l.scale.as<float>();
-  if (l.group_scale.empty()) return {rows.begin(), rows.end()};
+  const auto outputs = l.scale.as<float>();
+  if (l.group_scale.empty()) return {outputs.begin(), outputs.end()};
   const auto groups = static_cast<size_t>(l.groups());
-  std::vector<double> scales(rows.size() * groups);
+  std::vector<double> scales(outputs.size() * groups);
   for (size_t i = 0; i < scales.size(); ++i) {
     const double group = l.weight_format == WeightFormat::kUint4Float
                              ? double{to_float(l.group_scale.as<Half>()[i])}
                              : double{static_cast<float>(l.group_scale.as<int8_t>()[i])};
-    scales[i] = rows[i / groups] * group;
+    scales[i] = outputs[i / groups] * group;
   }
   return scales;
 }

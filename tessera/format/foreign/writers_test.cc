@@ -34,8 +34,8 @@ float scale_of(int bits, size_t i) {
   return std::ldexp(static_cast<float>(bits > 2 ? odd : 1), -8 - bits);
 }
 
-/// A layer whose row scales have `scale_bits` bits. The first group scale of a row is 1, so that the largest
-/// common float of a row is its scale.
+/// A layer whose output scales have `scale_bits` bits. The first group scale of an output is 1, so that the
+/// largest common float of an output is its scale.
 QuantizedLinear layer(const LayerOptions& options, int scale_bits, unsigned seed = 1) {
   QuantizedLinear l = random_layer(options, seed);
   for (size_t n = 0; n < static_cast<size_t>(l.n); ++n) l.scale.as<float>()[n] = scale_of(scale_bits, n);
@@ -165,7 +165,7 @@ TEST(Writers, AScaleWithOneBitMoreIsRefusedOrRoundedAndCounted) {
   EXPECT_THAT(error_of("awq", linear, true), HasSubstr("is beyond float16"));
 }
 
-/// Two groups a row: of scale 1 and of `group_scale`; row scales of `scale_bits` bits.
+/// Two groups an output: of scale 1 and of `group_scale`; output scales of `scale_bits` bits.
 QuantizedLinear grouped(int scale_bits, int group_scale, bool zeros = false) {
   QuantizedLinear linear = layer(of(kUint4Grouped, 128, zeros, kFloats), scale_bits);
   linear.qweight =  // products stay in int8 whatever the group scale
@@ -178,7 +178,7 @@ QuantizedLinear grouped(int scale_bits, int group_scale, bool zeros = false) {
   return linear;
 }
 
-/// Products of both scales need 11 bits, row scales alone 11 in Q4_K: one bit more is refused.
+/// Products of both scales need 11 bits, output scales alone 11 in Q4_K: one bit more is refused.
 TEST(Writers, ConditionsOfGroupedLayersAreTight) {
   for (const char* target : {"compressed-tensors", "gptq_v2", "awq"}) {
     for (const auto& [scale_bits, group_scale, held] : {std::tuple{7, 16, true},
@@ -294,7 +294,7 @@ TEST(Writers, ActOrderIsKeptByGptqAlone) {
   for (const char* target : {"awq", "compressed-tensors", "gguf"})
     EXPECT_THAT(error_of(target, linear), HasSubstr("order of inputs (act-order); --to gptq")) << target;
   EXPECT_EQ(to_floats(write("hf", linear).tensors.at(0).second.view()), input_weights(linear));
-  // One scale a row: the order is none.
+  // One scale an output: the order is none.
   linear = layer(of(kInt4, 0, false, kFloats), 7);
   linear.input_index = Tensor::from<int32_t>(order, {linear.k});
   EXPECT_EQ(to_floats(write("hf", linear).tensors.at(0).second.view()), input_weights(linear));
@@ -325,7 +325,7 @@ TEST(Writers, PartsWithoutAPlaceAreRefused) {
   expect("awq", of(kInt8, 0, false, kFloats), "awq holds codes of 4 bits, the layer has 8");
   expect("gguf:q4_k", of(kInt8, 0, false, kFloats), "Q4_K holds codes of 4 bits");
   expect("qqq", of(kUint4Grouped, 128, true, kTokens), "has no zero points");
-  expect("qqq", of(kUint4Grouped, 64, false, kTokens), "one scale a row or a group of 128");
+  expect("qqq", of(kUint4Grouped, 64, false, kTokens), "one scale an output or a group of 128");
   expect("qqq", of(kUint4Float, 128, false, kFloats), "quantizes inputs to 8 bits");
   expect("compressed-tensors", of(kInt4, 0, false, {.bits = 6}), "inputs of 6 bits run in tessera alone");
   expect("compressed-tensors", of(kInt4, 0, false, {.symmetric = false}), "no inputs with zero points");
@@ -358,7 +358,7 @@ TEST(Writers, SettingsDescribeMixedModels) {
     return "no error";
   };
   EXPECT_THAT(config_error({{"a", rows}, {"b", groups}}),
-              HasSubstr("a: has one scale a row, others one a group of 128; --group-size 128"));
+              HasSubstr("a: has one scale an output, others one a group of 128; --group-size 128"));
   EXPECT_THAT(config_error({{"a", rows}, {"b", bytes}}), HasSubstr("b: has codes of 8 bits, others of 4"));
   const json gptq = gptq_config({{"x.y", groups}, {"x.z", nullptr}});
   EXPECT_EQ(gptq.at("group_size"), 128);

@@ -83,13 +83,13 @@ nlohmann::json group_scheme(const AffineWeights& w) {
 }
 
 int64_t common_group_size(const std::vector<LinearScheme>& linears) {
-  std::optional<int64_t> size;  // of rows in several groups
-  const LinearScheme* row = nullptr;
+  std::optional<int64_t> size;  // where an output has several groups
+  const LinearScheme* ungrouped = nullptr;
   for (const LinearScheme& linear : linears) {
     if (linear.scheme.is_null()) continue;
     const auto own = linear.scheme.at("group_size").get<int64_t>();
     if (own == linear.scheme.at("inputs")) {
-      row = &linear;
+      ungrouped = &linear;
     } else if (size.value_or(own) != own) {
       throw Error("{}: has groups of {} inputs, others of {}; --group-size writes all alike", linear.name,
                   own, *size);
@@ -97,9 +97,9 @@ int64_t common_group_size(const std::vector<LinearScheme>& linears) {
       size = own;
     }
   }
-  if (row && size && row->scheme.at("inputs") != *size) {
-    throw Error("{}: has one scale a row, others one a group of {}; --group-size {} writes all alike",
-                row->name, *size, *size);
+  if (ungrouped && size && ungrouped->scheme.at("inputs") != *size) {
+    throw Error("{}: has one scale an output, others one a group of {}; --group-size {} writes all alike",
+                ungrouped->name, *size, *size);
   }
   return size.value_or(-1);
 }

@@ -41,19 +41,19 @@ bool is_symmetric(const AffineWeights& w);
 /// are added to `all`. The Error of the first output that throws one is thrown again.
 template <class Body>
 void for_each_output(const AffineWeights& w, Narrowing& all, const Body& body) {
-  std::vector<Narrowing> rows(static_cast<size_t>(w.n), all.afresh());
-  std::vector<std::exception_ptr> errors(rows.size());
+  std::vector<Narrowing> outputs(static_cast<size_t>(w.n), all.afresh());
+  std::vector<std::exception_ptr> errors(outputs.size());
   parallel_for(w.n, [&](int64_t n) {
-    const auto row = static_cast<size_t>(n);
+    const auto output = static_cast<size_t>(n);
     try {
-      body(n, rows[row]);
+      body(n, outputs[output]);
     } catch (const Error&) {
-      errors[row] = std::current_exception();
+      errors[output] = std::current_exception();
     }
   });
-  for (size_t n = 0; n < rows.size(); ++n) {
+  for (size_t n = 0; n < outputs.size(); ++n) {
     if (errors[n]) std::rethrow_exception(errors[n]);
-    all.add(rows[n].rounding());
+    all.add(outputs[n].rounding());
   }
 }
 
@@ -63,10 +63,10 @@ Tensor transposed_scales(const AffineWeights& w, Narrowing& narrowing);
 /// "4 bits g128, zero points"
 std::string describe(const AffineWeights& w);
 
-/// A member of the schemes of 4-bit tools: "group_size", and "inputs" to tell one group a row.
+/// A member of the schemes of 4-bit tools: "group_size", and "inputs" to tell one group an output.
 nlohmann::json group_scheme(const AffineWeights& w);
-/// The one group size of all linears, as tools write it: -1 for one scale a row. Throws Error when they have
-/// several.
+/// The one group size of all linears, as tools write it: -1 for one scale an output. Throws Error when they
+/// have several.
 int64_t common_group_size(const std::vector<LinearScheme>& linears);
 /// Names of the linears that stay in floats.
 std::vector<std::string> float_linears(const std::vector<LinearScheme>& linears);

@@ -52,8 +52,8 @@ at::Tensor causal_mask(int64_t first, int64_t queries, int64_t keys, int64_t win
   return at::zeros({queries, keys}, options).masked_fill_(hidden, -std::numeric_limits<float>::infinity());
 }
 
-/// What every head adds to the scores of a run of query rows: the mask and, with ALiBi, a slope of its own;
-/// [kv_heads or 1, shared * rows, keys].
+/// What every head adds to the scores of neighbouring query rows: the mask and, with ALiBi, a slope of its
+/// own; [kv_heads or 1, shared * rows, keys].
 at::Tensor score_offsets(const ModelSpec& spec, int64_t first, int64_t rows, int64_t keys,
                          const at::TensorOptions& options) {
   const int64_t shared = spec.n_heads / spec.n_kv_heads;
@@ -65,7 +65,7 @@ at::Tensor score_offsets(const ModelSpec& spec, int64_t first, int64_t rows, int
   return (slopes * distance + mask).view({spec.n_kv_heads, shared * rows, keys});
 }
 
-/// Keys that a run of query rows must not see at all are never multiplied. One window: q [heads, T, d], k and
+/// Keys that none of the query rows in hand may see are never multiplied. One window: q [heads, T, d], k and
 /// v [kv_heads, T, d] -> [heads, T, d].
 at::Tensor attend(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const int64_t tokens = q.size(1), d = spec.head_dim, kv_heads = k.size(0), shared = q.size(0) / kv_heads;

@@ -132,7 +132,7 @@ at::Tensor block_step(const ModelSpec& spec, const Block& block, const LinearFn&
 
 size_t forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
   // The residual stream and the norms' outputs, q, k and v before and after rotation, gate, up, their product
-  // and its codes; the scores of a run of query rows before and after the softmax, and their mask.
+  // and its codes; the scores of kQueryRows query rows before and after the softmax, and their mask.
   const int64_t columns = 6 * spec.hidden_size + 3 * spec.q_size() + 3 * spec.kv_size() +
                           (spec.gated() ? 4 : 3) * spec.intermediate_size;
   const int64_t masks = spec.positions == Positions::kAlibi ? 2 * spec.n_heads : 2;

@@ -88,7 +88,7 @@ TEST_P(Attention, EqualsTheDefinition) {
   spec.alibi_slopes = GetParam().alibi_slopes;
   if (!spec.alibi_slopes.empty()) spec.positions = Positions::kAlibi;
   at::manual_seed(1);
-  const int64_t tokens = 300;  // more than one run of query rows
+  const int64_t tokens = 300;  // more query rows than are scored at once
   const at::Tensor q = at::randn({2, tokens, spec.q_size()}) * 2,
                    k = at::randn({2, tokens, spec.kv_size()}) * 2, v = at::randn({2, tokens, spec.kv_size()});
   const at::Tensor out = attention_core(spec, {}, q, k, v);

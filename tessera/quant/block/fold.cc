@@ -8,8 +8,8 @@
 namespace tessera {
 namespace {
 
-/// scale [heads * d] of the query heads -> [kv_heads * d] of the rows that produce them.
-at::Tensor producer_rows(const ModelSpec& spec, const Site& site, const at::Tensor& scale) {
+/// scale [heads * d] of the query heads -> [kv_heads * d] of the outputs that produce them.
+at::Tensor producer_outputs(const ModelSpec& spec, const Site& site, const at::Tensor& scale) {
   if (!spec.reads_attention(site) || spec.n_heads == spec.n_kv_heads) return scale;
   return scale.view({spec.n_kv_heads, spec.n_heads / spec.n_kv_heads, spec.head_dim})
       .select(1, 0)
@@ -37,10 +37,10 @@ void fold_scale(const ModelSpec& spec, Block& block, const Site& site, const at:
     at::Tensor& bias = block.norm_bias[site.norm];
     if (bias.defined()) bias = bias / scale;
   } else {
-    const at::Tensor rows = producer_rows(spec, site, scale);
-    block.weight[site.linear] = block.weight[site.linear] / rows.unsqueeze(1);
+    const at::Tensor outputs = producer_outputs(spec, site, scale);
+    block.weight[site.linear] = block.weight[site.linear] / outputs.unsqueeze(1);
     at::Tensor& bias = block.bias[site.linear];
-    if (bias.defined()) bias = bias / rows;
+    if (bias.defined()) bias = bias / outputs;
   }
   for (LinearId id : site.readers) block.weight[id] = block.weight[id] * scale;
 }

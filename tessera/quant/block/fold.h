@@ -11,11 +11,12 @@ namespace tessera {
 bool can_fold_scale(const ModelSpec& spec, const Site& site);
 
 /// Divides the site's input channels by scale [K] and multiplies the columns of its readers. Where query
-/// heads share value heads, `scale` must be equal for the channels that one value row feeds (share_scale).
+/// heads share value heads, `scale` must be equal for the channels that one output of v_proj feeds
+/// (share_over_query_heads).
 void fold_scale(const ModelSpec& spec, Block& block, const Site& site, const at::Tensor& scale);
 
-/// The maximum of values [K] over the channels that share a producer row, at all of them: the query heads of
-/// one key-value head; otherwise `values` itself.
+/// The maximum of values [K] over the channels that share an output of the producer, at all of them: the
+/// query heads of one key-value head; otherwise `values` itself.
 at::Tensor share_over_query_heads(const ModelSpec& spec, const Site& site, const at::Tensor& values);
 
 /// Moves the gain of norm `id` (and its bias) into the linears that read it; the gain becomes 1.

@@ -1,4 +1,4 @@
-// Activation streams: start, propagation, disk form.
+// Residual streams on the calibration windows: start, propagation, disk form.
 #include "tessera/quant/block/streams.h"
 
 #include <cassert>
@@ -10,7 +10,7 @@
 namespace tessera {
 namespace {
 
-/// Calls visit(first, count) with runs of whole windows.
+/// Calls visit(first, count) for some whole windows at a time.
 template <class Visit>
 void for_each_chunk(const at::Tensor& x, const Visit& visit) {
   const int64_t step = windows_per_chunk(x.size(1), x.device());

@@ -1,5 +1,5 @@
-// The activations between blocks: what the float model computes on the calibration windows, and what the
-// blocks quantized so far make of the same windows.
+// The residual streams between blocks: what the float model computes on the calibration windows, and what
+// the blocks quantized so far make of the same windows.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -1,4 +1,4 @@
-// The column loop of GPTQ: rows in parallel inside a block, one matrix product for the columns behind it.
+// The column loop of GPTQ: outputs in parallel inside a block, one matrix product for the columns behind it.
 #include "tessera/quant/grid/gptq.h"
 
 #include <algorithm>
@@ -47,7 +47,8 @@ unsigned prunable(const ColumnBlock& block, int64_t begin, const float* w) {
   return 1u << cost[0].second | 1u << cost[1].second;
 }
 
-/// Quantizes one row of the block. `w` [count] is used up, `error` receives (w - q) / U_ii. Returns the loss.
+/// Quantizes one output's weights in the block. `w` [count] is used up, `error` receives (w - q) / U_ii.
+/// Returns the loss.
 double quantize_row(const WeightGrid& grid, const ColumnBlock& block, int64_t n, float* w, float* error,
                     int8_t* codes) {
   double loss = 0;

@@ -37,7 +37,7 @@ struct GptqOptions {
   int64_t block_size = 128;  ///< only moves work between the inner loop and matrix products
   /// Two of four columns that follow each other in the factor's order become zero, those that cost least
   /// ("SparseGPT", 2:4), and their error is made up for like any other. The codes then come in that order.
-  /// Needs one scale a row and a multiple of four columns.
+  /// Needs one scale an output and a multiple of four columns.
   bool sparse = false;
 };
 

@@ -1,5 +1,5 @@
-// Choosing the scales and zero points of a weight grid: first each group by itself, then the row scale under
-// which the groups' scales become integers ("DGQ", two-phase search).
+// Choosing the scales and zero points of a weight grid: first each group by itself, then the output scale
+// under which the groups' scales become integers ("DGQ", two-phase search).
 #include <limits>
 #include <vector>
 
@@ -10,12 +10,12 @@
 namespace tessera {
 namespace {
 
-constexpr double kTiny = 0x1p-100;  ///< rows and groups below count as zeros
+constexpr double kTiny = 0x1p-100;  ///< outputs and groups below count as zeros
 constexpr double kInt8 = 127;
 constexpr int kGroupScaleBits = 7;  ///< of the integers up to 127
 constexpr int kHalfBits = 11;       ///< of a float16 number
-constexpr int kFewBits = 4;         ///< of group scales that float16 holds in the product with a row scale
-/// Rows that are fitted together: on the CPU their errors stay near the cache, a GPU is kept busy.
+constexpr int kFewBits = 4;  ///< of group scales that float16 holds in the product with an output scale
+/// Outputs that are fitted together: on the CPU their errors stay near the cache, a GPU is kept busy.
 constexpr int64_t kRowsAtOnce = 512, kGpuRowsAtOnce = 8192;
 
 /// What clipping a group's range is tried with; 1 first, so that it wins ties.
@@ -29,7 +29,7 @@ std::vector<double> clip_factors(Clip clip) {
   return factors;
 }
 
-/// Candidates of the row scale, relative to the row's largest weight / 127.
+/// Candidates of the output scale, relative to the output's largest weight / 127.
 std::vector<float> scale_factors(bool search) {
   std::vector<float> factors{1};
   for (int i = 1; search && i <= 80; ++i)
@@ -56,11 +56,11 @@ void take(const at::Tensor& better, const at::Tensor& candidate, at::Tensor& bes
   best = at::where(better, candidate, best);
 }
 
-/// The fit of a few rows [R, K].
-class RowsFit {
+/// The fit of a few outputs [R, K].
+class OutputsFit {
  public:
-  RowsFit(const at::Tensor& weight, const WeightScheme& scheme, const GridOptions& options,
-          const InputMoments& moments)
+  OutputsFit(const at::Tensor& weight, const WeightScheme& scheme, const GridOptions& options,
+             const InputMoments& moments)
       : weight_(weight),
         scheme_(scheme),
         options_(options),
@@ -72,7 +72,7 @@ class RowsFit {
                                                   : kGroupScaleBits),
         loss_(options.clip, weight, groups_, moments) {}
 
-  /// Phase 1: the step of every group if it need not be a multiple of the row's scale, and its zero point.
+  /// Phase 1: the step of every group if it need not be a multiple of the output's scale, and its zero point.
   void fit_groups() {
     const at::Tensor grouped = weight_.view({weight_.size(0), groups_, -1});
     // Zero stays representable: ranges include it.
@@ -90,7 +90,7 @@ class RowsFit {
     step_ = best_clip(full);
   }
 
-  /// Phase 2: the row's scale [R] and integer group scales [R, G].
+  /// Phase 2: the output's scale [R] and integer group scales [R, G].
   void fit_rows() {
     const std::vector<float> factors = scale_factors(options_.search);
     const at::Tensor unit = at::where(absmax_ < kTiny, at::ones_like(absmax_), absmax_ / kInt8);
@@ -118,7 +118,7 @@ class RowsFit {
   }
 
  private:
-  /// The steps of one scale a row as they can be, those of groups as they are.
+  /// The steps of one scale an output as they can be, those of groups as they are.
   at::Tensor row_steps(const at::Tensor& step) const {
     return scheme_.group_size > 0 ? step : round_significant(step, scale_bits_);
   }
@@ -146,14 +146,14 @@ class RowsFit {
         .clamp_(1, largest);
   }
 
-  /// The grid under row scales [R]: codes only as far as the product with the group scale fits int8.
+  /// The grid under output scales [R]: codes only as far as the product with the group scale fits int8.
   GridCells cells(const at::Tensor& scale) const {
     const at::Tensor integer = group_scale(scale), reach = (kInt8 / integer).floor_();
     return {integer * scale.unsqueeze(1), at::maximum(lo_, -reach), at::minimum(hi_, reach)};
   }
 
-  /// Of the candidates [C, R] each row's first and its best when groups are judged by themselves, in falling
-  /// order: judging them together costs a product with the whole Hessian.
+  /// Of the candidates [C, R] each output's first and its best when groups are judged by themselves, in
+  /// falling order: judging them together costs a product with the whole Hessian.
   at::Tensor promising(const at::Tensor& scales) const {
     std::vector<at::Tensor> losses;
     for (const at::Tensor& scale : scales.unbind(0)) losses.push_back(loss_.by_group(cells(scale)).sum(1));
@@ -184,18 +184,18 @@ size_t fit_bytes(int64_t k) {
 WeightGrid fit_grid(const at::Tensor& weight, const WeightScheme& scheme, const GridOptions& options,
                     const InputMoments& moments) {
   if (scheme.bits != 4 && scheme.group_size > 0) {
-    throw Error("{}-bit weights have one scale a row: group size {} needs 4 bits", scheme.bits,
+    throw Error("{}-bit weights have one scale an output: group size {} needs 4 bits", scheme.bits,
                 scheme.group_size);
   }
   const at::Tensor w = weight.to(at::kFloat).contiguous();
-  const int64_t n_rows = w.size(0), groups = scheme.group_size > 0 ? w.size(1) / scheme.group_size : 1;
-  WeightGrid grid{scheme, at::empty({n_rows}), {}, {}};
-  if (scheme.group_size > 0) grid.group_scale = at::empty({n_rows, groups});
-  if (!scheme.symmetric) grid.zero = at::empty({n_rows, groups});
+  const int64_t n_outputs = w.size(0), groups = scheme.group_size > 0 ? w.size(1) / scheme.group_size : 1;
+  WeightGrid grid{scheme, at::empty({n_outputs}), {}, {}};
+  if (scheme.group_size > 0) grid.group_scale = at::empty({n_outputs, groups});
+  if (!scheme.symmetric) grid.zero = at::empty({n_outputs, groups});
   const int64_t at_once = w.is_cpu() ? kRowsAtOnce : kGpuRowsAtOnce;
-  for (int64_t first = 0; first < n_rows; first += at_once) {
-    const at::Tensor rows = w.narrow(0, first, std::min(at_once, n_rows - first));
-    RowsFit fit(rows, scheme, options, moments);
+  for (int64_t first = 0; first < n_outputs; first += at_once) {
+    const at::Tensor some = w.narrow(0, first, std::min(at_once, n_outputs - first));
+    OutputsFit fit(some, scheme, options, moments);
     fit.fit_groups();
     if (scheme.group_size > 0) fit.fit_rows();
     fit.write(grid, first);
@@ -205,7 +205,7 @@ WeightGrid fit_grid(const at::Tensor& weight, const WeightScheme& scheme, const 
 
 namespace {
 
-/// One group's codes with its float scale rounded to a multiple of the row's `unit` [N, 1], as int8 holds
+/// One group's codes with its float scale rounded to a multiple of the output's `unit` [N, 1], as int8 holds
 /// them.
 at::Tensor wrapped_values(const WeightGrid& grid, const at::Tensor& codes, const at::Tensor& unit) {
   const at::Tensor scale = (grid.scale.unsqueeze(1) / unit).round_().clamp_min_(1);

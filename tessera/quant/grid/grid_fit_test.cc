@@ -23,7 +23,7 @@ struct Layer {
   InputMoments moments() const {
     return {{}, at::matmul(x.t(), x) * (2.0 / static_cast<double>(x.size(0))), {}};
   }
-  /// Mean square of the output error of each row.
+  /// Mean square of the error of each output.
   at::Tensor loss(const at::Tensor& rounded) const {
     const at::Tensor error = at::matmul((weight - rounded).to(at::kDouble), x.t().to(at::kDouble));
     return error.square().mean({1}) * 2;
@@ -40,14 +40,14 @@ struct Layer {
 enum class Weights { kGaussian, kHeavyTails, kOutliers };
 
 /// Inputs with one loud channel in a hundred; weights Gaussian, Student-t(4), or the latter with one weight
-/// of 20 sigma a row.
+/// of 20 sigma an output.
 Layer make_layer(Weights kind, int64_t n = 48, int64_t k = 512, int64_t tokens = 300) {
   at::manual_seed(17);
   Layer layer{at::randn({n, k}), at::randn({tokens, k})};
   for (int64_t channel = 7; channel < k; channel += 100) layer.x.select(1, channel).mul_(8);
   if (kind != Weights::kGaussian) layer.weight.div_((at::randn({4, n, k}).square().mean({0})).sqrt());
   if (kind == Weights::kOutliers) {
-    for (int64_t row = 0; row < n; ++row) layer.weight[row][(row * 37) % k] = 20;
+    for (int64_t output = 0; output < n; ++output) layer.weight[output][(output * 37) % k] = 20;
   }
   return layer;
 }
@@ -57,8 +57,9 @@ const Weights kAllWeights[] = {Weights::kGaussian, Weights::kHeavyTails, Weights
 TEST(GridFit, D4_ClippedGroupsLoseNoMoreThanMinMax) {
   for (const Weights kind : kAllWeights) {
     const Layer layer = make_layer(kind, 48, kGroup);
-    const WeightScheme row{4, 0, false};
-    const at::Tensor clipped = layer.loss(layer.fit(kSearch, row)), full = layer.loss(layer.fit({}, row));
+    const WeightScheme per_output{4, 0, false};
+    const at::Tensor clipped = layer.loss(layer.fit(kSearch, per_output)),
+                     full = layer.loss(layer.fit({}, per_output));
     EXPECT_TRUE((clipped <= full * (1 + 1e-5)).all().item<bool>());
     EXPECT_LT(clipped.sum().item<double>(), 0.98 * full.sum().item<double>());
   }
@@ -122,7 +123,8 @@ TEST(GridFit, D7_RepresentableGroupsLoseNothing) {
 }
 
 TEST(GridFit, D8_RowsAreIndependentAndPowersOfTwoOnlyScale) {
-  const Layer layer = make_layer(Weights::kHeavyTails, 530, 256, 200);  // more rows than are fitted at once
+  const Layer layer =
+      make_layer(Weights::kHeavyTails, 530, 256, 200);  // more outputs than are fitted at once
   const WeightGrid grid = layer.fit(kSearch);
   const Layer scaled{layer.weight * 0.25, layer.x};
   const WeightGrid quarter = scaled.fit(kSearch);
@@ -162,7 +164,7 @@ TEST(GridFit, D9_MomentsGiveTheTokensLoss) {
   }
 }
 
-/// One row, one candidate after the other, from the tokens.
+/// One output, one candidate after the other, from the tokens.
 struct SlowFit {
   const double* w;
   const at::Tensor& x;  ///< [T, K] double
@@ -219,7 +221,7 @@ struct SlowFit {
 TEST(GridFit, D10_EqualsASlowImplementationChoiceForChoice) {
   const Layer layer = make_layer(Weights::kHeavyTails, 12, 384, 150);
   GridOptions options = kSearch;
-  options.rerank = 81;  // all by the whole row's error
+  options.rerank = 81;  // all by the error of the whole output
   const WeightGrid grid = layer.fit(options);
   const at::Tensor w = layer.weight.to(at::kDouble).contiguous(), x = layer.x.to(at::kDouble);
   for (int64_t n = 0; n < 12; ++n) {
@@ -292,11 +294,11 @@ TEST(GridFit, ScalesHaveAsManyBitsAsTheyMay) {
   for (const Clip clip : {Clip::kNone, Clip::kMse, Clip::kOutput}) {
     for (const int bits : {4, 7, 11, 23}) {
       const GridOptions few{.clip = clip, .scale_bits = bits}, all{.clip = clip};
-      const WeightScheme row{4, 0, true};
-      const at::Tensor scale = layer.fit(few, row).scale;
+      const WeightScheme per_output{4, 0, true};
+      const at::Tensor scale = layer.fit(few, per_output).scale;
       EXPECT_EQ(most_bits(scale), bits);
       if (clip == Clip::kNone) {  // nothing is chosen: each is the nearest
-        const at::Tensor change = (scale / layer.fit(all, row).scale - 1).abs();
+        const at::Tensor change = (scale / layer.fit(all, per_output).scale - 1).abs();
         EXPECT_LE(change.max().item<double>(), std::ldexp(1.0, -bits));
       }
       EXPECT_EQ(most_bits(layer.fit(few).scale), bits) << "in groups";

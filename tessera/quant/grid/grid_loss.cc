@@ -1,4 +1,5 @@
-// Separable losses row by row on the CPU and by tensor operators on a GPU, output losses as matrix products.
+// Separable losses output by output on the CPU and by tensor operators on a GPU, output losses as matrix
+// products.
 #include "tessera/quant/grid/grid_loss.h"
 
 #include <cassert>
@@ -12,7 +13,7 @@ namespace {
 
 constexpr float kMseExponent = 2.4f;  ///< "QQQ"
 
-/// The columns of one row that share a cell.
+/// The inputs of one output that share a cell.
 struct Run {
   const float* weight;
   const float* importance;
@@ -46,7 +47,7 @@ float powered_error(const Run& run, const GridCell& cell) {
   return sum;
 }
 
-/// Calls body(r, g, cell) for all cells, rows in parallel.
+/// Calls body(r, g, cell) for all cells, outputs in parallel.
 template <class Body>
 void for_each_cell(const GridCells& cells, const Body& body) {
   const int64_t groups = cells.step.size(1);
@@ -142,7 +143,7 @@ at::Tensor GridLoss::errors(const GridCells& cells) const {
   return result.to(hessian_.device());
 }
 
-/// With d the rows' errors in these columns: d H d' - 2 d shift', [R]. For shift = w cross' this is the
+/// With d the outputs' errors at these inputs: d H d' - 2 d shift', [R]. For shift = w cross' this is the
 /// output error |x w - xh (w - d)|^2 without its part that no choice of d changes.
 at::Tensor GridLoss::output_loss(const at::Tensor& error, const at::Tensor& shift, int64_t begin,
                                  int64_t count) const {

@@ -19,8 +19,8 @@ struct InputMoments {
   at::Tensor cross;       ///< [K, K]: 2 E[xh (xh - x)']; undefined: the output error is that of float inputs
 };
 
-/// One cell a row and group of columns: values step * code, code in [lo, hi]. Float32 [R, G] on the weight's
-/// device.
+/// One cell an output and group of inputs: values step * code, code in [lo, hi]. Float32 [R, G], for R
+/// outputs, on the weight's device.
 struct GridCells {
   at::Tensor step, lo, hi;
 };
@@ -29,7 +29,7 @@ struct GridCells {
 /// has loops that read every weight once.
 at::Tensor nearest_codes(const at::Tensor& weight, const GridCells& cells);
 
-/// Losses of the rows of a weight, up to a constant for each row where `cross` is known.
+/// Losses of R outputs, up to a constant for each where `cross` is known.
 class GridLoss {
  public:
   /// weight [R, K]: float32, contiguous. Losses lie on its device.
@@ -39,7 +39,7 @@ class GridLoss {
   at::Tensor by_group(const GridCells& cells) const;
   /// [R]: what they cost together.
   at::Tensor by_row(const GridCells& cells) const;
-  /// True when a row's loss is more than the sum of its groups' losses.
+  /// True when an output's loss is more than the sum of its groups' losses.
   bool groups_interact() const { return clip_ == Clip::kOutput && groups_ > 1; }
 
  private:
@@ -51,7 +51,7 @@ class GridLoss {
   Clip clip_;
   at::Tensor weight_, importance_, hessian_;
   int64_t groups_, group_size_;
-  /// weight * cross', [R, K]: of the whole row, and of each group alone. Undefined without `cross`.
+  /// weight * cross', [R, K]: of the whole output, and of each group alone. Undefined without `cross`.
   at::Tensor row_shift_, group_shift_;
 };
 

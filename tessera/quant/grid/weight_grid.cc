@@ -13,12 +13,12 @@ at::Tensor host_floats(const at::Tensor& x) {
   return x.to(at::kCPU, at::kFloat).contiguous();
 }
 
-/// Calls body(n, k_begin, k_end, cell) for all runs of columns that share a cell.
+/// Calls body(n, k_begin, k_end, cell) for all inputs that share a cell.
 template <class Body>
-void for_each_run(const WeightGrid& grid, int64_t n_rows, int64_t k, const Body& body) {
-  const int64_t run = grid.scheme.group_size > 0 ? grid.scheme.group_size : k;
-  parallel_for(n_rows, [&](int64_t n) {
-    for (int64_t begin = 0; begin < k; begin += run) body(n, begin, begin + run, grid.cell(n, begin));
+void for_each_cell(const WeightGrid& grid, int64_t outputs, int64_t k, const Body& body) {
+  const int64_t size = grid.scheme.group_size > 0 ? grid.scheme.group_size : k;
+  parallel_for(outputs, [&](int64_t n) {
+    for (int64_t begin = 0; begin < k; begin += size) body(n, begin, begin + size, grid.cell(n, begin));
   });
 }
 
@@ -74,17 +74,17 @@ Tensor row_sums(const WeightGrid& grid, const at::Tensor& codes) {
 }  // namespace
 
 GridCell WeightGrid::cell(int64_t n, int64_t k) const {
-  const float row = scale.data_ptr<float>()[n], largest = static_cast<float>((1 << scheme.bits) - 1);
+  const float output = scale.data_ptr<float>()[n], largest = static_cast<float>((1 << scheme.bits) - 1);
   if (scheme.group_size == 0) {
-    if (!zero.defined()) return {row, -(largest - 1) / 2, (largest - 1) / 2};
+    if (!zero.defined()) return {output, -(largest - 1) / 2, (largest - 1) / 2};
     const float z = zero.data_ptr<float>()[n];
-    return {row, -z, largest - z};
+    return {output, -z, largest - z};
   }
   const int64_t group = n * group_scale.size(1) + k / scheme.group_size;
   const float integer = group_scale.data_ptr<float>()[group];
   const float z = zero.defined() ? zero.data_ptr<float>()[group] : kMiddle;
   const auto reach = static_cast<float>(127 / static_cast<int>(integer));
-  return {row * integer, std::max(-z, -reach), std::min(largest - z, reach)};
+  return {output * integer, std::max(-z, -reach), std::min(largest - z, reach)};
 }
 
 GridCells WeightGrid::cells() const {
@@ -108,7 +108,7 @@ at::Tensor round_to_grid(const WeightGrid& grid, const at::Tensor& weight) {
   at::Tensor codes = at::empty({n_rows, k}, at::kChar);
   const float* w = host.data_ptr<float>();
   int8_t* q = codes.data_ptr<int8_t>();
-  for_each_run(grid, n_rows, k, [&](int64_t n, int64_t begin, int64_t end, const GridCell& cell) {
+  for_each_cell(grid, n_rows, k, [&](int64_t n, int64_t begin, int64_t end, const GridCell& cell) {
     for (int64_t i = n * k + begin; i < n * k + end; ++i) q[i] = static_cast<int8_t>(cell.code(w[i]));
   });
   return codes;
@@ -135,7 +135,7 @@ QuantizedLinear make_quantized_linear(const WeightGrid& grid, const at::Tensor& 
   linear.group_size = grid.scheme.group_size;
   at::Tensor group_scale = grid.group_scale;
   if (grid.zero.defined() && grid.scheme.bits == 4) {
-    if (linear.group_size == 0) {  // a row's zero point is that of one group of scale 1
+    if (linear.group_size == 0) {  // an output's zero point is that of one group of scale 1
       linear.group_size = linear.k;
       group_scale = at::ones({linear.n, 1});
     }

@@ -24,24 +24,24 @@ struct GridCell {
   float code(float weight) const { return round_to_even(std::clamp(weight / step, lo, hi)); }
 };
 
-/// Per output row, or per row and group, the step between neighbouring weights.
+/// Per output, or per output and group, the step between neighbouring weights.
 ///
-///   per row:   weight = scale[n] * q                        |q| < 2^(bits - 1), such as -7..7; with a zero
-///                                                           point 0 <= q + zero[n] < 2^bits
-///   grouped:   weight = scale[n] * (group_scale[n, g] * q)  0 <= q + zero[n, g] <= 15 as far as the product
-///                                                           is within +-127
+///   per output:  weight = scale[n] * q, |q| < 2^(bits - 1), such as -7..7;
+///                with a zero point 0 <= q + zero[n] < 2^bits
+///   grouped:     weight = scale[n] * (group_scale[n, g] * q), 0 <= q + zero[n, g] <= 15
+///                as far as the product is within +-127
 ///
 /// Codes on the grouped grid are final: the product is the int8 operand itself ("DGQ", phase 2), where QQQ
 /// would round once more.
 struct WeightGrid {
   WeightScheme scheme;
   at::Tensor scale;        ///< [N] float32, CPU, positive
-  at::Tensor group_scale;  ///< [N, K / group_size] float32 integers 1..127, CPU; undefined when per row
-  /// [N, K / group_size], or [N, 1] when per row: float32 integers 0..2^bits - 1, CPU. Undefined when
+  at::Tensor group_scale;  ///< [N, K / group_size] float32 integers 1..127, CPU; undefined when per output
+  /// [N, K / group_size], or [N, 1] when per output: float32 integers 0..2^bits - 1, CPU. Undefined when
   /// symmetric; groups then have zero point 8.
   at::Tensor zero;
 
-  /// The cell of row n and input column k.
+  /// The cell of output n and input k.
   GridCell cell(int64_t n, int64_t k) const;
   /// All of them, [N, groups], on the CPU.
   GridCells cells() const;
@@ -52,14 +52,14 @@ struct GridOptions {
   /// errors where nothing is clipped.
   Clip clip = Clip::kNone;
   /// Grouped grids: search scale[n], which decides how the groups' scales round to integers; false: it
-  /// follows from the row's largest weight.
+  /// follows from the output's largest weight.
   bool search = true;
-  /// Clip::kOutput: this many candidates of scale[n] are judged by the whole row's output error, the others
+  /// Clip::kOutput: this many candidates of scale[n] are judged by the error of the whole output, the others
   /// by the sum of their groups' errors only.
   int64_t rerank = 8;
   /// Significant bits of scale[n], at most 24. Other tools store float16 scales, of 11 bits: below 11, group
-  /// scales get the bits that are left for them in the product with scale[n]. 0: 11 where a row has one
-  /// scale, 7 in groups, so that float16 holds every scale.
+  /// scales get the bits that are left for them in the product with scale[n]. 0: 11 where an output has
+  /// one scale, 7 in groups, so that float16 holds every scale.
   int scale_bits = 24;
 };
 

@@ -43,7 +43,7 @@ class GptqPass : public Pass {
         throw Error("{}: 2:4 sparse weights order their inputs; they cannot be reassembled, too", linear);
       }
       if (place.schemes[id].weight.group_size > 0) {
-        throw Error("{}: 2:4 sparse weights have one scale a row; set group_size to 0", linear);
+        throw Error("{}: 2:4 sparse weights have one scale an output; set group_size to 0", linear);
       }
     }
   }
@@ -105,7 +105,7 @@ class GptqPass : public Pass {
     if (factor) {
       const OutlierSplit& split = context.split[id];
       const at::Tensor weight = target_weight(context.block.weight[id], inputs, *factor);
-      // Group scales come from weights without dead columns, row scales from all ("QQQ", static groups).
+      // Group scales come from weights without dead columns, output scales from all ("QQQ", static groups).
       const at::Tensor kept = scheme.weight.group_size > 0 ? weight.masked_fill(factor->dead, 0) : weight;
       const bool sparse = sparsify(context, id, *factor);
       const WeightGrid grid =
@@ -178,9 +178,9 @@ PassInfo gptq_pass_info() {
            {"block_size", 128},   // columns between two updates of all later ones
            {"sparse", "none"},    // none | attention | mlp | all: 2:4 zeros in these linears
            {"clip", "weighted"},  // none | mse | weighted by the inputs' mean square | output error
-           {"search", true},      // grouped: search the row scale instead of deriving it
-           {"rerank", 8},         // clip output: row scales judged by the whole output error
-           {"scale_bits", 0},     // significant bits of row scales; 0: as float16 holds them, 11, in groups 7
+           {"search", true},      // grouped: search the output scale instead of deriving it
+           {"rerank", 8},         // clip output: output scales judged by the whole output error
+           {"scale_bits", 0},  // significant bits of output scales; 0: as float16 holds them, 11, in groups 7
            {"true_sequential", false},  // later sites of a block see its quantized earlier linears
            {"asymmetric", 0.0},  // 0 to 1: how far weights first make up for what reaches them in place of
                                  // the float model's activations (GPTAQ); overfits where tokens

@@ -80,10 +80,10 @@ PassInfo rtn_pass_info() {
   return {"rtn",
           "rounds weights to the nearest code",
           {{"clip", "none"},       // none | mse | weighted by the inputs' mean square | output error
-           {"search", false},      // grouped: search the row scale instead of deriving it
+           {"search", false},      // grouped: search the output scale instead of deriving it
            {"scales", "integer"},  // grouped: integer | float, wrapped: to compare with, in 8-bit weights
-           {"rerank", 8},          // clip output: row scales judged by the whole output error
-           {"scale_bits", 0},  // significant bits of row scales; 0: as float16 holds them, 11, in groups 7
+           {"rerank", 8},          // clip output: output scales judged by the whole output error
+           {"scale_bits", 0},  // significant bits of output scales; 0: as float16 holds them, 11, in groups 7
            {"objective", "float"},      // clip output: error for float | quantized inputs
            {"samples", "all"},          // clip output: windows that count: all | last
            {"static_quantile", 1.0}}};  // static activations: over windows, of their channel maxima

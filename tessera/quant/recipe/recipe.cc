@@ -23,7 +23,7 @@ constexpr char kWhereThereIsOne = '?';
 void check_weight(const WeightScheme& weight, const std::string& where) {
   if (weight.bits < 4 || weight.bits > 8) throw Error("{}: {} weight bits; 4 to 8 exist", where, weight.bits);
   if (weight.bits != 4 && weight.group_size != 0) {
-    throw Error("{}: {}-bit weights have one scale a row; set group_size to 0", where, weight.bits);
+    throw Error("{}: {}-bit weights have one scale an output; set group_size to 0", where, weight.bits);
   }
   if (weight.bits == 8 && !weight.symmetric) {
     throw Error("{}: 8-bit weights have no zero points; set symmetric to true", where);
@@ -105,8 +105,9 @@ void check_group_sizes(const std::string& recipe, const ModelSpec& spec,
     const std::string reason =
         known ? fmt::format("does not divide the {} inputs of {}", inputs, spec.linears[id].name)
               : "does not exist";
-    throw Error("recipe {}: group size {} {}; legal for every layer of this model: {} (0: one scale a row)",
-                recipe, size, reason, fmt::join(legal_group_sizes(spec, schemes), ", "));
+    throw Error(
+        "recipe {}: group size {} {}; legal for every layer of this model: {} (0: one scale an output)",
+        recipe, size, reason, fmt::join(legal_group_sizes(spec, schemes), ", "));
   }
 }
 

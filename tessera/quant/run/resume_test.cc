@@ -165,7 +165,7 @@ TEST_F(RunTest, SamplesOnceAndOnlyWhenItMust) {
   options_.recipe = options_.recipe.with_weight(4, 96);
   expect_error("legal for every layer");
   options_.recipe = find_method("gptq").with_setting("gptq.sparse=all").with_weight(4, 128);
-  expect_error("2:4 sparse weights have one scale a row");
+  expect_error("2:4 sparse weights have one scale an output");
   options_.recipe = find_method("gptq");
   options_.recipe.passes = json::array({{{"pass", "smooth"}}});
   expect_error("no pass quantizes");
