@@ -31,7 +31,8 @@ using PerLinear = std::vector<T>;
 /// and k in front of the rotation (Qwen3).
 enum NormId : uint8_t { kAttentionNorm, kMlpNorm, kQueryNorm, kKeyNorm, kNormCount };
 
-/// Rows of a linear that the checkpoint stores as one with others: runs of `run` rows, `stride` rows apart.
+/// Outputs of a linear that the checkpoint stores as one with others: rows first .. first + run - 1 of every
+/// `stride` rows.
 struct FusedRows {
   std::string name;  ///< of the shared linear, inside the block; empty: the linear has tensors of its own
   int64_t rows = 0;  ///< of the shared linear

@@ -12,8 +12,8 @@ namespace tessera {
 std::string one_line(const std::string& text);
 
 /// A mistake of the caller or a bad file. The message is one line that says what is wrong, where (file,
-/// tensor), and what to do about it; control characters of names in it are escaped. Only the programs catch
-/// it; they print it and exit with status 2.
+/// tensor), and what to do about it; control characters of names in it are escaped. The programs print
+/// it and exit with status 2; the server answers the request with it.
 class Error : public std::runtime_error {
  public:
   template <class... Args>

@@ -1,5 +1,4 @@
-// Threads. One OpenMP team serves the integer kernels, oneDNN and libtorch, so that they never compete for
-// cores.
+// Threads. One OpenMP team serves our kernels and libtorch, so that they never compete for cores.
 #pragma once
 
 #include <omp.h>
@@ -18,7 +17,7 @@ inline void set_thread_count(int n) {
   omp_set_num_threads(n);
 }
 
-/// Calls body(i) for i in [0, n), spread over the threads in contiguous runs. `body` must not throw.
+/// Calls body(i) for i in [0, n), spread over the threads in contiguous ranges. `body` must not throw.
 template <class Body>
 void parallel_for(int64_t n, const Body& body) {
 #pragma omp parallel for schedule(static) if (n > 1)

@@ -27,9 +27,9 @@ namespace tessera {
 /// How weight codes become the int8 operand w8 of the product.
 enum class WeightFormat : uint8_t {
   kInt8,          ///< w8 = q, q in [-128, 127]; also the container of 5- to 7-bit weights
-  kInt4,          ///< w8 = q, q in [-8, 7], two's complement nibble; one scale a row (QQQ per channel)
+  kInt4,          ///< w8 = q, q in [-8, 7], two's complement nibble; one scale an output (QQQ per channel)
   kUint4Grouped,  ///< w8 = group_scale * (u - group_zero), u in [0, 15]; |w8| <= 128 (QQQ g128 with integer
-                  ///< scales, DGQ; one group a row of scale 1 is a row's 4-bit zero point, QLLM)
+                  ///< scales, DGQ; one group an output, of scale 1, is its 4-bit zero point, QLLM)
   kUint4Float     ///< the same with float16 group scales, so that "w8" is a float: weight-only layers (GPTQ,
                   ///< AWQ, Q4_0)
 };

@@ -47,8 +47,8 @@ class Tokenizer {
 };
 
 /// Turns a stream of ids into a stream of text. What push() and finish() return, strung together, is decode()
-/// of all the ids; it may differ only in a run of bytes that is not valid UTF-8 as a whole, of which valid
-/// parts are out before the run has gone wrong.
+/// of all the ids; it may differ only in bytes that are not valid UTF-8 as a whole, of which valid parts are
+/// out before the first wrong byte comes.
 class StreamDecoder {
  public:
   /// `tokenizer` must outlive the decoder.

@@ -23,9 +23,9 @@ namespace tessera::foreign {
 /// .scales [G, N].
 LinearReader awq_reader(const JsonNode& config);
 
-/// compressed-tensors: codes of 2 to 8 bits, packed or one a byte, one scale a tensor, row or group, with or
-/// without zero points; inputs as floats, as 8- or 4-bit codes for each token or with one static scale of 8
-/// bits. PREFIX.weight_packed I32 [N, ceil(K bits / 32)] and .weight_shape I64 [2], or .weight I8 [N, K];
+/// compressed-tensors: codes of 2 to 8 bits, packed or one a byte, one scale a tensor, output or group, with
+/// or without zero points; inputs as floats, as 8- or 4-bit codes for each token or with one static scale of
+/// 8 bits. PREFIX.weight_packed I32 [N, ceil(K bits / 32)] and .weight_shape I64 [2], or .weight I8 [N, K];
 /// .weight_scale [N, G]; .weight_zero_point; .weight_g_idx I32 [K]; .input_scale [1].
 LinearReader compressed_tensors_reader(const JsonNode& config);
 
@@ -39,10 +39,9 @@ LinearReader gptq_reader(const JsonNode& config);
 
 /// QQQ's own program and GPTQModel: 4-bit codes, 8-bit codes for each token. PREFIX.B, .s_channel, .s_group
 /// (see qqq_layout.h), N a multiple of 64, K of 16:
-///   one scale a row       int4; s_channel holds a 16th of the scale
+///   one scale an output   int4; s_channel holds a 16th of the scale
 ///   integer group scales  uint4 in groups, as they are
-///   other group scales    int8 codes rint((u - 8) * s_group): what QQQ's kernel multiplies, in twice the
-///   bytes
+///   other group scales    int8 codes rint((u - 8) * s_group), as QQQ's kernel multiplies; twice the bytes
 /// The sums of products are QQQ's own to the last bit.
 LinearReader qqq_reader(const JsonNode& config);
 

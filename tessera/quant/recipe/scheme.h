@@ -11,8 +11,8 @@ namespace tessera {
 /// What the weights of a linear become.
 struct WeightScheme {
   int bits = 4;            ///< 4 to 8
-  int64_t group_size = 0;  ///< 0: one scale a row; else a two-level grid with integer group scales
-  bool symmetric = true;   ///< false: rows (groups) have zero points of their own
+  int64_t group_size = 0;  ///< 0: one scale an output; else a two-level grid with integer group scales
+  bool symmetric = true;   ///< false: outputs (groups) have zero points of their own
 
   friend bool operator==(const WeightScheme&, const WeightScheme&) = default;
 };
