@@ -24,5 +24,7 @@ size_t resident_memory();
 
 /// Highest resident memory of this process so far, in bytes.
 size_t peak_memory();
+/// Lets peak_memory() count from now on, where the system allows it.
+void reset_peak_memory();
 
 }  // namespace tessera

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include "tessera/base/cpu_info.h"
 #include "tessera/base/parallel.h"
 #include "tessera/kernels/cpu/isa.h"
 #include "tessera/kernels/cpu/kernel_table.h"
@@ -67,6 +68,14 @@ MachineLimits measure_machine_limits(CpuIsa isa) {
   limits.float_ops = best_rate([&](int64_t, int64_t) { return kernels.float_peak(kRounds); });
   limits.read_bandwidth = measure_read_bandwidth(kernels);
   return limits;
+}
+
+nlohmann::json to_json(const MachineLimits& limits) {
+  return {{"cpu", cpu_info().model},
+          {"threads", limits.threads},
+          {"integer_ops", limits.integer_ops},
+          {"float_ops", limits.float_ops},
+          {"read_bandwidth", limits.read_bandwidth}};
 }
 
 }  // namespace tessera

@@ -1,6 +1,8 @@
 // What this machine can do at best, measured: the ceilings that benchmarks are compared with.
 #pragma once
 
+#include <nlohmann/json.hpp>
+
 #include "tessera/kernels/cpu/isa.h"
 
 namespace tessera {
@@ -18,6 +20,9 @@ struct MachineLimits {
 
 /// Measures with thread_count() threads; a few tenths of a second. The best of many short runs each.
 MachineLimits measure_machine_limits(CpuIsa isa);
+
+/// Beside the name of the processor.
+nlohmann::json to_json(const MachineLimits& limits);
 
 /// Bytes of the last-level cache; 32 MiB when the system does not tell.
 size_t last_level_cache();

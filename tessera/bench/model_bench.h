@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <vector>
 
 #include "tessera/bench/machine_limits.h"
 #include "tessera/model/model.h"
@@ -14,8 +15,10 @@ namespace tessera {
 struct ModelSpeed {
   enum class Phase : uint8_t { kPrefill, kDecode } phase = Phase::kPrefill;
   int64_t batch = 1, context = 0;
-  double seconds = 0;  ///< of the prompt, or of a step: the median
-  double rate = 0;     ///< tokens a second, of all sequences together
+  double seconds = 0;                ///< of the prompt, or of a step: the median of the samples
+  double rate = 0;                   ///< tokens a second, of all sequences together
+  double rate_deviation = 0;         ///< sample deviation of the rate; 0 for one sample
+  std::vector<double> samples = {};  ///< seconds, in the order in which they were measured
   /// Bytes of weights, keys and values that a step reads, divided by the tokens that it makes.
   double bytes_per_token = 0;
 };
@@ -23,10 +26,17 @@ struct ModelSpeed {
 /// "prefill", "decode"
 std::string_view name_of(ModelSpeed::Phase phase);
 
-/// Measures one point for about `seconds`, at least three times. Throws Error when context and what is run do
-/// not fit in the model's positions.
-ModelSpeed measure_prefill(Model& model, int64_t context, double seconds);
-ModelSpeed measure_decode(Model& model, int64_t batch, int64_t context, double seconds);
+/// How often a point is measured, behind one run that does not count.
+struct Repetitions {
+  double seconds = 1;   ///< until they are used up, at least three times
+  int64_t samples = 0;  ///< exactly so often, whatever it takes; 0: as `seconds` says
+};
+
+/// Measures one point. Throws Error when context and what is run do not fit in the model's positions.
+ModelSpeed measure_prefill(Model& model, int64_t context, const Repetitions& repetitions);
+/// A sample is `steps` steps in a row, the first behind `context` ids.
+ModelSpeed measure_decode(Model& model, int64_t batch, int64_t context, int64_t steps,
+                          const Repetitions& repetitions);
 
 /// What a table of models shows: a prompt of 256 ids, or half of what the model has positions for, and one
 /// sequence that goes on behind it.

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "tessera/base/error.h"
 #include "tessera/bench/random_model.h"
 #include "tessera/kernels/backends.h"
@@ -29,9 +31,9 @@ TEST_F(ModelBench, RandomModelsRunInTheirFormat) {
     write_random_model(kDemo / "config.json", format, dir_);
     const auto model = Model::load(dir_, *backend_);
     EXPECT_EQ(model->linears()[0].kernel.activation_bits, is_float(format) ? 32 : 8);
-    const ModelSpeed prefill = measure_prefill(*model, 40, 0.001);
+    const ModelSpeed prefill = measure_prefill(*model, 40, {.seconds = 0.001});
     EXPECT_NEAR(prefill.rate * prefill.seconds, 40, 1e-9);
-    const ModelSpeed decode = measure_decode(*model, 3, 70, 0.001);
+    const ModelSpeed decode = measure_decode(*model, 3, 70, 1, {.seconds = 0.001});
     EXPECT_NEAR(decode.rate * decode.seconds, 3, 1e-9);
     double weights = 0;
     for (const LinearInfo& linear : model->linears()) weights += static_cast<double>(linear.bytes);
@@ -45,11 +47,30 @@ TEST_F(ModelBench, RandomModelsRunInTheirFormat) {
   }
 }
 
+TEST_F(ModelBench, SamplesAreCountedAndStepsShareOne) {
+  const auto model = Model::load(kDemo, *backend_);
+  const ModelSpeed one = measure_prefill(*model, 20, {.samples = 1});
+  EXPECT_EQ(one.samples, std::vector<double>{one.seconds});
+  EXPECT_EQ(one.rate_deviation, 0);
+  const ModelSpeed decode = measure_decode(*model, 2, 100, 4, {.samples = 5});
+  ASSERT_EQ(decode.samples.size(), 5u);
+  EXPECT_GT(decode.rate_deviation, 0);
+  const auto [least, most] = std::ranges::minmax(decode.samples);
+  EXPECT_GE(4 * decode.seconds, least);
+  EXPECT_LE(4 * decode.seconds, most);
+  EXPECT_NEAR(decode.rate * decode.seconds, 2, 1e-9);
+  const ModelSpeed step = measure_decode(*model, 2, 100, 1, {.samples = 1});
+  const auto& spec = model->spec();
+  const auto kv = static_cast<double>(2 * spec.n_layers * spec.kv_size() * 2);  // float16
+  EXPECT_NEAR(decode.bytes_per_token - step.bytes_per_token, 1.5 * kv, 1);
+  EXPECT_GE(measure_prefill(*model, 20, {.seconds = 0}).samples.size(), 3u);
+}
+
 TEST_F(ModelBench, ImpossiblePointsAreRefused) {
   const auto model = Model::load(kDemo, *backend_);
-  EXPECT_THROW(measure_prefill(*model, 513, 0.001), Error);
-  EXPECT_THROW(measure_decode(*model, 0, 10, 0.001), Error);
-  EXPECT_THROW(measure_decode(*model, 1, 512, 0.001), Error);
+  EXPECT_THROW(measure_prefill(*model, 513, {}), Error);
+  EXPECT_THROW(measure_decode(*model, 0, 10, 1, {}), Error);
+  EXPECT_THROW(measure_decode(*model, 1, 512, 1, {}), Error);
   EXPECT_THROW(write_random_model(dir_ / "absent" / "config.json", GemmFormat::kW4A8, dir_), Error);
 }
 
