@@ -4,12 +4,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tessera/base/heap.h"
 #include "tessera/format/joined_linear.h"
 #include "tessera/format/load_linear.h"
 #include "tessera/model/device_plan.h"
 
 namespace tessera {
 namespace {
+
+constexpr size_t kMostOfGlibc = size_t{32} << 20;  // what glibc raises its own limit to
 
 class WeightLoader {
  public:
@@ -230,7 +233,12 @@ std::unique_ptr<Buffer> to_device(std::span<const float> values, Backend& backen
 
 ModelWeights load_weights(const ModelSpec& spec, const Checkpoint& checkpoint,
                           const std::optional<QuantizationConfig>& quantization, Backend& backend) {
-  return WeightLoader(spec, checkpoint, quantization, backend).load();
+  // What is on its way to the kernels must leave no holes in the heap; later, blocks come back cheaply from
+  // there.
+  limit_heap_blocks(size_t{1} << 20);
+  ModelWeights weights = WeightLoader(spec, checkpoint, quantization, backend).load();
+  limit_heap_blocks(kMostOfGlibc);
+  return weights;
 }
 
 }  // namespace tessera
