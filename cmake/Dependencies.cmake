@@ -9,6 +9,9 @@ find_package(GTest REQUIRED)
 find_package(Boost 1.74 REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(SNAPPY REQUIRED IMPORTED_TARGET snappy) # what Parquet files are compressed with
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 pkg_check_modules(OPENBLAS IMPORTED_TARGET openblas) # the yardstick of bench/cpu, and under libtorch
 if(TESSERA_QUANT)

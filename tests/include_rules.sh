@@ -17,9 +17,10 @@ declare -A may_use=(
   [bench]="base source format arch kernels model text engine"
   [quant]="base source format arch text"
   [eval]="base source format arch kernels model text engine"
+  [tasks]="base source format arch kernels model text chat engine eval"
   [server]="base source format arch kernels model text chat engine eval"
   [program]="base source format arch kernels model text chat engine eval"
-  [cli]="base source format arch kernels model text convert chat engine bench eval server program"
+  [cli]="base source format arch kernels model text convert chat engine bench eval tasks server program"
   [quant_cli]="base source format arch kernels model text engine quant eval program"
 )
 

@@ -14,16 +14,26 @@ std::string to_string(const Shape& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
+namespace {
+
+std::byte* uninitialized(size_t bytes) {
+  return new (std::align_val_t{64}) std::byte[bytes];
+}
+
+}  // namespace
+
 Tensor::Tensor(DType dtype, Shape shape) {
   view_ = {dtype, std::move(shape), nullptr};
-  const size_t bytes = view_.bytes();
-  data_.reset(new (std::align_val_t{64}) std::byte[bytes]);
-  std::memset(data_.get(), 0, bytes);
+  data_.reset(uninitialized(view_.bytes()));
+  std::memset(data_.get(), 0, view_.bytes());
   view_.data = data_.get();
 }
 
-Tensor::Tensor(const TensorView& view) : Tensor(view.dtype, view.shape) {
+Tensor::Tensor(const TensorView& view) {
+  view_ = {view.dtype, view.shape, nullptr};
+  data_.reset(uninitialized(view.bytes()));
   if (view.bytes() > 0) std::memcpy(data_.get(), view.data, view.bytes());
+  view_.data = data_.get();
 }
 
 TensorView share(Tensor tensor) {

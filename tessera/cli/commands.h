@@ -8,6 +8,7 @@
 namespace tessera {
 
 void add_perplexity(CLI::App& app, const GlobalOptions& global);
+void add_eval(CLI::App& app, const GlobalOptions& global);
 void add_compare(CLI::App& app, const GlobalOptions& global);
 void add_verify(CLI::App& app, const GlobalOptions& global);
 void add_generate(CLI::App& app, const GlobalOptions& global);

@@ -13,6 +13,6 @@ int main(int argc, char** argv) {
       "Start with:  tessera quantize MODEL --method qqq -o OUT   and   tessera generate OUT --prompt "
       "\"...\"\n",
       {[argv](CLI::App& app, const GlobalOptions&) { add_quantizer_commands(app, argv); }, add_perplexity,
-       add_compare, add_verify, add_generate, add_chat, add_serve, add_convert, add_inspect, add_bench,
-       add_demo});
+       add_eval, add_compare, add_verify, add_generate, add_chat, add_serve, add_convert, add_inspect,
+       add_bench, add_demo});
 }

@@ -61,9 +61,7 @@ SequenceId BatchEngine::submit(Request request) {
   Sequence sequence{.id = id, .ids = request.prompt, .owner = request.owner, .salt = request.salt};
   // The last id is drawn and never run, so it needs no position.
   sequence.max_length = std::min(prompt + request.max_tokens, positions + 1);
-  // The prompt's last position runs in any case.
-  sequence.scores_prompt =
-      request.score_from && (*request.score_from < prompt - 1 || request.max_tokens == 0);
+  if (request.score_from) sequence.reusable = *request.score_from;
   scheduler_.add(std::move(sequence));
   LogitEditor editor(request.rules, request.bias, request.prompt, request.ends);
   requests_.emplace(id, Running{std::move(request), std::move(editor)});

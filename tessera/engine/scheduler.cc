@@ -46,8 +46,8 @@ Scheduler::Scheduler(const SchedulerOptions& options)
 void Scheduler::add(Sequence sequence) {
   const int64_t length = length_of(sequence);
   if (length == 0) throw Error("sequence {}: the prompt is empty; give at least one id", sequence.id);
-  if (length + (sequence.scores_prompt ? 0 : 1) > sequence.max_length) {
-    throw Error("sequence {}: a prompt of {} ids leaves no room for an answer within {} ids; shorten it",
+  if (length > sequence.max_length) {
+    throw Error("sequence {}: a prompt of {} ids is longer than the {} ids that it may have; shorten it",
                 sequence.id, length, sequence.max_length);
   }
   const int64_t usable = pages_.total() - 1;
@@ -149,9 +149,9 @@ const Sequence* Scheduler::admit() {
   State& state = *next_owner().queue.front();
   Sequence& s = state.sequence;
   const int64_t length = length_of(s);
-  std::vector<int32_t> chain;
   // The last position runs in any case, since its logits give the next id.
-  if (!s.scores_prompt) chain = cache_.find(s.salt, std::span(s.ids).first(s.ids.size() - 1));
+  const auto reusable = static_cast<size_t>(std::min(length - 1, s.reusable));
+  std::vector<int32_t> chain = cache_.find(s.salt, std::span(s.ids).first(reusable));
 
   // The first in turn waits until it fits, and the others behind it: else small ones would keep the pool full
   // for ever.

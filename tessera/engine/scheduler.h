@@ -53,9 +53,9 @@ class Scheduler {
   /// Throws Error when an option is out of range.
   explicit Scheduler(const SchedulerOptions& options);
 
-  /// Puts a sequence (id, ids, max_length, owner, salt, scores_prompt) at the end of its owner's queue.
-  /// Throws Error when the prompt is empty or leaves no place for an id (max_length may equal a prompt that
-  /// is only scored), when the pool cannot hold max_length ids, or when the id is in use.
+  /// Puts a sequence (id, ids, max_length, owner, salt, reusable) at the end of its owner's queue.
+  /// Throws Error when the prompt is empty or longer than max_length, when the pool cannot hold max_length
+  /// ids, or when the id is in use.
   void add(Sequence sequence);
 
   /// Reserves pages, admits and preempts. Empty only when no sequence is left.

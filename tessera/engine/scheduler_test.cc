@@ -43,7 +43,7 @@ TEST(Scheduler, RefusesWhatCanNeverRun) {
   EXPECT_THROW(Scheduler({.pages = 1}), Error);
   Scheduler scheduler({.pages = 3});
   EXPECT_THROW(scheduler.add(sequence(1, 0, 10)), Error);
-  EXPECT_THROW(scheduler.add(sequence(1, 10, 10)), Error);
+  EXPECT_THROW(scheduler.add(sequence(1, 11, 10)), Error);
   EXPECT_THROW(scheduler.add(sequence(1, 10, 129)), Error);
   EXPECT_EQ(scheduler.waiting(), 0u);
   EXPECT_EQ(scheduler.plan(), StepPlan{});
@@ -193,12 +193,12 @@ TEST(Scheduler, CachedPrefixesAreNotComputedAgain) {
   EXPECT_EQ(step(scheduler).chunks.back(), (Chunk{6, 0, 129}));
 }
 
-TEST(Scheduler, ScoringComputesEveryPositionAndFillsTheCache) {
+TEST(Scheduler, ScoredPositionsRunAndFillTheCache) {
   Scheduler scheduler({.step_tokens = 1000, .pages = 20});
   for (SequenceId id = 1; id <= 2; ++id) {
     Sequence scored = sequence(id, 128, 128);
     scored.ids.assign(128, 1);
-    scored.scores_prompt = true;
+    scored.reusable = 0;
     scheduler.add(scored);
     EXPECT_EQ(step(scheduler).chunks, (Chunks{{id, 0, 128}}));
     scheduler.finish(id);
@@ -208,6 +208,15 @@ TEST(Scheduler, ScoringComputesEveryPositionAndFillsTheCache) {
   reader.ids.assign(130, 1);
   scheduler.add(reader);
   EXPECT_EQ(step(scheduler).chunks, (Chunks{{3, 128, 2}}));
+  // Whole pages before the first scored position are reused.
+  for (const auto& [id, reusable, first] :
+       {std::tuple<SequenceId, int64_t, int64_t>{4, 127, 64}, {5, 63, 0}, {6, 128, 128}}) {
+    Sequence scored = sequence(id, 130, 130);
+    scored.ids.assign(130, 1);
+    scored.reusable = reusable;
+    scheduler.add(scored);
+    EXPECT_EQ(step(scheduler).chunks.back(), (Chunk{id, first, 130 - first}));
+  }
 }
 
 TEST(Scheduler, TheYoungestIsPreemptedAndComesBackFirst) {

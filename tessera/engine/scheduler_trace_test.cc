@@ -102,17 +102,18 @@ class Trace {
     const int64_t pool = (options_.pages - 1) * kPageTokens;
     Sequence s{.id = ++last_id_,
                .owner = static_cast<int32_t>(dice_.draw(0, 2)),
-               .salt = static_cast<uint64_t>(dice_.draw(0, 1)),
-               .scores_prompt = dice_.one_in(5)};
+               .salt = static_cast<uint64_t>(dice_.draw(0, 1))};
     const int64_t prompt =
         std::clamp<int64_t>(dice_.draw(0, dice_.draw(1, 4)) * kPageTokens + dice_.draw(-3, 3), 1, pool - 1);
+    const bool is_scored = dice_.one_in(5);
+    if (is_scored) s.reusable = dice_.draw(0, prompt);
     const int64_t common = dice_.draw(0, 3) * kPageTokens;
     for (int64_t i = 0; i < prompt; ++i) {
       s.ids.push_back(static_cast<int32_t>(i < common ? i : i + 1000 * dice_.draw(1, 1 + to_come_ % 2)));
     }
     s.max_length = std::min(pool, prompt + (dice_.one_in(4) ? dice_.draw(1, 100) : dice_.draw(1, 8)));
     Text text{.states = {}, .end = dice_.draw(prompt + 1, s.max_length)};
-    if (s.scores_prompt && dice_.one_in(2)) text.end = s.max_length = prompt;
+    if (is_scored && dice_.one_in(2)) text.end = s.max_length = prompt;
     for (const int32_t id : s.ids) extend(text, s.salt, id);
     scheduler_.add(s);
     texts_.emplace(s.id, std::move(text));
@@ -155,7 +156,8 @@ class Trace {
       const Sequence& s = sequence(id);
       require(std::ssize(s.pages) == pages_for(length(s)), "pages for the whole prompt");
       require(s.computed % kPageTokens == 0 && s.computed < length(s), "whole pages come from the cache");
-      require(s.computed == 0 || (options_.prefix_cache && !s.scores_prompt), "the cache is asked for");
+      require(s.computed == 0 || (options_.prefix_cache && s.computed <= s.reusable),
+              "the cache is asked for");
       for (const auto& [other, text] : texts_) {
         require(other > id || sequence(other).owner != s.owner || runs(sequence(other)), "first come first");
       }

@@ -19,8 +19,9 @@ struct Sequence {
   int64_t max_length = 0;  ///< most ids that it may come to hold, the prompt's too
   int32_t owner = 0;       ///< owners share the device fairly
   uint64_t salt = 0;       ///< sequences of different salts share no cached page
-  /// The logits of every prompt position are wanted, so all of them run, cached or not.
-  bool scores_prompt = false;
+  /// Prompt positions before this one need not run when the prefix cache has them; no logits of them are
+  /// wanted.
+  int64_t reusable = INT64_MAX;
 };
 
 }  // namespace tessera

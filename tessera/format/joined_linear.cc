@@ -14,6 +14,10 @@ constexpr Field kOutputFields[] = {&QuantizedLinear::qweight,       &QuantizedLi
                                    &QuantizedLinear::group_scale,   &QuantizedLinear::group_zero,
                                    &QuantizedLinear::row_sum,       &QuantizedLinear::bias,
                                    &QuantizedLinear::outlier_weight};
+/// What is the same in all parts.
+constexpr Field kInputFields[] = {&QuantizedLinear::input_scale,  &QuantizedLinear::outlier_index,
+                                  &QuantizedLinear::input_index,  &QuantizedLinear::input_gain,
+                                  &QuantizedLinear::input_offset, &QuantizedLinear::input_repeat};
 
 }  // namespace
 
@@ -40,7 +44,15 @@ Tensor join_field(std::span<const QuantizedLinear* const> parts, Tensor Quantize
 
 QuantizedLinear join_outputs(std::span<const QuantizedLinear* const> parts) {
   assert(!parts.empty());
-  QuantizedLinear joined = parts[0]->clone();
+  const QuantizedLinear& first = *parts[0];
+  QuantizedLinear joined;
+  joined.k = first.k;
+  joined.group_size = first.group_size;
+  joined.weight_format = first.weight_format;
+  joined.activation = first.activation;
+  for (Field field : kInputFields) {
+    if (!(first.*field).empty()) joined.*field = Tensor((first.*field).view());
+  }
   for (Field field : kOutputFields) joined.*field = join_field(parts, field);
   joined.n = outputs_of(parts);
   return joined;

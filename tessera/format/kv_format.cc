@@ -24,10 +24,10 @@ std::string_view name_of(KvFormat format) {
 }
 
 KvFormat kv_format_of_bits(int bits, std::string_view where) {
-  for (KvFormat format : {KvFormat::kF16, KvFormat::kInt8, KvFormat::kInt4}) {
+  for (KvFormat format : {KvFormat::kF32, KvFormat::kF16, KvFormat::kInt8, KvFormat::kInt4}) {
     if (kv_bits(format) == bits) return format;
   }
-  throw Error("{}: keys and values of {} bits do not exist; 16, 8 and 4 do", where, bits);
+  throw Error("{}: keys and values of {} bits do not exist; 32, 16, 8 and 4 do", where, bits);
 }
 
 KvScale quantize_kv(std::span<const float> x, KvFormat format, std::span<uint8_t> row) {

@@ -32,7 +32,7 @@ constexpr int64_t kv_row_bytes(KvFormat format, int64_t head_dim) {
 
 /// "f32", "f16", "int8", "int4"
 std::string_view name_of(KvFormat format);
-/// 16, 8 or 4 bits. Throws Error for others, naming `where`.
+/// 32, 16, 8 or 4 bits. Throws Error for others, naming `where`.
 KvFormat kv_format_of_bits(int bits, std::string_view where);
 
 /// One head of one token, x [head_dim], into row [kv_row_bytes]. kInt8: byte i is code i; kInt4: the low

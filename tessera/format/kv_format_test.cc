@@ -73,8 +73,9 @@ TEST(KvFormat, DegenerateRows) {
 
 TEST(KvFormat, BitsAreRefusedOrKnown) {
   EXPECT_EQ(kv_format_of_bits(16, "x"), KvFormat::kF16);
+  EXPECT_EQ(kv_format_of_bits(32, "x"), KvFormat::kF32);
   EXPECT_EQ(kv_format_of_bits(4, "x"), KvFormat::kInt4);
-  for (int bits : {0, 3, 6, 32}) EXPECT_THROW(kv_format_of_bits(bits, "x"), Error);
+  for (int bits : {0, 3, 6, 64}) EXPECT_THROW(kv_format_of_bits(bits, "x"), Error);
 }
 
 }  // namespace

@@ -31,7 +31,11 @@ class WeightLoader {
     }
     if (!spec_.embedding_norm.empty()) weights_.embedding_norm = norm(spec_.embedding_norm);
     if (spec_.positions == Positions::kAlibi) weights_.alibi_slopes = to_device(spec_.alibi_slopes, backend_);
-    for (int64_t layer = 0; layer < spec_.n_layers; ++layer) weights_.blocks.push_back(block(layer));
+    for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
+      weights_.blocks.push_back(block(layer));
+      checkpoint_.release_pages();  // kernels have copies of all but float matrices, which come back when
+                                    // they are used
+    }
     weights_.final_norm = norm(spec_.final_norm);
     load_lm_head();
     return std::move(weights_);

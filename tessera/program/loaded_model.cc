@@ -21,10 +21,11 @@ Backend& DeviceOption::backend() const {
 
 void KvOption::add_to(CLI::App& command) {
   command
-      .add_option(
-          "--kv-bits", bits,
-          "Bits of cached keys and values: 16, 8 or 4 (default: what the model was quantized for, or 16)")
-      ->check(CLI::IsMember({4, 8, 16}));
+      .add_option("--kv-bits", bits,
+                  "Bits of cached keys and values: 32 (CPU alone), 16, 8 or 4 (default: what the model was "
+                  "quantized for, or "
+                  "16)")
+      ->check(CLI::IsMember({4, 8, 16, 32}));
 }
 
 void KvOption::apply(Model& model) const {

@@ -15,7 +15,7 @@ namespace tessera {
 
 /// The option --kv-bits.
 struct KvOption {
-  int bits = 0;  ///< 16, 8 or 4; 0: what the checkpoint asks for
+  int bits = 0;  ///< 32, 16, 8 or 4; 0: what the checkpoint asks for
 
   void add_to(CLI::App& command);
   /// Sets the format of the model's caches.

@@ -65,6 +65,30 @@ TEST_F(Cli, FloatModelsWork) {
   expect_refusal(fmt::format("verify {} {}", kDemo.string(), words), {"no quantized layers"});
 }
 
+TEST_F(Cli, EvalAsksQuestions) {
+  const fs::path data = dir_ / "data";
+  fs::create_directories(data / "piqa");
+  write_file(data / "piqa" / "validation.jsonl",
+             R"({"goal": "Go", "sol1": "home", "sol2": "home", "label": 0})"
+             "\n"
+             R"({"goal": "Go", "sol1": "home", "sol2": "home", "label": 1})"
+             "\n");
+  // Choices that are equal are equally likely: the first counts.
+  const Outcome o =
+      run(fmt::format("-q --json eval {} --tasks piqa --data {} --documents", kDemo.string(), data.string()));
+  ASSERT_EQ(o.status, 0) << o.err;
+  const json result = json::parse(o.out).at(0);
+  EXPECT_EQ(result["documents"], 2);
+  EXPECT_EQ(result["acc"], (json{{"value", 0.5}, {"standard_error", 0.5}}));
+  EXPECT_EQ(result["log_likelihoods"][0][0], result["log_likelihoods"][1][1]);
+  const std::string eval = fmt::format("eval {} --data {} ", kDemo.string(), data.string());
+  expect_refusal(eval + "--tasks pica", {"pica", "piqa"});
+  expect_refusal(eval + "--tasks boolq", {"boolq", "super_glue", "google/boolq"});
+  expect_refusal(eval + "--tasks piqa --fewshot 1", {"train"});
+  expect_refusal("eval " + kDemo.string(), {"--tasks", "--list"});
+  EXPECT_NE(run("eval --list").out.find("hellaswag"), std::string::npos);
+}
+
 TEST_F(Cli, VerifyChecksKernelsByItself) {
   const fs::path model = dir_ / "model";
   quantized_test_llama(WeightFormat::kInt4, {}).write(model);

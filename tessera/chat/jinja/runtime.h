@@ -13,7 +13,8 @@ namespace tessera::jinja {
 /// One thread, one rendering.
 class Runtime {
  public:
-  Runtime(const Limits& limits, std::time_t time) : budget(limits), now(time) {}
+  Runtime(const Limits& limits, std::time_t time, bool refuse_undefined)
+      : budget(limits), now(time), strict(refuse_undefined) {}
 
   /// An object that lives as long as the rendering: nothing is freed before, so values may point to it.
   template <class Type, class... Args>
@@ -26,6 +27,7 @@ class Runtime {
 
   Budget budget;
   const std::time_t now;  ///< for strftime_now
+  const bool strict;      ///< what is undefined cannot be printed
 
  private:
   std::deque<std::unique_ptr<Object>> objects_;

@@ -8,6 +8,7 @@
 #include "tessera/chat/jinja/text.h"
 #include "tessera/chat/jinja/text_operations.h"
 #include "tessera/chat/jinja/written.h"
+#include "tessera/text/regex.h"
 #include "tessera/text/unicode.h"
 
 namespace tessera::jinja {
@@ -83,6 +84,32 @@ Value replace_filter(Runtime& runtime, const Value& input, const Arguments& argu
   const int64_t most = bound[2] && !bound[2]->is_none() ? expect_integer(*bound[2], "count") : -1;
   return replace(runtime, input_text(runtime, input), printed(runtime, *bound[0]),
                  printed(runtime, *bound[1]), most);
+}
+
+/// Not of Jinja2, but of lm-evaluation-harness, whose tasks are written in this language. Nothing in the
+/// replacement has a meaning of its own.
+Value regex_replace(Runtime& runtime, const Value& input, const Arguments& arguments) {
+  const auto bound = arguments.bind("regex_replace", {"pattern", "repl"});
+  if (!bound[0] || !bound[1]) throw Failure("regex_replace takes 2 arguments");
+  const std::string text = input_text(runtime, input);
+  const std::string& replacement = expect_text(*bound[1], "repl");
+  if (replacement.find('\\') != std::string::npos)
+    throw Failure("regex_replace: '\\' in the replacement is not supported");
+  std::string out;
+  size_t at = 0;
+  try {
+    const Regex regex(expect_text(*bound[0], "pattern"), Regex::Syntax::kOniguruma, "regex_replace");
+    for (const Range& match : regex.find_all(text)) {
+      runtime.budget.spend_text(replacement.size());
+      out.append(text, at, match.begin - at).append(replacement);
+      at = match.end;
+    }
+  } catch (const Failure&) {
+    throw;
+  } catch (const Error& error) {
+    throw Failure("{}", error.what());
+  }
+  return out.append(text, at);
 }
 
 Value format(Runtime& runtime, const Value& input, const Arguments& arguments) {
@@ -244,17 +271,29 @@ Value safe(Runtime&, const Value& input, const Arguments& arguments) {
   return input;
 }
 
-constexpr Filter kFilters[] = {{"abs", absolute},          {"capitalize", changed<capitalize>},
-                               {"center", center},         {"d", default_value},
-                               {"default", default_value}, {"e", escape},
-                               {"escape", escape},         {"float", to_float},
-                               {"format", format},         {"from_json", from_json_text},
-                               {"indent", indent},         {"int", to_int},
-                               {"lower", changed<lower>},  {"replace", replace_filter},
-                               {"round", round},           {"safe", safe},
-                               {"string", string},         {"title", changed<title_words>},
-                               {"tojson", tojson},         {"trim", trim},
-                               {"upper", changed<upper>},  {"wordcount", wordcount}};
+constexpr Filter kFilters[] = {{"abs", absolute},
+                               {"capitalize", changed<capitalize>},
+                               {"center", center},
+                               {"d", default_value},
+                               {"default", default_value},
+                               {"e", escape},
+                               {"escape", escape},
+                               {"float", to_float},
+                               {"format", format},
+                               {"from_json", from_json_text},
+                               {"indent", indent},
+                               {"int", to_int},
+                               {"lower", changed<lower>},
+                               {"regex_replace", regex_replace},
+                               {"replace", replace_filter},
+                               {"round", round},
+                               {"safe", safe},
+                               {"string", string},
+                               {"title", changed<title_words>},
+                               {"tojson", tojson},
+                               {"trim", trim},
+                               {"upper", changed<upper>},
+                               {"wordcount", wordcount}};
 
 }  // namespace
 

@@ -16,18 +16,20 @@ Error located(const std::string& name, Place place, const std::string& what) {
 
 }  // namespace
 
-Template::Template(std::string_view source, std::string name) : name_(std::move(name)) {
+Template::Template(std::string_view source, std::string name, Dialect dialect)
+    : name_(std::move(name)), strict_(dialect.strict) {
   if (source.size() > kMaxSource) throw Error("{}: a template of more than {} bytes", name_, kMaxSource);
   if (!is_valid_utf8(source)) throw Error("{}: the template is not valid UTF-8", name_);
   try {
-    block_ = parse(source);
+    // The parser drops one line end.
+    block_ = parse(std::string(source) + (dialect.keep_last_line_end ? "\n" : ""));
   } catch (const SyntaxError& error) {
     throw located(name_, error.place, error.what());
   }
 }
 
 std::string Template::render(const Json& variables, std::time_t now, const Limits& limits) const {
-  Runtime runtime(limits, now);
+  Runtime runtime(limits, now, strict_);
   Evaluator evaluator(runtime);
   try {
     const auto scope = std::make_shared<Scope>();

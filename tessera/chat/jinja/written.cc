@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "tessera/chat/jinja/access.h"
 #include "tessera/chat/jinja/text.h"
 #include "tessera/text/unicode.h"
 
@@ -185,7 +186,10 @@ std::string float_text(double number) {
 
 std::string printed(Runtime& runtime, const Value& value) {
   if (const std::string* text = value.text()) return *text;
-  if (value.is_undefined()) return "";
+  if (value.is_undefined()) {
+    if (runtime.strict) require_defined(value);
+    return "";
+  }
   runtime.budget.spend(value.extent().weight);
   return repr(value);
 }

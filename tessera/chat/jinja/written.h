@@ -11,7 +11,7 @@ namespace tessera::jinja {
 /// JSON whose objects keep their order.
 using Json = nlohmann::ordered_json;
 
-/// Python's str(): how a value is printed. Undefined is empty.
+/// Python's str(): how a value is printed. Undefined is empty, or throws Failure where the dialect is strict.
 std::string printed(Runtime& runtime, const Value& value);
 
 /// Throws Failure where it is nested more than kMaxDepth deep; `depth` is that of `json` itself.

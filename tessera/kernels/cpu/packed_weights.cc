@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cassert>
+#include <array>
 #include <cstring>
 #include <new>
 
@@ -20,39 +20,72 @@ size_t alignment_for(size_t bytes) {
   return bytes >= kHugePage ? kHugePage : 64;
 }
 
-/// Codes of output n as the nibbles that the layout stores.
-void nibbles_of_row(const QuantizedLinear& linear, int64_t n, std::span<uint8_t> nibbles) {
-  const auto bytes = linear.qweight.as<uint8_t>().subspan(static_cast<size_t>(n * linear.k / 2));
-  const int flip = linear.weight_format == WeightFormat::kInt4 ? 8 : 0;  // two's complement -> offset by 8
-  for (size_t k = 0; k < nibbles.size(); ++k) {
-    nibbles[k] = static_cast<uint8_t>(unpack_nibble(bytes[k / 2], static_cast<int64_t>(k)) ^ flip);
+/// Where the codes of the outputs of a panel begin; outputs that a last panel lacks have zeros.
+using PanelRows = std::array<const uint8_t*, kPanel>;
+
+/// Up to `Word` of a row's bytes, zeros behind its end.
+template <class Word>
+Word load(const uint8_t* row, int64_t at, int64_t bytes) {
+  Word word = 0;
+  if (at < bytes)
+    std::memcpy(&word, row + at, static_cast<size_t>(std::min<int64_t>(sizeof word, bytes - at)));
+  return word;
+}
+
+void pack_bytes(const PanelRows& rows, int64_t k, int64_t k_padded, uint8_t* out) {
+  for (int64_t at = 0; at < k_padded; at += 4) {
+    for (int64_t n = 0; n < kPanel; ++n) {
+      const uint32_t codes = load<uint32_t>(rows[static_cast<size_t>(n)], at, k) ^ 0x80808080u;
+      std::memcpy(out + byte_offset(n, at), &codes, sizeof codes);
+    }
   }
 }
 
 void pack_byte_panel(const QuantizedLinear& linear, int64_t panel, PackedWeights& packed) {
-  uint8_t* out = packed.codes.data() + panel * packed.panel_bytes();
-  std::vector<int8_t> row(static_cast<size_t>(packed.k));
-  const int64_t end = std::min(packed.n, (panel + 1) * kPanel);
-  for (int64_t n = panel * kPanel; n < end; ++n) {
-    expand_row(linear, n, row);
-    for (int64_t k = 0; k < packed.k; ++k) {
-      out[byte_offset(n, k)] = static_cast<uint8_t>(row[static_cast<size_t>(k)] + 128);
+  const auto k = static_cast<size_t>(packed.k);
+  std::vector<int8_t> codes(kPanel * k);
+  PanelRows rows;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const int64_t n = panel * kPanel + static_cast<int64_t>(i);
+    if (n < packed.n) expand_row(linear, n, std::span(codes).subspan(i * k, k));
+    rows[i] = reinterpret_cast<const uint8_t*>(codes.data()) + i * k;
+  }
+  pack_bytes(rows, packed.k, packed.k_padded, packed.codes.data() + panel * packed.panel_bytes());
+}
+
+/// The four nibbles of `low` and of `high`, neighbours in memory, as the halves of four bytes.
+uint32_t interleave(uint64_t low, uint64_t high) {
+  uint64_t both = (low & 0xffff) | (high & 0xffff) << 32;
+  both = (both | both << 8) & 0x00ff00ff00ff00ff;
+  both = (both | both << 4) & 0x0f0f0f0f0f0f0f0f;
+  return static_cast<uint32_t>(both | both >> 28);
+}
+
+void pack_nibbles_of(const PanelRows& rows, int64_t k, int64_t k_padded, uint32_t flip, uint8_t* out) {
+  constexpr int64_t kCodes = 16;  // of a row at once
+  for (int64_t at = 0; at < k_padded; at += kCodes) {
+    for (int64_t n = 0; n < kPanel / 2; ++n) {
+      const auto low = load<uint64_t>(rows[static_cast<size_t>(n)], at / 2, k / 2);
+      const auto high = load<uint64_t>(rows[static_cast<size_t>(n + kPanel / 2)], at / 2, k / 2);
+      for (int64_t i = 0; i < kCodes / 4; ++i) {
+        const uint32_t codes = interleave(low >> 16 * i, high >> 16 * i) ^ flip;
+        std::memcpy(out + nibble_offset(n, at + 4 * i), &codes, sizeof codes);
+      }
     }
   }
 }
 
 void pack_nibble_panel(const QuantizedLinear& linear, int64_t panel, PackedWeights& packed) {
-  uint8_t* out = packed.codes.data() + panel * packed.panel_bytes();
-  std::vector<uint8_t> row(static_cast<size_t>(packed.k));
-  const int64_t end = std::min(packed.n, (panel + 1) * kPanel);
-  for (int64_t n = panel * kPanel; n < end; ++n) {
-    nibbles_of_row(linear, n, row);
-    const int shift = in_high_nibble(n) ? 4 : 0;
-    for (int64_t k = 0; k < packed.k; ++k) {
-      uint8_t& byte = out[nibble_offset(n, k)];
-      byte = static_cast<uint8_t>(byte | row[static_cast<size_t>(k)] << shift);
-    }
+  const std::vector<uint8_t> none(static_cast<size_t>(packed.k / 2));
+  const auto codes = linear.qweight.as<uint8_t>();
+  PanelRows rows;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const int64_t n = panel * kPanel + static_cast<int64_t>(i);
+    rows[i] = n < packed.n ? codes.data() + n * packed.k / 2 : none.data();
   }
+  // Two's complement becomes an offset by 8.
+  const uint32_t flip = linear.weight_format == WeightFormat::kInt4 ? 0x88888888 : 0;
+  pack_nibbles_of(rows, packed.k, packed.k_padded, flip, packed.codes.data() + panel * packed.panel_bytes());
 }
 
 void pack_groups(const QuantizedLinear& linear, PackedWeights& packed) {
@@ -80,14 +113,16 @@ PackedLayout layout_for(const QuantizedLinear& linear) {
 
 }  // namespace
 
-AlignedBytes::AlignedBytes(size_t bytes) : size_(bytes) {
+AlignedBytes AlignedBytes::uninitialized(size_t bytes) {
+  AlignedBytes memory;
   const size_t alignment = alignment_for(bytes);
   const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-  data_.reset(static_cast<uint8_t*>(std::aligned_alloc(alignment, rounded)));
-  if (!data_) throw std::bad_alloc();
+  memory.size_ = bytes;
+  memory.data_.reset(static_cast<uint8_t*>(std::aligned_alloc(alignment, rounded)));
+  if (!memory.data_) throw std::bad_alloc();
   // Fewer TLB misses while weights stream from memory; merely advice, so its failure does not matter.
-  if (alignment == kHugePage) madvise(data_.get(), rounded, MADV_HUGEPAGE);
-  std::memset(data_.get(), 0, rounded);
+  if (alignment == kHugePage) madvise(memory.data(), rounded, MADV_HUGEPAGE);
+  return memory;
 }
 
 void AlignedBytes::Free::operator()(uint8_t* p) const {
@@ -100,7 +135,7 @@ PackedWeights pack_weights(const QuantizedLinear& linear) {
   packed.n = linear.n;
   packed.k = linear.k;
   packed.k_padded = round_up(linear.k, kKBlock);
-  packed.codes = AlignedBytes(static_cast<size_t>(packed.panels() * packed.panel_bytes()));
+  packed.codes = AlignedBytes::uninitialized(static_cast<size_t>(packed.panels() * packed.panel_bytes()));
   if (packed.layout == PackedLayout::kNibbleGrouped || packed.layout == PackedLayout::kNibbleFloat) {
     packed.group_size = linear.group_size;
     pack_groups(linear, packed);

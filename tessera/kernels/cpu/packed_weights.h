@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <memory>
 
 #include "tessera/format/quantized_linear.h"
@@ -9,11 +10,14 @@
 
 namespace tessera {
 
-/// Memory aligned to 64 bytes, or to huge pages when it is large. Zeroed.
+/// Memory aligned to 64 bytes, or to huge pages when it is large.
 class AlignedBytes {
  public:
   AlignedBytes() = default;
-  explicit AlignedBytes(size_t bytes);
+  /// Zeros.
+  explicit AlignedBytes(size_t bytes) : AlignedBytes(uninitialized(bytes)) { std::memset(data(), 0, size()); }
+  /// For who writes every byte.
+  static AlignedBytes uninitialized(size_t bytes);
   uint8_t* data() { return data_.get(); }
   const uint8_t* data() const { return data_.get(); }
   size_t size() const { return size_; }

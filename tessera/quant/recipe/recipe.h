@@ -24,8 +24,8 @@ namespace tessera {
 /// }
 /// A weight or activation object stands for itself: keys that it leaves out have the defaults of WeightScheme
 /// and ActivationFormat. "overrides" is optional; its keys are last components of the linears' names, with
-/// a '?' behind those that a model need not have. So are "kv_bits", 16, 8 or 4 bits of the cached keys and
-/// values, and the three that describe.
+/// a '?' behind those that a model need not have. So are "kv_bits", 32, 16, 8 or 4 bits of the cached keys
+/// and values, and the three that describe.
 struct Recipe {
   std::string name, summary, source, cost;
   LinearScheme scheme;
