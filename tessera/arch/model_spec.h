@@ -67,7 +67,8 @@ struct ModelSpec {
   int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, n_layers = 0;
   int64_t n_heads = 0, n_kv_heads = 0, head_dim = 0;
   int64_t max_positions = 0;
-  int64_t sliding_window = 0;  ///< 0: attention sees everything before
+  int64_t sliding_window = 0;     ///< positions that attention sees, its own included; 0: everything before
+  std::vector<bool> full_layers;  ///< [n_layers], those that see everything all the same; empty: none
 
   NormKind norm = NormKind::kRms;
   float norm_eps = 1e-5f;
@@ -92,6 +93,10 @@ struct ModelSpec {
   PerLinear<LinearSpec> linears;  ///< in order of execution
   std::vector<Site> sites;        ///< in order of execution
 
+  /// The sliding window of a layer; 0: it sees everything before.
+  int64_t window(int64_t layer) const {
+    return full_layers.empty() || !full_layers[static_cast<size_t>(layer)] ? sliding_window : 0;
+  }
   int64_t q_size() const { return n_heads * head_dim; }
   int64_t kv_size() const { return n_kv_heads * head_dim; }
   bool gated() const { return has(kGate); }
@@ -128,10 +133,11 @@ struct ModelSpec {
   }
 };
 
-/// The spec of a model folder. Throws Error for an unknown architecture (listing the known ones) or an
-/// inconsistent config.json.
+/// The spec of a model folder: of its model_type, as in Transformers, or of its architecture where it names
+/// no type. Throws Error for an unknown one (listing the known ones) or an inconsistent config.json.
 ModelSpec make_model_spec(const ModelConfig& config);
-/// The same with the names that `checkpoint` uses: without base_prefix where it holds the bare decoder.
+/// The same with the tensors that `checkpoint` has: without base_prefix where it holds the bare decoder; and
+/// where the embedding shall also serve as lm_head but a head of its own is stored, that head counts.
 ModelSpec make_model_spec(const ModelConfig& config, const Checkpoint& checkpoint);
 
 /// Architectures that make_model_spec knows, such as "LlamaForCausalLM".

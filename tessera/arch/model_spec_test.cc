@@ -47,8 +47,8 @@ TEST(ModelSpec, Llama) {
 }
 
 TEST(ModelSpec, EveryLinearIsReadByOneSite) {
-  for (const char* model :
-       {"mistral", "opt", "qwen2", "qwen3", "falcon-7b", "falcon-40b", "falcon-sequential", "bloom"}) {
+  for (const char* model : {"mistral", "opt", "qwen2", "qwen3", "qwen3-mixed", "falcon-7b", "falcon-40b",
+                            "falcon-sequential", "bloom"}) {
     const ModelSpec s = make_model_spec(tiny_config(model));
     for (LinearId id : s.linear_ids()) {
       int readers = 0;
@@ -101,12 +101,83 @@ TEST(ModelSpec, Qwen) {
   EXPECT_EQ(three.norm_name(1, kKeyNorm), "model.layers.1.self_attn.k_norm");
   EXPECT_EQ(three.norm_width(kKeyNorm), 12);
   json windowed = tiny_config("qwen2").values();
+  windowed.erase("layer_types");
   windowed.update({{"use_sliding_window", true}, {"sliding_window", 8}, {"max_window_layers", 0}});
   EXPECT_EQ(spec_of(windowed).sliding_window, 8);
   windowed["max_window_layers"] = 2;
   EXPECT_EQ(spec_of(windowed).sliding_window, 0) << "every layer sees everything";
   windowed["max_window_layers"] = 1;
-  EXPECT_THROW(spec_of(windowed), Error);
+  const ModelSpec mixed = spec_of(windowed);
+  EXPECT_EQ(mixed.window(0), 0);
+  EXPECT_EQ(mixed.window(1), 8);
+}
+
+TEST(ModelSpec, QwenNamesTheWindowOfEachLayer) {
+  json config = tiny_config("qwen3").values();
+  config.update({{"use_sliding_window", true}, {"sliding_window", 8}, {"max_window_layers", 2}});
+  config["layer_types"] = {"sliding_attention", "full_attention"};
+  EXPECT_EQ(spec_of(config).window(0), 8);
+  EXPECT_EQ(spec_of(config).window(1), 0);
+  json absent = config;
+  absent.erase("sliding_window");
+  EXPECT_EQ(spec_of(absent).window(0), 4096) << "as in Transformers";
+  for (const json& types : {json{"sliding_attention"}, json{"full_attention", "chunked_attention"}}) {
+    json wrong = config;
+    wrong["layer_types"] = types;
+    EXPECT_THROW(spec_of(wrong), Error) << types;
+  }
+  config["use_sliding_window"] = false;
+  EXPECT_THROW(spec_of(config), Error) << "a layer asks for a window that there is not";
+}
+
+/// The defaults of Transformers' configuration classes.
+TEST(ModelSpec, AbsentKeysHaveDefaults) {
+  const ModelSpec llama = spec_of({{"model_type", "llama"}});
+  EXPECT_EQ(llama.hidden_size, 4096);
+  EXPECT_EQ(llama.intermediate_size, 11008);
+  EXPECT_EQ(llama.n_kv_heads, 32);
+  EXPECT_EQ(llama.max_positions, 2048);
+  const ModelSpec mistral = spec_of({{"model_type", "mistral"}});
+  EXPECT_EQ(mistral.n_kv_heads, 8);
+  EXPECT_EQ(mistral.max_positions, 131072);
+  EXPECT_EQ(mistral.sliding_window, 4096);
+  EXPECT_EQ(spec_of({{"model_type", "mistral"}, {"num_key_value_heads", nullptr}}).n_kv_heads, 32);
+  EXPECT_EQ(spec_of({{"model_type", "qwen3"}, {"hidden_size", 1024}}).head_dim, 128);
+  EXPECT_EQ(spec_of({{"model_type", "qwen2"}}).max_positions, 32768);
+  EXPECT_EQ(spec_of({{"model_type", "opt"}}).vocab_size, 50272);
+}
+
+TEST(ModelSpec, TheTypeDecidesNotTheClass) {
+  json config = llama_config();
+  for (const json& classes : {json(nullptr), json::array(), json{"LlamaModel"}, json{"MistralForCausalLM"}}) {
+    config["architectures"] = classes;
+    EXPECT_EQ(spec_of(config).family, "llama") << classes;
+  }
+  config.erase("model_type");
+  EXPECT_EQ(spec_of(config).family, "mistral");
+  config["architectures"] = {"LlamaForCausalLM"};
+  EXPECT_EQ(spec_of(config).family, "llama");
+  config["model_type"] = "granite";
+  EXPECT_THROW(spec_of(config), Error) << "another computation under a known class";
+}
+
+TEST(ModelSpec, BiasesAreAnnouncedWhereTheFamilyHasThem) {
+  const auto biased = [](const char* model_type) {
+    const ModelSpec s = spec_of({{"model_type", model_type}, {"attention_bias", true}, {"mlp_bias", true}});
+    return std::array{s.linear(kQ).bias, s.linear(kO).bias, s.linear(kUp).bias};
+  };
+  EXPECT_EQ(biased("llama"), (std::array{true, true, true}));
+  EXPECT_EQ(biased("qwen3"), (std::array{true, true, false}));
+  EXPECT_EQ(biased("qwen2"), (std::array{true, false, false}));
+  EXPECT_EQ(biased("mistral"), (std::array{false, false, false}));
+}
+
+TEST(ModelSpec, HeadsThatAreRotatedInPartAreRefused) {
+  json config = llama_config();
+  config["partial_rotary_factor"] = 1.0;
+  EXPECT_NO_THROW(spec_of(config));
+  config["partial_rotary_factor"] = 0.5;
+  EXPECT_THROW(spec_of(config), Error);
 }
 
 TEST(ModelSpec, Falcon) {
@@ -125,7 +196,7 @@ TEST(ModelSpec, Falcon) {
     old_names[then] = old_names[now];
     old_names.erase(now);
   }
-  old_names["architectures"] = {"RWForCausalLM"};
+  old_names.update({{"architectures", {"RWForCausalLM"}}, {"model_type", "RefinedWebModel"}});
   EXPECT_EQ(spec_of(old_names).n_heads, 4);
   json alibi = tiny_config("falcon-7b").values();
   alibi["alibi"] = true;
@@ -184,9 +255,9 @@ TEST(ModelSpec, Refusals) {
   json activation = llama_config();
   activation["hidden_act"] = "gelu";
   EXPECT_THROW(spec_of(activation), Error);
-  json missing = llama_config();
-  missing.erase("hidden_size");
-  EXPECT_THROW(spec_of(missing), Error);
+  json half = llama_config();
+  half["num_hidden_layers"] = 2.5;
+  EXPECT_THROW(spec_of(half), Error);
   json odd = llama_config();
   odd["head_dim"] = 7;
   EXPECT_THROW(spec_of(odd), Error);
@@ -224,6 +295,40 @@ TEST(CheckTensors, TheBareDecoderFits) {
   EXPECT_NO_THROW(check_tensors(make_model_spec(config, stripped), stripped));
   EXPECT_NO_THROW(check_tensors(make_model_spec(config, checkpoint), checkpoint));
   std::filesystem::remove_all(bare);
+}
+
+/// An embedding that is also the head, and a head of its own beside it or in its place.
+TEST(CheckTensors, AStoredHeadCountsWhereEmbeddingsAreTied) {
+  ModelConfig config = tiny_config("mistral");
+  json values = config.values();
+  values["tie_word_embeddings"] = true;
+  const ModelConfig tied(values, "config.json");
+  const std::filesystem::path dir = std::filesystem::path(testing::TempDir()) / "stored_head";
+  std::filesystem::create_directories(dir);
+  const Checkpoint source(std::filesystem::path(config.file()).parent_path());
+  const auto with = [&](const std::vector<NamedTensor>& outer) {
+    std::vector<NamedTensor> tensors = outer;
+    for (const auto& [name, info] : source.tensors()) {
+      if (name != "lm_head.weight" && name != "model.embed_tokens.weight")
+        tensors.push_back({name, source.at(name)});
+    }
+    write_safetensors(dir / "model.safetensors", tensors);
+    const Checkpoint checkpoint(dir);
+    const ModelSpec spec = make_model_spec(tied, checkpoint);
+    EXPECT_NO_THROW(check_tensors(spec, checkpoint));
+    return spec;
+  };
+  const TensorView embedding = source.at("model.embed_tokens.weight"), head = source.at("lm_head.weight");
+  const ModelSpec other = with({{"model.embed_tokens.weight", embedding}, {"lm_head.weight", head}});
+  EXPECT_FALSE(other.tied_embeddings);
+  EXPECT_EQ(other.lm_head, "lm_head.weight");
+  const ModelSpec same = with({{"model.embed_tokens.weight", embedding}, {"lm_head.weight", embedding}});
+  EXPECT_TRUE(same.tied_embeddings);
+  EXPECT_EQ(same.lm_head, same.embedding);
+  const ModelSpec alone = with({{"lm_head.weight", head}});
+  EXPECT_TRUE(alone.tied_embeddings);
+  EXPECT_EQ(alone.embedding, "lm_head.weight");
+  std::filesystem::remove_all(dir);
 }
 
 /// GGUF files carry the divisors of LLaMA 3's frequencies. The model's four have wavelengths of 6, 63, 628

@@ -4,13 +4,15 @@
 namespace tessera {
 namespace {
 
+constexpr int64_t kHiddenSize = 768;  ///< where config.json names none
+
 void refuse_variants(const ModelConfig& config) {
   if (!config.get<bool>("do_layer_norm_before", true)) {
     throw Error(
         "{}: do_layer_norm_before is false: OPT with norms behind the sums (opt-350m) is not supported",
         config.file());
   }
-  const auto hidden = config.extent("hidden_size"),
+  const auto hidden = extent_or(config, "hidden_size", kHiddenSize),
              projected = config.get<int64_t>("word_embed_proj_dim", hidden);
   if (projected != hidden) {
     throw Error(
@@ -38,13 +40,14 @@ ModelSpec opt_spec(const ModelConfig& config) {
   refuse_variants(config);
   ModelSpec s;
   s.family = "opt";
-  s.vocab_size = config.extent("vocab_size");
-  s.hidden_size = config.extent("hidden_size");
-  s.intermediate_size = config.extent("ffn_dim");
-  s.n_layers = config.extent("num_hidden_layers");
-  s.n_heads = s.n_kv_heads = config.extent("num_attention_heads");
+  // The defaults are those of Transformers.
+  s.vocab_size = extent_or(config, "vocab_size", 50272);
+  s.hidden_size = extent_or(config, "hidden_size", kHiddenSize);
+  s.intermediate_size = extent_or(config, "ffn_dim", 3072);
+  s.n_layers = extent_or(config, "num_hidden_layers", 12);
+  s.n_heads = s.n_kv_heads = extent_or(config, "num_attention_heads", 12);
   s.head_dim = s.hidden_size / s.n_heads;
-  s.max_positions = config.extent("max_position_embeddings");
+  s.max_positions = extent_or(config, "max_position_embeddings", 2048);
   s.norm = NormKind::kLayer;
   s.activation = activation_of(config);
   s.positions = Positions::kLearned;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <cstring>
 
 #include "tessera/arch/families.h"
 #include "tessera/arch/rope.h"
@@ -13,14 +14,55 @@ namespace tessera {
 namespace {
 
 struct Family {
-  const char* architecture;
+  const char *model_type, *prefix;  ///< of its classes: "Llama" of LlamaForCausalLM, LlamaModel, ...
   ModelSpec (*make)(const ModelConfig&);
 };
 
-constexpr Family kFamilies[] = {{"LlamaForCausalLM", llama_spec}, {"MistralForCausalLM", llama_spec},
-                                {"OPTForCausalLM", opt_spec},     {"Qwen2ForCausalLM", qwen_spec},
-                                {"Qwen3ForCausalLM", qwen_spec},  {"FalconForCausalLM", falcon_spec},
-                                {"RWForCausalLM", falcon_spec},   {"BloomForCausalLM", bloom_spec}};
+constexpr Family kFamilies[] = {{"llama", "Llama", llama_spec},
+                                {"mistral", "Mistral", llama_spec},
+                                {"opt", "OPT", opt_spec},
+                                {"qwen2", "Qwen2", qwen_spec},
+                                {"qwen3", "Qwen3", qwen_spec},
+                                {"falcon", "Falcon", falcon_spec},
+                                {"RefinedWebModel", "RW", falcon_spec},
+                                {"RefinedWeb", "RW", falcon_spec},
+                                {"bloom", "Bloom", bloom_spec}};
+
+std::string architecture_of(const Family& family) {
+  return std::string(family.prefix) + "ForCausalLM";
+}
+
+/// The family of the model_type, which any class of a known family may go with; without a type that of the
+/// class.
+const Family& family_of(const ModelConfig& config) {
+  const std::string type = config.get<std::string>("model_type", ""), architecture = config.architecture();
+  const bool known_class = std::ranges::any_of(
+      kFamilies, [&](const Family& family) { return architecture.starts_with(family.prefix); });
+  for (const Family& family : kFamilies) {
+    if (type.empty() ? architecture == architecture_of(family)
+                     : type == family.model_type && (architecture.empty() || known_class))
+      return family;
+  }
+  throw Error("{}: model_type '{}' with architecture '{}' is not supported (known: {})", config.file(), type,
+              architecture, fmt::join(known_architectures(), ", "));
+}
+
+/// Whether two tensors hold the same values in the same type.
+bool are_equal(const TensorView& a, const TensorView& b) {
+  return a.dtype == b.dtype && a.shape == b.shape && std::memcmp(a.data, b.data, a.bytes()) == 0;
+}
+
+/// As Transformers ties: not where both are stored and differ. Where the head alone is stored it is the
+/// embedding, too.
+void tie_embeddings(ModelSpec& s, const Checkpoint& checkpoint, const std::string& head) {
+  if (!s.tied_embeddings || !checkpoint.contains(head)) return;
+  if (!checkpoint.contains(s.embedding)) {
+    s.embedding = s.lm_head = head;
+  } else if (!are_equal(checkpoint.at(s.embedding), checkpoint.at(head))) {
+    s.tied_embeddings = false;
+    s.lm_head = head;
+  }
+}
 
 void check_consistency(const ModelSpec& s, const std::string& file) {
   if (s.n_kv_heads < 1 || s.n_heads % s.n_kv_heads != 0) {
@@ -76,20 +118,20 @@ std::vector<NormId> ModelSpec::existing_norms() const {
 
 std::vector<std::string> known_architectures() {
   std::vector<std::string> names;
-  for (const Family& family : kFamilies) names.emplace_back(family.architecture);
+  for (const Family& family : kFamilies) {
+    if (std::string name = architecture_of(family); names.empty() || names.back() != name)
+      names.push_back(std::move(name));
+  }
   return names;
 }
 
 ModelSpec make_model_spec(const ModelConfig& config) {
-  const std::string architecture = config.architecture();
-  for (const Family& family : kFamilies) {
-    if (architecture != family.architecture) continue;
-    ModelSpec spec = family.make(config);
-    check_consistency(spec, config.file());
-    return spec;
-  }
-  throw Error("{}: architecture '{}' is not supported (known: {})", config.file(), architecture,
-              fmt::join(known_architectures(), ", "));
+  const Family& family = family_of(config);
+  nlohmann::json values = config.values();
+  values["model_type"] = family.model_type;  // an older config.json may name the class alone
+  ModelSpec spec = family.make({std::move(values), config.file()});
+  check_consistency(spec, config.file());
+  return spec;
 }
 
 ModelSpec make_model_spec(const ModelConfig& config, const Checkpoint& checkpoint) {
@@ -97,11 +139,13 @@ ModelSpec make_model_spec(const ModelConfig& config, const Checkpoint& checkpoin
   const auto bare = [&](const std::string& name) {
     return name.starts_with(s.base_prefix) ? name.substr(s.base_prefix.size()) : name;
   };
-  if (checkpoint.contains(s.embedding) || !checkpoint.contains(bare(s.embedding))) return s;
-  for (std::string* name :
-       {&s.embedding, &s.position_embedding, &s.embedding_norm, &s.final_norm, &s.lm_head, &s.block_prefix}) {
-    *name = bare(*name);
+  if (!checkpoint.contains(s.embedding) && checkpoint.contains(bare(s.embedding))) {
+    for (std::string* name : {&s.embedding, &s.position_embedding, &s.embedding_norm, &s.final_norm,
+                              &s.lm_head, &s.block_prefix}) {
+      *name = bare(*name);
+    }
   }
+  tie_embeddings(s, checkpoint, "lm_head.weight");
   return s;
 }
 

@@ -50,6 +50,13 @@ void AtomicFile::fail() {
   throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
 }
 
+void check_can_write(const std::filesystem::path& path) {
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  if (std::filesystem::is_directory(path)) throw Error("{}: is a folder", path.string());
+  if (::access(folder.c_str(), W_OK | X_OK) != 0)
+    throw Error("{}: cannot write: {}", path.string(), std::strerror(errno));
+}
+
 void sync_folder(const std::filesystem::path& dir) {
   const int folder = ::open(dir.empty() ? "." : dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   // EINVAL: a file system that cannot; there is nothing more to do then.
@@ -66,8 +73,12 @@ void write_file(const std::filesystem::path& path, std::string_view text) {
 }
 
 std::string read_file(const std::filesystem::path& path) {
+  std::error_code unknown;
+  const std::filesystem::file_status status = std::filesystem::status(path, unknown);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+    throw Error("{}: not a regular file", path.string());  // a pipe may never end, nor /dev/zero
   std::ifstream in(path, std::ios::binary);
-  if (!in || std::filesystem::is_directory(path)) throw Error("{}: cannot read", path.string());
+  if (!in) throw Error("{}: cannot read: {}", path.string(), std::strerror(errno));
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 

@@ -36,10 +36,13 @@ class AtomicFile {
 /// AtomicFile in one call.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
+/// Throws Error when AtomicFile could not write `path` as things are now: for results that take long.
+void check_can_write(const std::filesystem::path& path);
+
 /// Makes the entries of a folder durable: files made, renamed or removed there. Throws Error when that fails.
 void sync_folder(const std::filesystem::path& dir);
 
-/// The whole content. Throws Error when it cannot be read.
+/// The whole content. Throws Error when it cannot be read or is no regular file.
 std::string read_file(const std::filesystem::path& path);
 
 }  // namespace tessera

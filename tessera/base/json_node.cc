@@ -4,7 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
+#include <iterator>
 
 #include "tessera/base/atomic_output.h"
 
@@ -12,21 +12,74 @@ namespace tessera {
 
 using nlohmann::json;
 
-json parse_json(std::string_view text, const std::string& file) {
+namespace {
+
+/// Words of Python's JSON that JSON does not know, and the numbers that they stand for.
+struct PythonNumber {
+  std::string_view word;
+  double value;
+};
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr PythonNumber kPythonNumbers[] = {
+    {"NaN", std::numeric_limits<double>::quiet_NaN()}, {"-Infinity", -kInfinity}, {"Infinity", kInfinity}};
+constexpr char kMark = '\1';  ///< opens a string that stands for one of them
+
+/// `text` with these words as marked strings.
+std::string without_python_numbers(std::string_view text) {
+  std::string out;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto found = std::ranges::find_if(
+        kPythonNumbers, [&](const PythonNumber& number) { return text.substr(i).starts_with(number.word); });
+    if (!in_string && found != std::end(kPythonNumbers)) {
+      out += fmt::format("\"\\u{:04x}{}\"", kMark, found->word);
+      i += found->word.size() - 1;
+      continue;
+    }
+    if (text[i] == '"') in_string = !in_string;
+    out += text[i];
+    if (in_string && text[i] == '\\' && i + 1 < text.size()) out += text[++i];
+  }
+  return out;
+}
+
+template <class Json>
+void restore_python_number(Json& value) {
+  const auto& text = value.template get_ref<const std::string&>();
+  if (text.empty() || text.front() != kMark) return;
+  const auto found = std::ranges::find(kPythonNumbers, std::string_view(text).substr(1), &PythonNumber::word);
+  if (found != std::end(kPythonNumbers)) value = found->value;
+}
+
+template <class Json>
+Json parse(std::string_view text, const std::string& file) {
+  using Event = typename Json::parse_event_t;
   if (text.size() > kMaxJsonBytes)
     throw Error("{}: {} bytes of JSON are more than the {} that are read", file, text.size(), kMaxJsonBytes);
-  const auto check_depth = [&](int depth, json::parse_event_t event, const json&) {
-    const bool opens =
-        event == json::parse_event_t::object_start || event == json::parse_event_t::array_start;
+  const auto check = [&](int depth, Event event, Json& value) {
+    const bool opens = event == Event::object_start || event == Event::array_start;
     if (opens && depth >= kMaxJsonDepth)
       throw Error("{}: nested more than {} levels deep", file, kMaxJsonDepth);
+    if (event == Event::value && value.is_string()) restore_python_number(value);
     return true;
   };
+  const bool python =
+      text.find("NaN") != std::string_view::npos || text.find("Infinity") != std::string_view::npos;
   try {
-    return json::parse(text, check_depth);
-  } catch (const json::exception& e) {
+    return python ? Json::parse(without_python_numbers(text), check) : Json::parse(text, check);
+  } catch (const nlohmann::json::exception& e) {
     throw Error("{}: not valid JSON: {}", file, e.what());
   }
+}
+
+}  // namespace
+
+json parse_json(std::string_view text, const std::string& file) {
+  return parse<json>(text, file);
+}
+
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& file) {
+  return parse<nlohmann::ordered_json>(text, file);
 }
 
 json read_json(const std::filesystem::path& path) {
@@ -100,7 +153,7 @@ void JsonNode::expect_keys(std::initializer_list<std::string_view> known) const 
 
 std::string JsonNode::shown() const {
   constexpr size_t kLongest = 80;
-  std::string text = value_->dump(-1, ' ', /*ensure_ascii=*/false, json::error_handler_t::replace);
+  const std::string text = json_text(*value_);
   if (text.size() <= kLongest) return text;
   return text.substr(0, kLongest) + "...";
 }

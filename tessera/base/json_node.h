@@ -24,9 +24,19 @@ inline constexpr size_t kMaxJsonBytes = 100'000'000;
 inline constexpr int kMaxJsonDepth = 64;
 
 /// Throws Error (file and reason) when `text`, the content of `file`, is not JSON or passes a limit.
+/// NaN, Infinity and -Infinity, which Python writes, are read as numbers; no reader of a JsonNode lets them
+/// pass.
 nlohmann::json parse_json(std::string_view text, const std::string& file);
+/// The same with the members of objects in their order.
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& file);
 /// The same for a file on disk; Error too when it cannot be read.
 nlohmann::json read_json(const std::filesystem::path& path);
+
+/// `value` as JSON. Bytes that are not UTF-8, as paths may hold, become U+FFFD.
+template <class Json>
+std::string json_text(const Json& value, int indent = -1) {
+  return value.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
 
 /// A view: the document must outlive it. The readers throw Error when the value has another type.
 class JsonNode {

@@ -21,6 +21,25 @@ std::string error_of(const std::function<void()>& action) {
   return "no error";
 }
 
+TEST(ParseJson, TakesThePythonNumbers) {
+  const std::string text = R"({"a": NaN, "b": [-Infinity, Infinity], "NaN": "-Infinity \" NaN", "c": 1})";
+  const json document = parse_json(text, "f");
+  const JsonNode root(document, "f");
+  EXPECT_EQ(root["NaN"].string(), "-Infinity \" NaN");
+  EXPECT_EQ(root["c"].get<int>(), 1);
+  EXPECT_THAT(error_of([&] { root["a"].number(); }), HasSubstr("f: a: "));
+  EXPECT_THAT(error_of([&] { root["b"].items()[0].get<float>(); }), HasSubstr("f: b[0]: "));
+  EXPECT_THAT(error_of([&] { root["a"].get<int>(); }), HasSubstr("expected an integer"));
+  EXPECT_EQ(parse_ordered_json(text, "f").dump(),
+            R"({"a":null,"b":[null,null],"NaN":"-Infinity \" NaN","c":1})");
+  EXPECT_THAT(error_of([] { parse_json("[NaN", "f"); }), HasSubstr("f: not valid JSON"));
+  EXPECT_THAT(error_of([] { parse_json("[nan]", "f"); }), HasSubstr("f: not valid JSON"));
+}
+
+TEST(JsonText, IsValidWhateverBytesItHolds) {
+  EXPECT_EQ(json_text(json{{"path", "a\xff"}}), "{\"path\":\"a\uFFFD\"}");
+}
+
 TEST(JsonNode, ReadsTypedValues) {
   const json document = parse_json(
       R"({"yes": true, "n": -3, "x": 2.5, "text": "é", "list": [1, 2], "none": null, "of": {"a": {"b": 7}}})",

@@ -42,9 +42,9 @@ void run_gemm(const GemmOptions& o, const GlobalOptions& global) {
   const auto total = static_cast<int64_t>(options.shapes.size() * options.formats.size());
   TerminalReporter reporter(global.quiet);
   int64_t done = 0;
-  reporter.progress("measuring", 0, total);
-  const std::vector<GemmResult> results =
-      bench_gemm(options, limits, [&](const GemmResult&) { reporter.progress("measuring", ++done, total); });
+  reporter.progress("measuring, products", 0, total);
+  const std::vector<GemmResult> results = bench_gemm(
+      options, limits, [&](const GemmResult&) { reporter.progress("measuring, products", ++done, total); });
 
   json out{{"limits", to_json(limits)}, {"results", json::array()}};
   Table table({"format", "M", "N", "K", "best us", "median us", "GB/s", "GOP/s", "of roofline", "vs f32"});
@@ -57,7 +57,7 @@ void run_gemm(const GemmOptions& o, const GlobalOptions& global) {
                fmt::format("{:.2f}x", r.speedup)});
   }
   if (global.json) {
-    fmt::print("{}\n", out.dump(2));
+    fmt::print("{}\n", json_text(out, 2));
     return;
   }
   fmt::print(

@@ -155,7 +155,7 @@ void run(ModelOptions o, const GlobalOptions& global) {
     fmt::print("{}, weights {}: loaded in {:.2f} s, peak memory {}\n{}\n", name, weights,
                bench.load_seconds(), format_bytes(peak_memory()), table.text());
   }
-  if (global.json) return fmt::print("{}\n", out.dump(2));
+  if (global.json) return fmt::print("{}\n", json_text(out, 2));
   fmt::print(
       "{}, {}. Prefill: one prompt from nothing. Decode: a step of `batch` sequences that hold `context` "
       "tokens each. Medians, ± the "

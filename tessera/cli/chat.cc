@@ -10,6 +10,7 @@
 #include "tessera/cli/interrupt.h"
 #include "tessera/cli/sampling_options.h"
 #include "tessera/program/loaded_model.h"
+#include "tessera/program/terminal.h"
 
 namespace tessera {
 namespace {
@@ -141,8 +142,9 @@ void run(const Options& o, const GlobalOptions& global) {
   const bool is_url = o.model.find("://") != std::string::npos;
   if (is_url && (o.kv.bits != 0 || !o.template_file.empty()))
     throw Error("{}: --kv-bits and --template are for models of this process, not for a server", o.model);
+  TerminalReporter reporter(global.quiet);
   const auto partner =
-      is_url ? remote_partner(o.model) : local_partner(o.model, o.device, o.kv, o.template_file);
+      is_url ? remote_partner(o.model) : local_partner(o.model, o.device, o.kv, o.template_file, reporter);
   Chat(*partner, o, global).run();
 }
 

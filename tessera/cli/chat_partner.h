@@ -31,7 +31,8 @@ class ChatPartner {
 
 /// A model folder, loaded into this process. `template_file` empty: the model's own template.
 std::unique_ptr<ChatPartner> local_partner(const std::string& model_dir, const DeviceOption& device,
-                                           const KvOption& kv, const std::string& template_file);
+                                           const KvOption& kv, const std::string& template_file,
+                                           Reporter& reporter);
 /// A server of OpenAI's API, such as `tessera serve`, by its address: "http://127.0.0.1:8000". Its key is in
 /// TESSERA_API_KEY or OPENAI_API_KEY.
 std::unique_ptr<ChatPartner> remote_partner(const std::string& url);

@@ -31,6 +31,7 @@ constexpr const char* kExample =
 struct Options {
   std::vector<std::string> dirs;
   std::vector<std::string> methods;
+  int64_t group_size = 0;
   CalibrationRequest calibration;
   std::string work = "out/compare", page;
   TextOptions text;
@@ -43,7 +44,8 @@ struct Contest {
   LoadedModel reference;
   std::vector<std::unique_ptr<Model>> candidates;
   Comparison result = {};
-  std::vector<Speeds> speeds = {};  ///< of all models; empty unless asked for
+  std::vector<Speeds> speeds = {};      ///< of all models; empty unless asked for
+  std::vector<MadeModel> skipped = {};  ///< methods that cannot run on the model
 
   const Model& model(size_t i) const { return i == 0 ? *reference.model : *candidates[i - 1]; }
 };
@@ -98,7 +100,10 @@ json result_json(const Contest& contest) {
          {"top1_agreement", m.top_agreement},
          {"layer_error", is_rotated(contest.dirs[i + 1]) ? json() : json(m.layer_error)}});
   }
-  return {{"reference", reference}, {"candidates", candidates}};
+  json skipped = json::array();
+  for (const MadeModel& made : contest.skipped)
+    skipped.push_back({{"method", made.method}, {"reason", made.skipped}});
+  return {{"reference", reference}, {"candidates", candidates}, {"skipped", skipped}};
 }
 
 /// The channel maxima of every block that report.json in `dir` holds; null without them.
@@ -175,6 +180,7 @@ void print(const Options& o, const Contest& contest) {
   const Comparison& c = contest.result;
   const auto render = [&](const Table& t) { return o.markdown ? t.markdown() : t.text(); };
   fmt::print("{}", render(summary_table(contest)));
+  for (const MadeModel& made : contest.skipped) fmt::print("{}: skipped: {}\n", made.method, made.skipped);
   fmt::print(
       "\nProtocol {}: {} windows of {} tokens, {}; perplexity of the reference +- {:.3f}. The +- of 'vs "
       "float' is paired. KL in "
@@ -182,7 +188,7 @@ void print(const Options& o, const Contest& contest) {
       "over tokens; a rotated "
       "model's has another basis.\n",
       name_of(c.reference.protocol), c.reference.window_nll.size(), c.reference.window,
-      bos_policy(c.reference.protocol), c.reference.value_error());
+      bos_policy(c.reference.protocol, c.reference.bos), c.reference.value_error());
   if (!contest.speeds.empty()) {
     fmt::print("Speed: a prompt of {} tokens, then one sequence behind it, on {}.\n",
                contest.speeds.front().prefill.context, o.text.device.backend().name());
@@ -190,20 +196,41 @@ void print(const Options& o, const Contest& contest) {
   if (o.layers) fmt::print("\n{}", render(layer_table(contest)));
 }
 
-void run(const Options& o, const GlobalOptions& global) {
+/// What can be said before anything is loaded.
+void check_request(const Options& o) {
   if (o.dirs.size() < 2 && o.methods.empty()) {
     throw Error("nothing to compare with: name quantized models, or --methods to make them");
   }
+  const auto is_float = [](const std::string& dir) {
+    return ModelConfig::load(dir).quantization().is_null();
+  };
+  const auto other = std::find_if(o.dirs.begin() + 1, o.dirs.end(), is_float);
+  if (!is_float(o.dirs[0]) && other != o.dirs.end()) {
+    throw Error(
+        "{} is quantized and {} is not: name the float model, which the others are compared with, first",
+        o.dirs[0], *other);
+  }
+  if (!o.page.empty()) check_can_write(o.page);
+}
+
+void run(const Options& o, const GlobalOptions& global) {
+  check_request(o);
   TerminalReporter reporter(global.quiet);
-  Contest contest{.dirs = o.dirs, .reference = load_model(o.dirs[0], o.text.device), .candidates = {}};
+  Contest contest{
+      .dirs = o.dirs, .reference = load_model(o.dirs[0], o.text.device, reporter), .candidates = {}};
   const Windows windows = read_windows(o.text, *contest.reference.tokenizer, contest.reference.model->spec());
   if (!o.methods.empty()) {
-    const auto made = quantize_each(o.dirs[0], o.methods, o.calibration, o.work, global);
-    contest.dirs.insert(contest.dirs.end(), made.begin(), made.end());
+    for (MadeModel& made : quantize_each(o.dirs[0], o.methods, o.group_size, o.calibration, o.work, global)) {
+      if (made.skipped.empty()) {
+        contest.dirs.push_back(std::move(made.folder));
+      } else {
+        contest.skipped.push_back(std::move(made));
+      }
+    }
   }
   std::vector<Model*> candidates;
   for (size_t i = 1; i < contest.dirs.size(); ++i) {
-    contest.candidates.push_back(Model::load(contest.dirs[i], o.text.device.backend()));
+    contest.candidates.push_back(load_weights(contest.dirs[i], o.text.device, reporter));
     o.text.kv.apply(*contest.candidates.back());
     candidates.push_back(contest.candidates.back().get());
   }
@@ -216,7 +243,7 @@ void run(const Options& o, const GlobalOptions& global) {
   }
   if (!o.page.empty()) write_page(o, contest);
   if (global.json) {
-    fmt::print("{}\n", result_json(contest).dump(2));
+    fmt::print("{}\n", json_text(result_json(contest), 2));
   } else {
     print(o, contest);
   }
@@ -238,6 +265,10 @@ void add_compare(CLI::App& app, const GlobalOptions& global) {
                    "Quantize with these methods first: a list with commas, or 'all' (see tessera methods; "
                    "METHOD+SETTING changes one as quantize --set does)")
       ->delimiter(',');
+  command
+      ->add_option("-g,--group-size", o->group_size,
+                   "With --methods: inputs that share a weight scale, for methods that have groups")
+      ->check(CLI::PositiveNumber);
   o->calibration.add_to(*command);
   command->add_option("--work", o->work, "Folder for the models that --methods makes; finished ones are kept")
       ->capture_default_str();

@@ -2,6 +2,7 @@
 #include "tessera/cli/comparison_page.h"
 
 #include "tessera/base/atomic_output.h"
+#include "tessera/base/json_node.h"
 #include "tessera/cli/comparison_page_html.h"
 
 namespace tessera {
@@ -19,7 +20,7 @@ std::string script_safe(std::string json) {
 void write_comparison_page(const std::filesystem::path& file, const nlohmann::json& comparison) {
   std::string page = kComparisonPageHtml;
   constexpr std::string_view kPlace = "/*COMPARISON*/null";
-  page.replace(page.find(kPlace), kPlace.size(), script_safe(comparison.dump()));
+  page.replace(page.find(kPlace), kPlace.size(), script_safe(json_text(comparison)));
   write_file(file, page);
 }
 

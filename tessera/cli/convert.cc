@@ -90,8 +90,9 @@ void add_convert(CLI::App& app, const GlobalOptions& global) {
     const std::vector<LinearOutcome> outcomes = conversion.survey(reporter);
     if (!o->dry_run) conversion.write(outcomes, reporter);
     if (global.json) {
-      fmt::print("{}\n",
-                 json{{"from", conversion.model().format()}, {"linears", outcomes_json(outcomes)}}.dump(2));
+      fmt::print(
+          "{}\n",
+          json_text(json{{"from", conversion.model().format()}, {"linears", outcomes_json(outcomes)}}, 2));
       return;
     }
     if (o->dry_run) print_outcomes(outcomes);

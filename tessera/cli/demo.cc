@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "tessera/base/error.h"
 #include "tessera/bench/model_bench.h"
 #include "tessera/cli/commands.h"
 #include "tessera/cli/model_folder.h"
@@ -57,8 +58,10 @@ std::vector<Row> quantize_all(const Options& o, const GlobalOptions& global) {
   std::vector<std::string> methods;
   for (const Variant& v : kVariants) methods.push_back(v.method);
   std::vector<Row> rows{{"float", o.dir, {}}};
-  for (const std::string& dir : quantize_each(o.dir, methods, o.calibration, o.output, global)) {
-    rows.push_back({kVariants[rows.size() - 1].title, dir, {}});
+  for (const MadeModel& made :
+       quantize_each(o.dir, methods, /*group_size=*/0, o.calibration, o.output, global)) {
+    if (!made.skipped.empty()) throw Error("{}", made.skipped);
+    rows.push_back({kVariants[rows.size() - 1].title, made.folder, {}});
   }
   return rows;
 }
@@ -93,7 +96,8 @@ void print_table(const std::vector<Row>& rows, const Comparison& c) {
 }
 
 void write_lines(const std::string& name, const std::string& dir) {
-  const LoadedModel loaded = load_model(dir, DeviceOption());
+  Reporter silent;
+  const LoadedModel loaded = load_model(dir, DeviceOption(), silent);
   Generator generator(*loaded.model, *loaded.tokenizer);
   fmt::print("\n{}\n", name);
   GenerateOptions options;
@@ -109,11 +113,11 @@ void write_lines(const std::string& name, const std::string& dir) {
 void run(const Options& o, const GlobalOptions& global) {
   TerminalReporter reporter(global.quiet);
   std::vector<Row> rows = quantize_all(o, global);
-  const LoadedModel reference = load_model(o.dir, o.text.device);
+  const LoadedModel reference = load_model(o.dir, o.text.device, reporter);
   std::vector<std::unique_ptr<Model>> models;
   std::vector<Model*> candidates;
   for (size_t i = 1; i < rows.size(); ++i) {
-    models.push_back(Model::load(rows[i].dir, o.text.device.backend()));
+    models.push_back(load_weights(rows[i].dir, o.text.device, reporter));
     candidates.push_back(models.back().get());
   }
   const Windows windows = test_windows(o, reference, reporter);
@@ -121,7 +125,7 @@ void run(const Options& o, const GlobalOptions& global) {
   for (size_t i = 0; i < rows.size(); ++i)
     rows[i].speeds = measure_speeds(i == 0 ? *reference.model : *candidates[i - 1]);
   if (global.json) {
-    fmt::print("{}\n", rows_json(rows, c).dump(2));
+    fmt::print("{}\n", json_text(rows_json(rows, c), 2));
     return;
   }
   print_table(rows, c);

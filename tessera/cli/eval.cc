@@ -105,11 +105,11 @@ void run(const EvalOptions& o, const GlobalOptions& global) {
   Table table({"model", "task", "acc, %", "acc_norm, %", "documents", "time"});
   json out = json::array();
   for (const std::string& dir : o.models) {
-    const LoadedModel model = load_model(dir, o.device);
+    const LoadedModel model = load_model(dir, o.device, reporter);
     o.kv.apply(*model.model);
     for (const Questions& questions : all) out.push_back(evaluate(dir, model, questions, o, reporter, table));
   }
-  fmt::print("{}", global.json ? out.dump(2) + "\n" : table.text());
+  fmt::print("{}", global.json ? json_text(out, 2) + "\n" : table.text());
 }
 
 }  // namespace

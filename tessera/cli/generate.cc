@@ -7,6 +7,8 @@
 #include "tessera/cli/commands.h"
 #include "tessera/cli/sampling_options.h"
 #include "tessera/program/loaded_model.h"
+#include "tessera/program/output.h"
+#include "tessera/program/terminal.h"
 
 namespace tessera {
 namespace {
@@ -42,18 +44,19 @@ std::vector<int32_t> chat_ids(const Options& o, const Tokenizer& tokenizer) {
 }
 
 void run(const Options& o, const GlobalOptions& global) {
-  const LoadedModel loaded = load_model(o.dir, o.device);
+  TerminalReporter reporter(global.quiet);
+  const LoadedModel loaded = load_model(o.dir, o.device, reporter);
   o.kv.apply(*loaded.model);
   Generator generator(*loaded.model, *loaded.tokenizer);
   const auto print = [](std::string_view piece) {
     std::fwrite(piece.data(), 1, piece.size(), stdout);
-    std::fflush(stdout);
+    flush_output();
   };
   const TextSink sink = global.json ? TextSink() : TextSink(print);
   const Generation g = o.chat ? generator.generate(chat_ids(o, *loaded.tokenizer), o.generate, sink)
                               : generator.generate(o.prompt, o.generate, sink);
   if (global.json) {
-    fmt::print("{}\n", result_json(o, g).dump(2, ' ', false, json::error_handler_t::replace));
+    fmt::print("{}\n", json_text(result_json(o, g), 2));
     return;
   }
   fmt::print("\n");

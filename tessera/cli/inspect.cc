@@ -58,7 +58,7 @@ void inspect_file(const std::string& path, const GlobalOptions& global) {
   TensorMap tensors;
   for (const auto& [name, view] : file.tensors()) tensors[name] = {view.dtype, view.shape};
   if (global.json) {
-    fmt::print("{}\n", tensors_json(tensors).dump(2));
+    fmt::print("{}\n", json_text(tensors_json(tensors), 2));
     return;
   }
   print_tensors(tensors);
@@ -184,7 +184,7 @@ void print_deployment(const Options& o, const GlobalOptions& global) {
                      {"reason", v.reason},
                      {"source", v.source}});
     }
-    fmt::print("{}\n", out.dump(2));
+    fmt::print("{}\n", json_text(out, 2));
     return;
   }
   Table table({"layer", "outputs x inputs", o.engine, "reason", "source of the rule"});
@@ -197,10 +197,11 @@ void print_deployment(const Options& o, const GlobalOptions& global) {
 
 void inspect_model(const Options& o, const GlobalOptions& global) {
   const Checkpoint checkpoint(o.path);
-  const std::unique_ptr<Model> model = Model::load(o.path, o.device.backend());
+  TerminalReporter reporter(global.quiet);
+  const std::unique_ptr<Model> model = load_weights(o.path, o.device, reporter);
   const std::string backend = fmt::format("{} ({})", o.device.backend().name(), cpu_info().model);
   if (global.json) {
-    fmt::print("{}\n", model_json(*model, checkpoint, backend).dump(2));
+    fmt::print("{}\n", json_text(model_json(*model, checkpoint, backend), 2));
     return;
   }
   print_model(*model, checkpoint, backend);

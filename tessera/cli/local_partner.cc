@@ -10,10 +10,10 @@ namespace {
 class LocalPartner : public ChatPartner {
  public:
   LocalPartner(const std::string& model_dir, const DeviceOption& device, const KvOption& kv,
-               const std::string& template_file)
+               const std::string& template_file, Reporter& reporter)
       : name_(model_dir),
         template_(require_chat_template(model_dir, template_file, "--template")),
-        loaded_(load_model(model_dir, device)) {
+        loaded_(load_model(model_dir, device, reporter)) {
     kv.apply(*loaded_.model);
     generator_.emplace(*loaded_.model, *loaded_.tokenizer, /*keep_prompts=*/true);
   }
@@ -41,8 +41,9 @@ class LocalPartner : public ChatPartner {
 }  // namespace
 
 std::unique_ptr<ChatPartner> local_partner(const std::string& model_dir, const DeviceOption& device,
-                                           const KvOption& kv, const std::string& template_file) {
-  return std::make_unique<LocalPartner>(model_dir, device, kv, template_file);
+                                           const KvOption& kv, const std::string& template_file,
+                                           Reporter& reporter) {
+  return std::make_unique<LocalPartner>(model_dir, device, kv, template_file, reporter);
 }
 
 }  // namespace tessera

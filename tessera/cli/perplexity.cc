@@ -22,7 +22,7 @@ void add_perplexity(CLI::App& app, const GlobalOptions& global) {
   command->callback([o, &global] {
     TerminalReporter reporter(global.quiet);
     const nlohmann::json out = evaluate_perplexity(o->dirs, o->text, global, reporter);
-    if (global.json) fmt::print("{}\n", out.dump(2));
+    if (global.json) fmt::print("{}\n", json_text(out, 2));
   });
 }
 

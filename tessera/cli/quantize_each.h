@@ -10,11 +10,19 @@
 
 namespace tessera {
 
-/// Quantizes `model` with each of `methods` ("NAME-gG", "NAME+SETTING", "all") into FOLDER/METHOD and returns
-/// those folders. A folder that already holds the same result is kept, one that holds another is replaced, an
-/// interrupted run resumes.
-std::vector<std::string> quantize_each(const std::string& model, const std::vector<std::string>& methods,
-                                       const CalibrationRequest& calibration, const std::string& folder,
-                                       const GlobalOptions& global);
+/// What became of a method.
+struct MadeModel {
+  std::string method;   ///< as it is asked for, with the group size
+  std::string skipped;  ///< why it cannot run on this model; empty: it has
+  std::string folder;
+};
+
+/// Quantizes `model` with each of `methods` ("NAME-gG", "NAME+SETTING", "all") into FOLDER/METHOD. A folder
+/// that already holds the same result is kept, one that holds another is replaced, an interrupted run
+/// resumes. `group_size` > 0 is that of the methods that have groups and do not say their size. Throws Error
+/// when none can run.
+std::vector<MadeModel> quantize_each(const std::string& model, const std::vector<std::string>& methods,
+                                     int64_t group_size, const CalibrationRequest& calibration,
+                                     const std::string& folder, const GlobalOptions& global);
 
 }  // namespace tessera

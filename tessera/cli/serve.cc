@@ -181,7 +181,7 @@ void run(const Options& given, const GlobalOptions& global) {
     log.note(fmt::format("{} {}", o.device.backend().name(),
                          plan_device(o.dir, o.device.backend().limits()).to_string()));
   }
-  const LoadedModel loaded = load_model(o.dir, o.device);
+  const LoadedModel loaded = load_model(o.dir, o.device, log);
   o.kv.apply(*loaded.model);
   if (o.selftest) test_kernels(o, log);
   if (o.step_tokens == 0) o.step_tokens = loaded.model->max_rows();

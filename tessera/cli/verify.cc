@@ -53,7 +53,7 @@ json simulate(const std::string& dir, const TextOptions& text, const GlobalOptio
 /// Adds what simulation and engine make of the text to the result of the kernels.
 void add_simulation(const std::string& dir, const TextOptions& text, const GlobalOptions& global,
                     Reporter& reporter, json& result) {
-  const LoadedModel loaded = load_model(dir, text.device);
+  const LoadedModel loaded = load_model(dir, text.device, reporter);
   const Windows windows = read_windows(text, *loaded.tokenizer, loaded.model->spec());
   const json simulation = simulate(dir, text, global);
   const Perplexity simulated = summarize(windows, simulation["window_nll"]);
@@ -113,7 +113,7 @@ void run(const Options& o, const GlobalOptions& global) {
   json results = json::array();
   for (const std::string& dir : o.dirs) results.push_back(verify(dir, o, global, reporter));
   if (global.json) {
-    fmt::print("{}\n", results.dump(2));
+    fmt::print("{}\n", json_text(results, 2));
   } else {
     const Table table = table_of(results, left_out.empty());
     fmt::print("{}\n", o.markdown ? table.markdown() : table.text());
@@ -146,7 +146,8 @@ void add_verify(CLI::App& app, const GlobalOptions& global) {
       ->add_option("-t,--text", o->text.file,
                    "UTF-8 text file for the simulation (default: the kernels alone are checked)")
       ->check(CLI::ExistingFile);
-  command->add_option("--window", o->text.window, "Tokens a window (default: the model's context)")
+  command
+      ->add_option("--window", o->text.window, "Tokens a window (default: the model's context, at most 2048)")
       ->check(CLI::PositiveNumber);
   command->add_option("--max-windows", o->text.max_windows, "Windows that count")
       ->check(CLI::PositiveNumber)

@@ -88,7 +88,7 @@ std::vector<LinearOutcome> Conversion::survey(Reporter& reporter) const {
       }
     }
     outcomes.push_back(std::move(outcome));
-    reporter.progress("checking", std::ssize(outcomes), std::ssize(model_.linears()));
+    reporter.progress("checking, linears", std::ssize(outcomes), std::ssize(model_.linears()));
   }
   return outcomes;
 }
@@ -102,7 +102,7 @@ void Conversion::write(const std::vector<LinearOutcome>& outcomes, Reporter& rep
   for (const fs::path& file : model_.checkpoint().files())
     record["input"]["sha256"][file.filename().string()] = digest_file(file).sha256;
   for (const LinearOutcome& outcome : outcomes) record["linears"][outcome.linear.name] = record_of(outcome);
-  const std::string text = record.dump(2) + "\n";
+  const std::string text = json_text(record, 2) + "\n";
 
   if (writer_->folder()) {
     const json section = writer_->config(schemes_of(outcomes));

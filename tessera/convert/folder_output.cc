@@ -43,13 +43,15 @@ void write_folder(const SourceModel& model, const foreign::Writer& writer,
     write_safetensors(folder.file(shard_name(layer, layers + 1)),
                       block_tensors(model, writer, options, layer));
     model.checkpoint().release_pages();
-    reporter.progress("writing", layer + 1, layers + 1);
+    reporter.progress("writing, shards", layer + 1, layers + 1);
   }
   folder.file(kIndexName);
   write_index(folder.partial(), layers + 1);
 
-  auto config = ordered_json::parse(model.files().read("config.json"));
+  auto config = parse_ordered_json(model.files().read("config.json"), model.config().file());
   config.erase("quantization_config");
+  if (make_model_spec(model.config()).tied_embeddings && !model.spec().tied_embeddings)
+    config["tie_word_embeddings"] = false;  // as the head that is stored says
   if (!section.is_null()) config["quantization_config"] = section;
   if (const std::string type = float_type(writer, options.variant); !type.empty()) {
     config.erase("dtype");

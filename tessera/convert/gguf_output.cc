@@ -128,7 +128,7 @@ void write_gguf_file(const SourceModel& model, const std::vector<LinearOutcome>&
   for (const Item& item : plan.items()) {
     const Tensor data = item.make();
     file.add({data.data(), data.bytes()});
-    reporter.progress("writing", &item - plan.items().data() + 1, std::ssize(entries));
+    reporter.progress("writing, tensors", &item - plan.items().data() + 1, std::ssize(entries));
   }
   file.commit();
 }

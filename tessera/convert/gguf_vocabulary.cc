@@ -6,6 +6,7 @@
 #include "tessera/source/gguf_pre_tokenizers.h"
 #include "tessera/source/sentencepiece_reader.h"
 #include "tessera/text/tokenizer.h"
+#include "tessera/text/tokenizer_config.h"
 
 namespace tessera {
 namespace {
@@ -26,12 +27,20 @@ class TokenTable {
       throw Error("{}: token {} is beyond the {} rows of the embedding", where_, id, tokens_.size());
     tokens_[static_cast<size_t>(id)] = std::move(token);
   }
-  /// Tokens that are found in a text before anything else happens to it.
-  void add(int64_t id, const JsonNode& token) {
-    const bool special = token["special"].get_or(false);
-    set(id, {.text = token["content"].string(),
-             .score = kAddedScore,
-             .type = special ? PieceType::kControl : PieceType::kUserDefined});
+  /// A token that is found in a text before anything else happens to it.
+  void add(const AddedToken& token) {
+    set(token.id, {.text = token.content,
+                   .score = kAddedScore,
+                   .type = token.special ? PieceType::kControl : PieceType::kUserDefined});
+  }
+  /// Those that the files beside the tokenizer name, where their ids are free.
+  void add_free(const ModelFiles& files) {
+    for (const AddedToken& token : read_tokenizer_config(files).added_tokens) {
+      const bool taken = token.id == AddedToken::kNextId ||
+                         (token.id < std::ssize(tokens_) &&
+                          tokens_[static_cast<size_t>(token.id)].type != PieceType::kUnused);
+      if (!taken) add(token);
+    }
   }
 
   ordered_json column(ordered_json (*of)(const SentencePiece&)) const {
@@ -74,7 +83,12 @@ ordered_json byte_level(const ModelFiles& files, int64_t vocab_size) {
   TokenTable table(vocab_size, root.where());
   for (const auto& [text, id] : model["vocab"].members())
     table.set(id.get<int64_t>(), {.text = text, .type = PieceType::kNormal});
-  for (const JsonNode& token : root["added_tokens"].items()) table.add(token["id"].get<int64_t>(), token);
+  for (const JsonNode& node : root["added_tokens"].items()) {
+    AddedToken token = parse_added_token(node);
+    token.id = node["id"].get<int32_t>();
+    table.add(token);
+  }
+  table.add_free(files);
   ordered_json keys = {{"tokenizer.ggml.model", "gpt2"}, {"tokenizer.ggml.pre", pre->name}};
   set_tokens(table, keys);
   ordered_json& merges = keys["tokenizer.ggml.merges"] = ordered_json::array();
@@ -89,14 +103,7 @@ ordered_json sentencepiece(const ModelFiles& files, int64_t vocab_size) {
   TokenTable table(vocab_size, files.where("tokenizer.model"));
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id)
     table.set(static_cast<int64_t>(id), vocabulary.pieces[id]);
-  if (files.contains("tokenizer_config.json")) {
-    const json document = files.json("tokenizer_config.json");
-    const JsonNode added = JsonNode(document, files.where("tokenizer_config.json"))["added_tokens_decoder"];
-    for (const auto& [id, token] : added.is_null() ? decltype(added.members())() : added.members()) {
-      const int64_t number = std::atoll(id.c_str());
-      if (number >= std::ssize(vocabulary.pieces)) table.add(number, token);
-    }
-  }
+  table.add_free(files);
   ordered_json keys = {{"tokenizer.ggml.model", "llama"}, {"tokenizer.ggml.pre", "default"}};
   set_tokens(table, keys);
   keys["tokenizer.ggml.scores"] =

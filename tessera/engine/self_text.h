@@ -21,4 +21,8 @@ struct SelfTextOptions {
 std::vector<int32_t> sample_text(Model& model, int32_t bos, const SelfTextOptions& options,
                                  Reporter& reporter);
 
+/// About how many seconds sample_text will take, from a few steps of as many windows as it runs at once.
+/// Throws Error as it does.
+double sampling_seconds(Model& model, int32_t bos, const SelfTextOptions& options);
+
 }  // namespace tessera

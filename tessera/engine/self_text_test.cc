@@ -52,8 +52,17 @@ TEST_F(SelfText, TheModelFindsItsOwnTextLikely) {
   EXPECT_LT(nll / (3 * 23), 5.0);  // uniform ids would cost log 4096 = 8.3 and more
 }
 
+/// Extrapolated, so that twice the windows in rounds of their own take twice as long.
+TEST_F(SelfText, SaysHowLongItWillTake) {
+  const double some = sampling_seconds(*model_, kBos, {.windows = 128, .window = 24}),
+               more = sampling_seconds(*model_, kBos, {.windows = 128 * 40, .window = 24});
+  EXPECT_GT(some, 0);
+  EXPECT_GT(more, 5 * some);
+}
+
 TEST_F(SelfText, ImpossibleWindowsAreRefused) {
   Reporter silent;
+  EXPECT_THROW(sampling_seconds(*model_, kBos, {.windows = 1, .window = 513}), Error);
   EXPECT_THROW(sample_text(*model_, kBos, {.windows = 1, .window = 513}, silent), Error);
   EXPECT_THROW(sample_text(*model_, kBos, {.windows = 0, .window = 24}, silent), Error);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,7 +12,8 @@
 
 namespace tessera {
 
-/// The text of generated ids, decoded as the continuation of their prompt and cut at the first stop string.
+/// The text of generated ids, decoded as the continuation of their prompt and cut at the first stop string. A
+/// stop string that is one special token stops at its id, which no text need show.
 class TextStream {
  public:
   /// `tokenizer` must outlive it.
@@ -19,16 +21,18 @@ class TextStream {
              bool skip_special = true);
 
   /// The text that is now certain, whole UTF-8 sequences.
-  std::string push(int32_t id) { return filter_.push(decoder_.push(id)); }
+  std::string push(int32_t id);
   /// The same, and no stop string begins or ends within the text of this id.
   std::string push_unstopped(int32_t id) { return filter_.finish() + decoder_.push(id); }
   /// What is still held back.
   std::string finish();
-  bool stopped() const { return filter_.stopped(); }
+  bool stopped() const { return stopped_ || filter_.stopped(); }
 
  private:
+  std::set<int32_t> stop_ids_;
   StreamDecoder decoder_;
   StopFilter filter_;
+  bool stopped_ = false;  ///< by an id
 };
 
 }  // namespace tessera

@@ -130,7 +130,7 @@ KernelCheck check_kernels(const std::filesystem::path& dir, Backend& backend, Re
   KernelCheck check;
   const auto linears = spec.linear_ids();
   for (int64_t layer = 0; quantization && layer < spec.n_layers; ++layer) {
-    reporter.progress("kernels", layer, spec.n_layers);
+    reporter.progress("checking kernels, blocks", layer, spec.n_layers);
     for (LinearId id : linears) {
       const std::string name = spec.linear_name(layer, id);
       if (!is_quantized(checkpoint, name)) continue;
@@ -141,7 +141,7 @@ KernelCheck check_kernels(const std::filesystem::path& dir, Backend& backend, Re
   }
   if (check.layers == 0)
     throw Error("{}: has no quantized layers; name the output of tessera quantize", dir.string());
-  reporter.progress("kernels", spec.n_layers, spec.n_layers);
+  reporter.progress("checking kernels, blocks", spec.n_layers, spec.n_layers);
   return check;
 }
 

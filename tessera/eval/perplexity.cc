@@ -17,6 +17,7 @@ double Perplexity::value() const {
 Perplexity summarize(const Windows& windows, std::vector<double> window_nll) {
   const auto [mean, standard_error] = mean_error(window_nll);
   return {.protocol = windows.protocol,
+          .bos = windows.bos,
           .window = windows.length,
           .predictions = windows.count() * windows.predictions_per_window(),
           .mean_nll = mean,

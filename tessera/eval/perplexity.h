@@ -11,6 +11,7 @@ namespace tessera {
 
 struct Perplexity {
   Protocol protocol = Protocol::kGptq;
+  bool bos = false;                     ///< Windows::bos
   int64_t window = 0;                   ///< ids a window
   int64_t predictions = 0;              ///< over all windows
   double mean_nll = 0;                  ///< nats a predicted token

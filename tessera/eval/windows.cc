@@ -18,15 +18,32 @@ Protocol protocol_from_name(std::string_view name) {
   throw Error("protocol '{}' is not known (gptq and llama.cpp are)", name);
 }
 
-std::string_view bos_policy(Protocol protocol) {
+std::string_view bos_policy(Protocol protocol, bool bos) {
+  if (!bos) return "no BOS";
   return protocol == Protocol::kGptq ? "one BOS at the start of the text" : "BOS in every window";
+}
+
+namespace {
+
+int64_t window_length(const WindowOptions& options, const ModelSpec& spec) {
+  if (options.window > 0) return options.window;
+  return std::min<int64_t>(options.protocol == Protocol::kLlamaCpp ? 512 : 2048, spec.max_positions);
+}
+
+}  // namespace
+
+int64_t ids_wanted(const WindowOptions& options, const ModelSpec& spec) {
+  int64_t ids = 0;
+  const bool all = options.max_windows == 0 ||
+                   __builtin_mul_overflow(options.max_windows, window_length(options, spec), &ids);
+  return all ? 0 : ids;
 }
 
 Windows cut_windows(std::span<const int32_t> ids, const WindowOptions& options, const ModelSpec& spec,
                     std::optional<int32_t> bos) {
   const bool llama_cpp = options.protocol == Protocol::kLlamaCpp;
-  Windows windows{.protocol = options.protocol, .length = options.window};
-  if (windows.length == 0) windows.length = std::min<int64_t>(llama_cpp ? 512 : 2048, spec.max_positions);
+  Windows windows{
+      .protocol = options.protocol, .bos = bos.has_value(), .length = window_length(options, spec)};
   if (windows.length < 4 || windows.length > spec.max_positions) {
     throw Error("windows of {} tokens are not possible: at least 4, at most the model's context of {}",
                 windows.length, spec.max_positions);

@@ -19,8 +19,8 @@ enum class Protocol : uint8_t { kGptq, kLlamaCpp };
 std::string_view name_of(Protocol protocol);
 /// The inverse. Throws Error listing the names.
 Protocol protocol_from_name(std::string_view name);
-/// "one BOS at the start of the text", "BOS in every window"
-std::string_view bos_policy(Protocol protocol);
+/// "one BOS at the start of the text", "BOS in every window"; "no BOS" without `bos`.
+std::string_view bos_policy(Protocol protocol, bool bos);
 
 struct WindowOptions {
   Protocol protocol = Protocol::kGptq;
@@ -32,6 +32,7 @@ struct WindowOptions {
 /// Consecutive windows of a text; ids left over at its end are dropped.
 struct Windows {
   Protocol protocol = Protocol::kGptq;
+  bool bos = false;               ///< whether the tokenizer puts a BOS in front of texts
   int64_t length = 0;             ///< ids a window
   int64_t first_predicted = 1;    ///< the ids first_predicted .. length - 1 of each window are predicted
   std::vector<int32_t> ids = {};  ///< [count() * length]
@@ -43,9 +44,12 @@ struct Windows {
   }
 };
 
-/// Cuts `ids`, a text tokenized with BOS, for the model of `spec`. `bos` is the id that kLlamaCpp puts in
-/// front; where the model has none the windows stay as they are. Throws Error when the text is shorter than a
-/// window or a window does not fit in the model's context.
+/// Ids of a text that cut_windows looks at; 0: all.
+int64_t ids_wanted(const WindowOptions& options, const ModelSpec& spec);
+
+/// Cuts `ids`, a tokenized text, for the model of `spec`. `bos` is the id that the tokenizer has put in front
+/// of it and kLlamaCpp puts in front of every window, as llama.cpp does; nothing where the tokenizer adds
+/// none. Throws Error when the text is shorter than a window or a window does not fit in the model's context.
 Windows cut_windows(std::span<const int32_t> ids, const WindowOptions& options, const ModelSpec& spec,
                     std::optional<int32_t> bos);
 

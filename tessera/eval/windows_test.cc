@@ -42,6 +42,9 @@ TEST(Windows, LlamaCppPutsBosInFrontAndPredictsTheSecondHalf) {
   EXPECT_EQ(w[1][1], 513);
   const Windows plain = cut_windows(ids, {.protocol = Protocol::kLlamaCpp}, spec_with_context(2048), {});
   EXPECT_EQ(plain[1][0], 512);
+  EXPECT_EQ(bos_policy(w.protocol, w.bos), "BOS in every window");
+  EXPECT_EQ(bos_policy(plain.protocol, plain.bos), "no BOS");
+  EXPECT_EQ(bos_policy(Protocol::kGptq, true), "one BOS at the start of the text");
 }
 
 TEST(Windows, DefaultLengthIsThatOfThePapersWhereTheModelAllows) {
@@ -54,6 +57,13 @@ TEST(Windows, MaxWindowsLimits) {
   EXPECT_EQ(cut_windows(counting(40), {.max_windows = 2}, spec_with_context(10), {}).count(), 2);
   EXPECT_EQ(cut_windows(counting(40), {.max_windows = 9}, spec_with_context(10), {}).count(), 4);
   EXPECT_EQ(cut_windows(counting(40), {.window = 8}, spec_with_context(10), {}).count(), 5);
+}
+
+TEST(Windows, SaysHowMuchTextItWants) {
+  EXPECT_EQ(ids_wanted({}, spec_with_context(10)), 0);
+  EXPECT_EQ(ids_wanted({.max_windows = 3}, spec_with_context(10)), 30);
+  EXPECT_EQ(ids_wanted({.protocol = Protocol::kLlamaCpp, .max_windows = 2}, spec_with_context(4096)), 1024);
+  EXPECT_EQ(ids_wanted({.window = 8, .max_windows = INT64_MAX / 2}, spec_with_context(10)), 0);
 }
 
 TEST(Windows, ImpossibleRequestsAreRefused) {

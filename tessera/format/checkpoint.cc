@@ -1,6 +1,7 @@
 // Opening the files of a checkpoint, and finding tensors in them.
 #include "tessera/format/checkpoint.h"
 
+#include <regex>
 #include <set>
 
 #include "tessera/base/error.h"
@@ -25,6 +26,48 @@ std::map<std::string, std::string> read_index(const fs::path& path) {
   return files;
 }
 
+/// The shards of a folder without an index: all that their names count, such as model-00002-of-00003.
+std::set<std::string> unlisted_shards(const fs::path& dir) {
+  static const std::regex kShard(R"((.{1,200})-(\d{5})-of-(\d{5})\.safetensors)");
+  std::map<std::pair<std::string, std::string>, std::set<std::string>> sets;  // by prefix and count
+  std::smatch match;
+  for (const auto& entry : fs::directory_iterator(dir)) {
+    const std::string name = entry.path().filename().string();
+    if (name.size() < 256 && std::regex_match(name, match, kShard)) sets[{match[1], match[3]}].insert(name);
+  }
+  if (sets.empty()) return {};
+  const auto& [key, shards] = *sets.begin();
+  if (sets.size() > 1 || shards.size() != std::stoul(key.second))
+    throw Error("{}: holds {} of {} shards and no {}; download what is missing", dir.string(), shards.size(),
+                key.second, kIndexName);
+  return shards;
+}
+
+[[noreturn]] void fail_without_weights(const fs::path& dir) {
+  for (const auto& entry : fs::directory_iterator(dir)) {
+    const std::string name = entry.path().filename().string(), kind = entry.path().extension().string();
+    if (kind == ".gguf") throw Error("{}: holds {}; name that file", dir.string(), name);
+    if (kind == ".bin" || kind == ".pth" || kind == ".pt")
+      throw Error("{}: {} is not safetensors; convert the weights to safetensors", dir.string(), name);
+  }
+  throw Error("{}: neither model.safetensors nor {} is there; download the weights", dir.string(),
+              kIndexName);
+}
+
+/// The files that hold the weights, as Transformers chooses them; fills `weight_map` where an index counts.
+std::set<std::string> weight_files(const fs::path& dir, std::map<std::string, std::string>& weight_map) {
+  if (fs::exists(dir / kWeightsName)) return {kWeightsName};
+  std::set<std::string> names;
+  if (fs::exists(dir / kIndexName)) {
+    weight_map = read_index(dir / kIndexName);
+    for (const auto& [tensor, file] : weight_map) names.insert(file);
+  } else {
+    names = unlisted_shards(dir);
+  }
+  if (names.empty()) fail_without_weights(dir);
+  return names;
+}
+
 }  // namespace
 
 Checkpoint::Checkpoint(const fs::path& path) : path_(path) {
@@ -38,18 +81,8 @@ Checkpoint::Checkpoint(const fs::path& path) : path_(path) {
 }
 
 void Checkpoint::open_folder() {
-  std::set<std::string> names;
   std::map<std::string, std::string> weight_map;
-  if (fs::exists(path_ / kIndexName)) {
-    weight_map = read_index(path_ / kIndexName);
-    for (const auto& [tensor, file] : weight_map) names.insert(file);
-  } else if (fs::exists(path_ / "model.safetensors")) {
-    names.insert("model.safetensors");
-  } else {
-    throw Error("{}: neither model.safetensors nor {} is there; convert the weights to safetensors",
-                path_.string(), kIndexName);
-  }
-  for (const std::string& name : names) {
+  for (const std::string& name : weight_files(path_, weight_map)) {
     if (!fs::exists(path_ / name)) throw Error("{}: shard {} is missing; download it", path_.string(), name);
     files_.push_back(std::make_unique<SafetensorsFile>(path_ / name));
     add_tensors(*files_.back(), weight_map);
@@ -117,6 +150,13 @@ bool Checkpoint::has_gguf_codes(const std::string& prefix) const {
 
 GgufCodes Checkpoint::gguf_codes(const std::string& prefix) const {
   return gguf_->codes(prefix + ".weight");
+}
+
+std::vector<std::string> Checkpoint::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, info] : tensors_) names.push_back(name);
+  for (const auto& [name, reason] : unreadable_) names.push_back(name);
+  return names;
 }
 
 std::vector<fs::path> Checkpoint::files() const {

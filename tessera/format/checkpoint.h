@@ -12,8 +12,9 @@
 
 namespace tessera {
 
-/// All weights of a model, under the names of Hugging Face: those of a folder, in model.safetensors or the
-/// shards that model.safetensors.index.json names, or those of a GGUF file.
+/// All weights of a model, under the names of Hugging Face: those of a folder, in model.safetensors, else the
+/// shards that model.safetensors.index.json names, else a complete set of shards without an index; or those
+/// of a GGUF file.
 class Checkpoint {
  public:
   /// `path` is the folder or the GGUF file. Throws Error when there are no weights, or a file is missing or
@@ -33,6 +34,8 @@ class Checkpoint {
   /// view could show it, a decoded copy that the view owns. Throws as info() does.
   TensorView at(std::string_view name) const;
   TensorView at(std::string_view name, const Shape& expected) const;
+  /// All names, readable or not.
+  std::vector<std::string> names() const;
   /// Those that can be read.
   const std::map<std::string, TensorInfo, std::less<>>& tensors() const { return tensors_; }
   /// Whether a GGUF file keeps the codes of linear PREFIX (GgufModel::has_codes), and what they are; PREFIX

@@ -7,6 +7,8 @@
 
 namespace tessera {
 
+/// The weights of a checkpoint that is not cut into shards.
+inline constexpr const char* kWeightsName = "model.safetensors";
 inline constexpr const char* kIndexName = "model.safetensors.index.json";
 
 /// model-00001-of-0000N.safetensors is shard 0.

@@ -17,6 +17,10 @@ void collect_eos(const JsonNode& root, std::vector<int32_t>& ids) {
   }
 }
 
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
 }  // namespace
 
 ModelConfig ModelConfig::load(const std::filesystem::path& model) {
@@ -28,7 +32,7 @@ ModelConfig ModelConfig::load(const std::filesystem::path& model) {
   ModelConfig config(files.json(kName), files.where(kName));
   config.read_older_quantization(files);
   collect_eos(config.root(), config.eos_token_ids_);
-  if (const std::string text = files.contains(kGeneration) ? files.read(kGeneration) : ""; !text.empty()) {
+  if (const std::string text = files.contains(kGeneration) ? files.read(kGeneration) : ""; !is_blank(text)) {
     const nlohmann::json settings = parse_json(text, files.where(kGeneration));
     collect_eos({settings, files.where(kGeneration)}, config.eos_token_ids_);
   }
@@ -59,9 +63,8 @@ JsonNode ModelConfig::quantization() const {
 }
 
 std::string ModelConfig::architecture() const {
-  const auto names = get<std::vector<std::string>>("architectures");
-  if (names.empty()) throw Error("{}: 'architectures' is empty", file_);
-  return names[0];
+  const auto names = get<std::vector<std::string>>("architectures", {});
+  return names.empty() ? "" : names[0];
 }
 
 int64_t ModelConfig::extent(const char* key) const {
@@ -77,6 +80,8 @@ const char* ModelConfig::present(std::initializer_list<const char*> keys) const 
 
 RopeConfig ModelConfig::rope() const {
   RopeConfig rope;
+  if (const double share = get<double>("partial_rotary_factor", 1.0); share != 1)
+    root()["partial_rotary_factor"].fail("{}: heads that are rotated in part are not supported", share);
   rope.theta = get<double>("rope_theta", rope.theta);
   const JsonNode parameters = root()["rope_parameters"], older = root()["rope_scaling"];
   const JsonNode& scaling = parameters.is_null() ? older : parameters;

@@ -35,9 +35,11 @@ class ModelConfig {
   JsonNode root() const { return {values_, file_}; }
   const std::string& file() const { return file_; }
 
-  /// architectures[0], such as "LlamaForCausalLM".
+  /// architectures[0], such as "LlamaForCausalLM"; empty where none is named.
   std::string architecture() const;
   bool has(const char* key) const { return !root()[key].is_null(); }
+  /// Whether the key is there, even as null: Transformers has defaults for what is absent alone.
+  bool states(const char* key) const { return root().object().contains(key); }
 
   /// The value of a key that must be there.
   template <class T>

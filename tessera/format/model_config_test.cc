@@ -55,7 +55,8 @@ TEST(ModelConfig, GettersNameTheKey) {
   }
   EXPECT_THROW(config("{}").extent("hidden_size"), Error);
   EXPECT_THROW(config(R"({"hidden_size": 0})").extent("hidden_size"), Error);
-  EXPECT_THROW(config(R"({"architectures": []})").architecture(), Error);
+  EXPECT_EQ(config(R"({"architectures": []})").architecture(), "");
+  EXPECT_EQ(config("{}").architecture(), "");
   EXPECT_EQ(config(R"({"x": null})").get<int>("x", 3), 3);
 }
 
@@ -68,6 +69,10 @@ TEST(ModelConfig, UnitesEosIds) {
   write_file(dir / "config.json", R"({"eos_token_id": 2})");
   write_file(dir / "generation_config.json", R"({"eos_token_id": [2, 7]})");
   EXPECT_EQ(ModelConfig::load(dir).eos_token_ids(), (std::vector<int32_t>{2, 7}));
+  for (const char* empty : {"", "\n", "{}"}) {
+    write_file(dir / "generation_config.json", empty);
+    EXPECT_EQ(ModelConfig::load(dir).eos_token_ids(), std::vector<int32_t>{2});
+  }
   write_file(dir / "config.json", "{");
   EXPECT_THROW(ModelConfig::load(dir), Error);
   fs::remove_all(dir);

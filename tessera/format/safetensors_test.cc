@@ -228,6 +228,32 @@ TEST_F(SafetensorsTest, Shards) {
   EXPECT_THROW(Checkpoint{dir_}, Error) << "no weights";
 }
 
+TEST_F(SafetensorsTest, TheWholeFileCountsBeforeAnIndex) {
+  const std::vector<float> v{1};
+  const Tensor t = Tensor::from<float>(v, {1});
+  write_safetensors(dir_ / "model.safetensors", {{"a", t.view()}});
+  write_file(dir_ / "model.safetensors.index.json", R"({"weight_map":{"a":"gone.safetensors"}})");
+  EXPECT_EQ(Checkpoint(dir_).at("a").size(), 1);
+}
+
+TEST_F(SafetensorsTest, ShardsWithoutAnIndex) {
+  const std::vector<float> v{1};
+  const Tensor t = Tensor::from<float>(v, {1});
+  const auto discovery = [&] { return error_of([&] { Checkpoint{dir_}; }); };
+  EXPECT_NE(discovery().find("neither model.safetensors nor"), std::string::npos) << discovery();
+  write_file(dir_ / "pytorch_model.bin", "x");
+  EXPECT_NE(discovery().find("pytorch_model.bin is not safetensors; convert"), std::string::npos)
+      << discovery();
+  write_safetensors(dir_ / "model-00001-of-00002.safetensors", {{"a", t.view()}});
+  EXPECT_NE(discovery().find("holds 1 of 00002 shards"), std::string::npos) << discovery();
+  write_safetensors(dir_ / "model-00002-of-00002.safetensors", {{"b", t.view()}});
+  const Checkpoint checkpoint(dir_);
+  EXPECT_EQ(checkpoint.tensors().size(), 2u);
+  EXPECT_EQ(checkpoint.names(), (std::vector<std::string>{"a", "b"}));
+  write_safetensors(dir_ / "model-00001-of-00003.safetensors", {{"c", t.view()}});
+  EXPECT_THROW(Checkpoint{dir_}, Error) << "two sets";
+}
+
 TEST_F(SafetensorsTest, OfATensorInTwoShardsTheIndexedOneCounts) {
   const std::vector<float> one{1}, two{2};
   const Tensor first = Tensor::from<float>(one, {1}), second = Tensor::from<float>(two, {1});

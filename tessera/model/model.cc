@@ -161,7 +161,7 @@ void Model::attend(const BlockWeights& block, int64_t layer, KvPool& pool, const
     heads.key_norm = &block.norms[kKeyNorm];
   }
   if (spec_.positions == Positions::kRope) heads.rope = &rope_;
-  const AttentionRule rule{.window = spec_.sliding_window,
+  const AttentionRule rule{.window = spec_.window(layer),
                            .alibi_slopes = weights_.alibi_slopes ? weights_.alibi_slopes->floats() : nullptr};
   const Rows q = outputs(kQ);
   backend_.append(q, outputs(kK), outputs(kV), heads, *batch_, layer, pool);

@@ -6,6 +6,7 @@
 #include "tessera/base/error.h"
 #include "tessera/base/stopwatch.h"
 #include "tessera/program/terminal.h"
+#include "tessera/program/text_file.h"
 
 namespace tessera {
 
@@ -16,7 +17,8 @@ void TextOptions::add_to(CLI::App& command) {
   command.add_option("--protocol", protocol, "gptq (disjoint windows, papers) or llama.cpp (second halves)")
       ->capture_default_str();
   command
-      .add_option("--window", window, "Tokens a window (default: the model's context, or 512 for llama.cpp)")
+      .add_option("--window", window,
+                  "Tokens a window (default: the model's context, at most 2048, or 512 for llama.cpp)")
       ->check(CLI::PositiveNumber);
   command.add_option("--max-windows", max_windows, "Only the first N windows")->check(CLI::PositiveNumber);
   kv.add_to(command);
@@ -24,10 +26,10 @@ void TextOptions::add_to(CLI::App& command) {
 }
 
 Windows read_windows(const TextOptions& options, const Tokenizer& tokenizer, const ModelSpec& spec) {
-  const std::vector<int32_t> ids = encode_file(tokenizer, options.file);
+  const WindowOptions window{protocol_from_name(options.protocol), options.window, options.max_windows};
+  const std::vector<int32_t> ids = encode_file(tokenizer, options.file, ids_wanted(window, spec));
   try {
-    const WindowOptions window{protocol_from_name(options.protocol), options.window, options.max_windows};
-    return cut_windows(ids, window, spec, tokenizer.bos_id());
+    return cut_windows(ids, window, spec, tokenizer.adds_bos() ? tokenizer.bos_id() : std::nullopt);
   } catch (const Error& e) {
     throw Error("{}: {}", options.file, e.what());
   }
@@ -38,10 +40,14 @@ void check_text(const std::string& dir, const TextOptions& options) {
 }
 
 json to_json(const Perplexity& p) {
-  return {{"perplexity", p.value()},       {"perplexity_error", p.value_error()},
-          {"mean_nll", p.mean_nll},        {"standard_error", p.standard_error},
-          {"predictions", p.predictions},  {"protocol", name_of(p.protocol)},
-          {"bos", bos_policy(p.protocol)}, {"window", p.window},
+  return {{"perplexity", p.value()},
+          {"perplexity_error", p.value_error()},
+          {"mean_nll", p.mean_nll},
+          {"standard_error", p.standard_error},
+          {"predictions", p.predictions},
+          {"protocol", name_of(p.protocol)},
+          {"bos", bos_policy(p.protocol, p.bos)},
+          {"window", p.window},
           {"window_nll", p.window_nll}};
 }
 
@@ -51,7 +57,7 @@ json evaluate_perplexity(const std::vector<std::string>& dirs, const TextOptions
   Table table({"model", "perplexity", "+-", "predictions", "tokens/s"});
   std::string protocol;
   for (const std::string& dir : dirs) {
-    const LoadedModel loaded = load_model(dir, text.device);
+    const LoadedModel loaded = load_model(dir, text.device, reporter);
     text.kv.apply(*loaded.model);
     const Windows windows = read_windows(text, *loaded.tokenizer, loaded.model->spec());
     const Stopwatch watch;
@@ -60,7 +66,7 @@ json evaluate_perplexity(const std::vector<std::string>& dirs, const TextOptions
     table.add({dir, fmt::format("{:.3f}", p.value()), fmt::format("{:.3f}", p.value_error()),
                std::to_string(p.predictions), fmt::format("{:.0f}", rate)});
     protocol = fmt::format("protocol {}: windows of {} tokens, {}", name_of(p.protocol), p.window,
-                           bos_policy(p.protocol));
+                           bos_policy(p.protocol, p.bos));
     out.push_back(to_json(p));
     out.back()["model"] = dir;
     out.back()["tokens_per_second"] = rate;

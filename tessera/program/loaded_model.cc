@@ -3,8 +3,7 @@
 
 #include <map>
 
-#include "tessera/base/atomic_output.h"
-#include "tessera/base/error.h"
+#include "tessera/arch/unread_tensors.h"
 #include "tessera/kernels/backends.h"
 
 namespace tessera {
@@ -33,17 +32,18 @@ void KvOption::apply(Model& model) const {
   if (bits != 0) model.set_kv_format(kv_format_of_bits(bits, "--kv-bits"));
 }
 
-LoadedModel load_model(const std::string& dir, const DeviceOption& device) {
-  LoadedModel loaded;
-  loaded.model = Model::load(dir, device.backend());
-  loaded.tokenizer = Tokenizer::load(dir);
-  return loaded;
+std::unique_ptr<Model> load_weights(const std::string& dir, const DeviceOption& device, Reporter& reporter) {
+  auto model = Model::load(dir, device.backend());
+  if (const std::string line = unread_tensors(model->spec(), Checkpoint(dir)); !line.empty())
+    reporter.note(line);
+  return model;
 }
 
-std::vector<int32_t> encode_file(const Tokenizer& tokenizer, const std::string& path) {
-  const std::string text = read_file(path);
-  if (text.empty()) throw Error("{}: the file is empty", path);
-  return tokenizer.encode(text, /*add_special_tokens=*/true);
+LoadedModel load_model(const std::string& dir, const DeviceOption& device, Reporter& reporter) {
+  LoadedModel loaded;
+  loaded.model = load_weights(dir, device, reporter);
+  loaded.tokenizer = Tokenizer::load(dir);
+  return loaded;
 }
 
 }  // namespace tessera

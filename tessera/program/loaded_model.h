@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "tessera/base/reporter.h"
 #include "tessera/kernels/backend.h"
 #include "tessera/model/model.h"
 #include "tessera/text/tokenizer.h"
@@ -36,10 +37,8 @@ struct LoadedModel {
   std::unique_ptr<Model> model;
 };
 
-LoadedModel load_model(const std::string& dir, const DeviceOption& device);
-
-/// Ids of a UTF-8 text file with the tokenizer's own BOS. Throws Error when the file cannot be read or is
-/// empty.
-std::vector<int32_t> encode_file(const Tokenizer& tokenizer, const std::string& path);
+/// Reports tensors that are stored but no part of the model.
+std::unique_ptr<Model> load_weights(const std::string& dir, const DeviceOption& device, Reporter& reporter);
+LoadedModel load_model(const std::string& dir, const DeviceOption& device, Reporter& reporter);
 
 }  // namespace tessera

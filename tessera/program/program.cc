@@ -3,15 +3,17 @@
 
 #include <cstdio>
 #include <new>
+#include <system_error>
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
+#include "tessera/program/output.h"
 
 namespace tessera {
 namespace {
 
-int parse_and_run(int argc, char** argv, const std::string& description,
-                  const std::vector<AddCommand>& commands) {
+void parse_and_run(int argc, char** argv, const std::string& description,
+                   const std::vector<AddCommand>& commands) {
   GlobalOptions global;
   // Both programs go by this name: the user types "tessera quantize", whichever of them answers.
   CLI::App app{description, "tessera"};
@@ -28,20 +30,24 @@ int parse_and_run(int argc, char** argv, const std::string& description,
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    throw Error("{}; --help shows what is expected", e.what());
+    if (e.get_exit_code() != 0) throw Error("{}; --help shows what is expected", e.what());
+    app.exit(e);  // prints what --help or --version asks for
   }
-  return 0;
+  flush_output();
 }
 
 }  // namespace
 
 int run_program(int argc, char** argv, const std::string& description,
                 const std::vector<AddCommand>& commands) {
+  prepare_output();
   try {
-    return parse_and_run(argc, argv, description, commands);
+    parse_and_run(argc, argv, description, commands);
+    return 0;
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "tessera: out of memory\n");
+  } catch (const std::system_error& e) {  // a reader such as head, that has seen enough, hears nothing more
+    if (e.code() != std::errc::broken_pipe) std::fprintf(stderr, "tessera: %s\n", e.what());
   } catch (const std::exception& e) {
     std::fprintf(stderr, "tessera: %s\n", e.what());
   }

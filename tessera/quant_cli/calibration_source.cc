@@ -6,9 +6,12 @@
 #include <algorithm>
 #include <memory>
 
+#include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
 #include "tessera/engine/self_text.h"
 #include "tessera/program/loaded_model.h"
+#include "tessera/program/terminal.h"
+#include "tessera/program/text_file.h"
 
 namespace tessera {
 namespace {
@@ -16,18 +19,32 @@ namespace {
 constexpr int64_t kMaxDefaultTokens = 2048;
 
 TokenWindows sample_windows_of(const std::string& dir, const SelfTextOptions& options, Reporter& reporter) {
-  const LoadedModel loaded = load_model(dir, DeviceOption());
+  Reporter silent;  // the run has said what is to be said about the model
+  const LoadedModel loaded = load_model(dir, DeviceOption(), silent);
   const auto bos = loaded.tokenizer->bos_id();
   if (!bos)
     throw Error("{}: the tokenizer names no BOS to begin a sample with; give a text with --calib", dir);
-  reporter.note(fmt::format("sampling {} windows of {} tokens from the model; --calib FILE saves that time",
-                            options.windows, options.window));
+  reporter.note(fmt::format(
+      "sampling {} windows of {} tokens from the model, about {}; --calib FILE saves that time",
+      options.windows, options.window, format_duration(sampling_seconds(*loaded.model, *bos, options))));
   const std::vector<int32_t> ids = sample_text(*loaded.model, *bos, options, reporter);
   TokenWindows windows;
   for (int64_t w = 0; w < options.windows; ++w) {
     windows.emplace_back(ids.begin() + w * options.window, ids.begin() + (w + 1) * options.window);
   }
   return windows;
+}
+
+/// Before any text is read: the two activation streams alone must fit. In floating point, where nothing
+/// overflows.
+void check_fits(const CalibrationRequest& request, int64_t tokens, int64_t hidden_size) {
+  const double bytes = 2.0 * sizeof(float) * static_cast<double>(request.windows) *
+                       static_cast<double>(tokens) * static_cast<double>(hidden_size);
+  const auto available = static_cast<double>(available_memory());
+  if (available == 0 || bytes <= available) return;
+  throw Error(
+      "{} calibration windows of {} tokens need {:.0f} MB of memory, {:.0f} MB are available; use fewer",
+      request.windows, tokens, bytes / 1e6, available / 1e6);
 }
 
 /// The windows are sampled when a run first asks for them, and kept for the next.
@@ -49,10 +66,12 @@ CalibrationSet sampled_from_model(const std::string& dir, const CalibrationReque
 }  // namespace
 
 CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest& request) {
-  const int64_t context = make_model_spec(ModelConfig::load(dir)).max_positions;
+  const ModelSpec spec = make_model_spec(ModelConfig::load(dir));
+  const int64_t context = spec.max_positions;
   if (request.tokens > context)
     throw Error("{}: windows of {} tokens exceed the context of {}", dir, request.tokens, context);
   const int64_t tokens = request.tokens > 0 ? request.tokens : std::min(context, kMaxDefaultTokens);
+  check_fits(request, tokens, spec.hidden_size);
   if (request.source == "self") return sampled_from_model(dir, request, tokens);
   const std::vector<int32_t> ids = encode_file(*Tokenizer::load(dir), request.source);
   return sample_windows(ids, request.windows, tokens, request.seed, request.source);

@@ -26,10 +26,10 @@ void run(const GlobalOptions& global) {
                      {"source", m.source},
                      {"recipe", m.to_json()}});
     }
-    fmt::print("{}\n", out.dump(2));
+    fmt::print("{}\n", json_text(out, 2));
     return;
   }
-  fmt::print("Methods (a -g128 behind the name asks for groups of 128 inputs):\n");
+  fmt::print("Methods (-g128, -g64 or -g32 behind a name asks for groups of so many inputs):\n");
   for (const Recipe& m : methods()) {
     fmt::print("  {:16} {}: {}\n{:19}{}\n{:19}cost: {}{}\n", m.name, to_string(m.scheme), pass_names(m), "",
                m.summary, "", m.cost, m.source.empty() ? "" : "; " + m.source);

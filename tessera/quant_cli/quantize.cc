@@ -8,6 +8,7 @@
 #include "tessera/quant/run/quantizer.h"
 #include "tessera/quant_cli/calibration_source.h"
 #include "tessera/quant_cli/commands.h"
+#include "tessera/quant_cli/ending_line.h"
 
 namespace tessera {
 namespace {
@@ -46,6 +47,8 @@ Recipe recipe_of(const Options& o) {
 
 void run(const Options& o, const GlobalOptions& global) {
   TerminalReporter reporter(global.quiet);
+  const EndingLine ending(fmt::format(
+      "interrupted; the same command with --resume goes on, {}.partial keeps what is done", o.output));
   QuantizeOptions options;
   options.model_dir = o.dir;
   options.output_dir = o.output;
@@ -63,7 +66,7 @@ void run(const Options& o, const GlobalOptions& global) {
     result["evaluation"] = evaluate_perplexity({o.dir, o.output}, {.file = o.eval_file}, global, reporter);
   }
   if (global.json) {
-    fmt::print("{}\n", result.dump(2));
+    fmt::print("{}\n", json_text(result, 2));
   } else {
     fmt::print("{} is ready; report.json there tells what each layer cost.\n", o.output);
   }

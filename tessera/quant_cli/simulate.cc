@@ -35,7 +35,7 @@ void run(const Options& o, const GlobalOptions& global) {
                            {"outputs_off", check.kernels.outputs_off},
                            {"first_differing", check.first_differing},
                            {"window_nll", window_nll(o.dir, ids)}};
-  fmt::print("{}\n", out.dump(2));
+  fmt::print("{}\n", json_text(out, 2));
 }
 
 }  // namespace
@@ -47,7 +47,8 @@ void add_simulate(CLI::App& app, const GlobalOptions& global) {
   command->footer("Example:\n  tessera-quantize simulate llama-qqq --text wiki.test.txt");
   command->add_option("model", o->dir, "Folder of a quantized model")->required();
   command->add_option("-t,--text", o->text.file, "UTF-8 text file")->required();
-  command->add_option("--window", o->text.window, "Tokens a window (default: the model's context)")
+  command
+      ->add_option("--window", o->text.window, "Tokens a window (default: the model's context, at most 2048)")
       ->check(CLI::PositiveNumber);
   command->add_option("--max-windows", o->text.max_windows, "Only the first N windows")
       ->check(CLI::PositiveNumber);

@@ -154,7 +154,10 @@ ordered_json gguf_config(const GgufModel& model) {
       {"torch_dtype", "float16"}};
   if (model.any_codes()) config["quantization_config"] = {{"quant_method", "gguf"}};
   if (sliding_window > 0) config["sliding_window"] = sliding_window;
-  if (model.architecture() != "llama") config["use_sliding_window"] = sliding_window > 0;
+  if (model.architecture() != "llama") {
+    config["use_sliding_window"] = sliding_window > 0;
+    config["max_window_layers"] = 0;  // no layer without the window
+  }
   return config;
 }
 

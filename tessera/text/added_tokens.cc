@@ -77,6 +77,17 @@ AddedToken parse_added_token(const JsonNode& node) {
   return token;
 }
 
+void add_missing(std::vector<AddedToken>& tokens, const std::vector<AddedToken>& more, int32_t size,
+                 const std::function<std::optional<int32_t>(std::string_view)>& vocabulary_id) {
+  for (const AddedToken& token : tokens) size = std::max(size, token.id + 1);
+  for (AddedToken token : more) {
+    if (std::ranges::find(tokens, token.content, &AddedToken::content) != tokens.end()) continue;
+    token.id = vocabulary_id(token.content).value_or(token.id == AddedToken::kNextId ? size : token.id);
+    size = std::max(size, token.id + 1);
+    tokens.push_back(std::move(token));
+  }
+}
+
 void TokenMatcher::add(std::string pattern, const AddedToken& token) {
   if (pattern.empty()) return;
   auto& entries = by_first_byte_[static_cast<uint8_t>(pattern.front())];

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,8 +18,11 @@
 namespace tessera {
 
 struct AddedToken {
+  static constexpr int32_t kNextId =
+      -1;  ///< the file gives no id: that in the vocabulary, else the next free
+
   std::string content;
-  int32_t id = 0;
+  int32_t id = kNextId;
   bool single_word = false;  ///< not within a word
   bool lstrip = false;       ///< takes the blanks to its left with it
   bool rstrip = false;       ///< takes the blanks to its right with it
@@ -30,6 +34,12 @@ struct AddedToken {
 /// A member of "added_tokens" of tokenizer.json, or a value of "added_tokens_decoder" of
 /// tokenizer_config.json, which has no id.
 AddedToken parse_added_token(const JsonNode& node);
+
+/// Appends those of `more` whose content `tokens` lacks, as Transformers does. `vocabulary_id` gives the id
+/// of a text in the model's vocabulary, which decides; free ids start at `size` or behind the highest of
+/// `tokens`.
+void add_missing(std::vector<AddedToken>& tokens, const std::vector<AddedToken>& more, int32_t size,
+                 const std::function<std::optional<int32_t>(std::string_view)>& vocabulary_id);
 
 /// Finds the leftmost of a set of strings; among those that begin there, the longest.
 class TokenMatcher {

@@ -6,16 +6,17 @@
 namespace tessera {
 namespace {
 
-std::vector<AddedToken> parse_added_tokens(const JsonNode& node, const Vocabulary& vocabulary) {
+std::vector<AddedToken> parse_added_tokens(const JsonNode& node, const Vocabulary& vocabulary,
+                                           const std::vector<AddedToken>& more) {
   std::vector<AddedToken> tokens;
-  if (node.is_null()) return tokens;
-  for (const JsonNode& item : node.items()) {
+  for (const JsonNode& item : node.is_null() ? std::vector<JsonNode>() : node.items()) {
     AddedToken& token = tokens.emplace_back(parse_added_token(item));
     token.id = item["id"].integer<int32_t>(0, kMaxVocabSize - 1);
     const int32_t id = vocabulary.id(token.content).value_or(token.id);
     if (id != token.id)
       item.fail("'{}' has id {} here and {} in the vocabulary", token.content, token.id, id);
   }
+  add_missing(tokens, more, vocabulary.size(), [&](std::string_view text) { return vocabulary.id(text); });
   return tokens;
 }
 
@@ -39,10 +40,10 @@ class WordCache {
 
 }  // namespace
 
-HfTokenizer::HfTokenizer(const JsonNode& root)
+HfTokenizer::HfTokenizer(const JsonNode& root, const std::vector<AddedToken>& more)
     : model_(root["model"]),
       normalizer_(parse_normalizer(root["normalizer"])),
-      added_tokens_(parse_added_tokens(root["added_tokens"], model_.vocabulary()), normalizer_),
+      added_tokens_(parse_added_tokens(root["added_tokens"], model_.vocabulary(), more), normalizer_),
       pre_tokenizer_(parse_pre_tokenizer(root["pre_tokenizer"])),
       post_processor_(parse_post_processor(root["post_processor"], vocab_size())),
       decoder_(parse_decoder(root["decoder"])) {}

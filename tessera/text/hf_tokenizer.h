@@ -15,9 +15,10 @@ namespace tessera {
 
 class HfTokenizer final : public Tokenizer {
  public:
-  /// `root` is the whole of tokenizer.json. Its "truncation" and "padding" are ignored. Throws Error, naming
-  /// file and place, when it is broken or asks for a component that is not supported.
-  explicit HfTokenizer(const JsonNode& root);
+  /// `root` is the whole of tokenizer.json, `more` the added tokens that stand elsewhere. Its "truncation"
+  /// and "padding" are ignored. Throws Error, naming file and place, when it is broken or asks for a
+  /// component that is not supported.
+  explicit HfTokenizer(const JsonNode& root, const std::vector<AddedToken>& more = {});
 
   std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const override;
   std::string decode(std::span<const int32_t> ids, bool skip_special) const override;

@@ -85,11 +85,39 @@ TEST_F(TokenizerFolder, SpecialTokensOfTheConfiguration) {
   EXPECT_EQ(load(small_tokenizer())->eos_id(), 6);
   write_file(dir_ / "tokenizer_config.json", R"({"bos_token": null, "eos_token": "<other>"})");
   EXPECT_EQ(load(small_tokenizer())->bos_id(), 1);
-  EXPECT_EQ(load(small_tokenizer())->eos_id(), std::nullopt);
+  EXPECT_EQ(load(small_tokenizer())->eos_id(), 7) << "a token that no vocabulary has gets the next id";
   write_file(dir_ / "tokenizer_config.json", R"({"bos_token": 7})");
   EXPECT_THAT(error_of(small_tokenizer()), HasSubstr("tokenizer_config.json: bos_token: expected an object"));
   write_file(dir_ / "tokenizer_config.json", R"({"bos_)");
   EXPECT_THAT(error_of(small_tokenizer()), HasSubstr("tokenizer_config.json: not valid JSON"));
+}
+
+/// Wherever Hugging Face's files name a token it is found in the text.
+TEST_F(TokenizerFolder, AddedTokensOfTheOtherFiles) {
+  write_file(dir_ / "tokenizer_config.json",
+             R"({"added_tokens_decoder": {"9": {"content": "<nine>", "special": true},
+                                          "8": {"content": "<eight>", "special": false}},
+                 "unk_token": "<s>", "pad_token": {"content": "<pad>"}, "additional_special_tokens": ["b"]})");
+  write_file(dir_ / "added_tokens.json", R"({"<ten>": 10})");
+  write_file(dir_ / "special_tokens_map.json", R"({"pad_token": "<pad>", "cls_token": "<cls>"})");
+  const auto tokenizer = load(small_tokenizer());
+  EXPECT_EQ(tokenizer->encode("ab<nine><eight>b<ten><pad><cls><s>", false),
+            (Ids{1, 2, 9, 8, 2, 10, 11, 12, 0}));
+  EXPECT_EQ(tokenizer->decode(Ids{9, 8, 2, 10, 11, 1}, true), "<eight><ten>a");
+  EXPECT_EQ(tokenizer->vocab_size(), 13);
+  EXPECT_EQ(tokenizer->special_id("<nine>"), 9);
+  EXPECT_EQ(tokenizer->special_id("<eight>"), std::nullopt) << "is part of the text";
+  EXPECT_EQ(tokenizer->special_id("<other>"), std::nullopt);
+  write_file(dir_ / "added_tokens.json", R"({"<ten>": -10})");
+  EXPECT_THAT(error_of(small_tokenizer()), HasSubstr("added_tokens.json: <ten>: -10 is outside"));
+}
+
+TEST_F(TokenizerFolder, SaysWhetherItAddsABos) {
+  write_file(dir_ / "tokenizer_config.json", R"({"bos_token": "<s>"})");
+  EXPECT_TRUE(load(small_tokenizer())->adds_bos());
+  json none = small_tokenizer();
+  none["post_processor"] = nullptr;
+  EXPECT_FALSE(load(none)->adds_bos());
 }
 
 TEST_F(TokenizerFolder, PostProcessorSequence) {

@@ -76,6 +76,8 @@ std::vector<Range> Regex::find_all(std::string_view text) const {
     if (status == PCRE2_ERROR_NOMATCH) break;
     if (status < 0) throw Error("{}: the regex fails on this text: {}", where_, message_of(status));
     const size_t* range = pcre2_get_ovector_pointer(match.get());
+    if (range[0] < (matches.empty() ? 0 : matches.back().end) || range[1] < range[0])  // \K can do that
+      throw Error("{}: the regex gives matches that overlap or end before they begin", where_);
     const bool repeats = range[0] == range[1] && !matches.empty() && matches.back().end == range[1];
     if (repeats) {
       start += start < text.size() ? decode_code_point(text.substr(start)).length : 1;

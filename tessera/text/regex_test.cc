@@ -80,6 +80,22 @@ TEST(Regex, ExhaustionIsAnError) {
   EXPECT_THROW(find_all("(a|aa)+[bc]", std::string(100, 'a')), Error);
 }
 
+/// \K moves the start of a match, where it stands in a look-ahead behind the end: nothing may go on forever.
+TEST(Regex, EveryMatchAdvancesOrIsAnError) {
+  for (const char* pattern : {R"((?=a\K))", R"((?=ab\K)a)", R"((?=\g<k>)(?:x(?<k>ab\K))?)", R"(a\K)",
+                              R"((?<=a\K))", R"((?:(?=(?<k>a\K))\g<k>|\K)+?)"}) {
+    try {
+      size_t end = 0;
+      for (const Range& r : Regex(pattern, Regex::Syntax::kOniguruma, "test.json").find_all("aabab")) {
+        EXPECT_LE(end, r.begin) << pattern;
+        EXPECT_LE(r.begin, r.end) << pattern;
+        end = r.end;
+      }
+    } catch (const Error&) {
+    }
+  }
+}
+
 TEST(Regex, BadPatternsAreErrors) {
   EXPECT_THAT(error_of("(a"), testing::StartsWith("test.json: pattern: regex '(a' does not compile: "));
   EXPECT_THAT(error_of(R"(\p{Nonsense})"), testing::HasSubstr("does not compile"));

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 
 #include "tessera/base/error.h"
+#include "tessera/source/sentencepiece_check.h"
 
 namespace tessera {
 namespace {
@@ -29,6 +30,7 @@ Load open_plugin() {
 
 std::unique_ptr<SentencePieceModel> SentencePieceModel::load(std::string_view bytes,
                                                              const std::string& file) {
+  check_sentencepiece(bytes, file);
   static const Load plugin_load = open_plugin();
   return std::unique_ptr<SentencePieceModel>(plugin_load(bytes, file));
 }

@@ -5,9 +5,12 @@
 #include <sentencepiece_trainer.h>
 #include <unistd.h>
 
+#include <random>
+
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
 #include "tessera/text/tokenizer.h"
+#include "tessera/text/unicode.h"
 
 namespace tessera {
 namespace {
@@ -38,7 +41,10 @@ class SentencePiece : public testing::Test {
     fs::remove_all(*dir_);
     delete dir_;
   }
-  void TearDown() override { fs::remove(*dir_ / "tokenizer_config.json"); }
+  void TearDown() override {
+    for (const char* file : {"tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"})
+      fs::remove(*dir_ / file);
+  }
 
   static Ids reference(const std::string& text) {
     Ids ids;
@@ -94,6 +100,14 @@ TEST_F(SentencePiece, ConfigurationOfHuggingFace) {
   EXPECT_EQ(legacy->decode(legacy->encode("stone</s>tile", false), false), "stone</s> tile");
 }
 
+TEST_F(SentencePiece, AddedTokensBesideTheModel) {
+  write_file(*dir_ / "added_tokens.json", R"({"<|im_end|>": 321, "<|im_start|>": 320})");
+  write_file(*dir_ / "special_tokens_map.json", R"({"pad_token": "[PAD]", "unk_token": "<unk>"})");
+  const auto tokenizer = Tokenizer::load(*dir_);
+  EXPECT_EQ(tokenizer->encode("<|im_start|><|im_end|>[PAD]<unk>", false), (Ids{320, 321, 322, 0}));
+  EXPECT_EQ(tokenizer->decode(Ids{322, 320}, true), "<|im_start|>");
+}
+
 TEST_F(SentencePiece, BrokenFilesAreErrors) {
   const fs::path broken = *dir_ / "broken";
   fs::create_directories(broken);
@@ -111,6 +125,38 @@ TEST_F(SentencePiece, BrokenFilesAreErrors) {
   write_file(broken / "tokenizer.model", whole);
   write_file(broken / "tokenizer_config.json", R"({"added_tokens_decoder": {"x": {"content": "<x>"}}})");
   EXPECT_THROW(Tokenizer::load(broken), Error);
+}
+
+/// A stranger's bytes: refused, or a tokenizer whose texts are valid UTF-8. Also of a model whose normalizer
+/// has a map of characters, into which every tenth change goes.
+TEST_F(SentencePiece, HostileModelsAreRefusedOrSurvived) {
+  const fs::path hostile = *dir_ / "hostile";
+  fs::create_directories(hostile);
+  const auto status = sentencepiece::SentencePieceTrainer::Train(
+      fmt::format("--input={} --model_prefix={} --vocab_size=320 --model_type=unigram --byte_fallback=true "
+                  "--hard_vocab_limit=false --normalization_rule_name=nmt_nfkc --minloglevel=2",
+                  (*dir_ / "text").string(), (hostile / "mapped").string()));
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  std::mt19937 random(5);
+  for (const fs::path& model : {*dir_ / "tokenizer.model", hostile / "mapped.model"}) {
+    const std::string whole = read_file(model);
+    int loaded = 0;
+    for (int round = 0; round < 200; ++round) {
+      std::string bytes = whole;
+      for (int i = 0; i < 3; ++i) bytes[random() % bytes.size()] = static_cast<char>(random());
+      write_file(hostile / "tokenizer.model", round == 0 ? whole : bytes);
+      try {
+        const auto tokenizer = Tokenizer::load(hostile);
+        Ids ids = tokenizer->encode("small stone\xff on the naïve ﬁ ① 漢字 </s> floor", true);
+        for (int32_t id = 0; id < tokenizer->vocab_size(); id += 7) ids.push_back(id);
+        EXPECT_TRUE(is_valid_utf8(tokenizer->decode(ids, false)));
+        ++loaded;
+      } catch (const Error&) {
+        EXPECT_NE(round, 0) << "the model itself";
+      }
+    }
+    EXPECT_GT(loaded, 20) << model;
+  }
 }
 
 }  // namespace

@@ -39,12 +39,16 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string_view bytes, const std
       add_eos_(config.add_eos_token),
       legacy_(config.legacy) {
   std::vector<AddedToken> tokens = special_pieces(*model_);
-  for (AddedToken token : config.added_tokens) {
-    token.normalized = false;  // SentencePiece normalizes by itself, later
-    std::erase_if(tokens,
-                  [&](const AddedToken& t) { return t.content == token.content || t.id == token.id; });
-    tokens.push_back(std::move(token));
+  for (const AddedToken& stated : config.added_tokens) {  // they replace what the model says
+    std::erase_if(tokens, [&](const AddedToken& t) {
+      return stated.id != AddedToken::kNextId && (t.content == stated.content || t.id == stated.id);
+    });
   }
+  add_missing(tokens, config.added_tokens, model_->size(), [&](std::string_view text) {
+    const int id = model_->id(text);
+    return model_->is_unknown(id) ? std::nullopt : std::optional<int32_t>(id);
+  });
+  for (AddedToken& token : tokens) token.normalized = false;  // SentencePiece normalizes by itself, later
   added_tokens_ = std::make_unique<AddedTokens>(std::move(tokens), identity);
   decoder_ = parse_decoder(JsonNode(parse_json(kDecoder, file), file));
   const auto id_or_none = [](int id) { return id < 0 ? std::nullopt : std::optional<int32_t>(id); };
@@ -87,7 +91,7 @@ std::string SentencePieceTokenizer::decode(std::span<const int32_t> ids, bool sk
       tokens.push_back(model_->piece(id));
     }
   }
-  return decoder_(std::move(tokens)).front();
+  return replace_invalid_utf8(decoder_(std::move(tokens)).front());  // pieces may hold any bytes
 }
 
 int32_t SentencePieceTokenizer::vocab_size() const {

@@ -37,6 +37,11 @@ class Tokenizer {
   /// The id of a token as the vocabulary spells it, such as "<|eot_id|>".
   virtual std::optional<int32_t> token_id(std::string_view token) const = 0;
 
+  /// The id of a special token, which decoding with skip_special leaves out; nothing for other texts.
+  std::optional<int32_t> special_id(std::string_view token) const;
+  /// Whether encode() with special tokens begins with bos_id().
+  bool adds_bos() const;
+
   /// The ids that begin a text and end a generation, where the tokenizer's own files name them. A model's
   /// generation_config.json may name more ends.
   std::optional<int32_t> bos_id() const { return bos_id_; }

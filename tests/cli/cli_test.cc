@@ -105,6 +105,13 @@ TEST_F(Cli, VerifyChecksKernelsByItself) {
   EXPECT_EQ(checked["outputs_off"], 0);
 }
 
+TEST_F(Cli, NoticesModelsInTheWrongOrder) {
+  const fs::path model = dir_ / "model";
+  quantized_test_llama(WeightFormat::kInt4, {}).write(model);
+  expect_refusal(fmt::format("compare {} {} --text {}", model.string(), kDemo.string(), text().string()),
+                 {"is quantized", "name the float model", "first"});
+}
+
 /// The program in a folder of its own, and a PATH with nothing of ours.
 class LoneCli : public Cli {
  protected:
@@ -161,15 +168,24 @@ TEST_F(LoneCli, EndsAsTheQuantizerDid) {
 }
 
 TEST_F(LoneCli, ComparesWhatTheQuantizerMade) {
-  install_quantizer(dir_ / "bin",
-                    fmt::format("echo \"$@\" >{}/arguments; echo '[\"{}\"]'", dir_.string(), kDemo.string()));
-  const Outcome o = run("-q --json --threads 1 " + compare() + " --calib self --seed 3 --work there");
+  install_quantizer(
+      dir_ / "bin",
+      fmt::format("echo \"$@\" >{}/arguments; echo '[{{\"method\": \"{}\", \"skipped\": \"\"}}, "
+                  "{{\"method\": \"dgq\", \"skipped\": \"why\"}}]'",
+                  dir_.string(), kDemo.filename().string()));
+  const std::string command = fmt::format("{} --calib self --seed 3 --group-size 64 --work {}", compare(),
+                                          kDemo.parent_path().string());
+  const Outcome o = run("-q --json --threads 1 " + command);
   ASSERT_EQ(o.status, 0) << o.err;
   EXPECT_EQ(json::parse(o.out)["candidates"][0]["model"], kDemo.string());
-  EXPECT_EQ(read_file(dir_ / "arguments"),
-            fmt::format("--json --quiet --threads=1 each {} --methods=rtn --work=there --calib=self "
-                        "--windows=128 --seed=3\n",
-                        kDemo.string()));
+  EXPECT_EQ(json::parse(o.out)["skipped"], json::parse(R"([{"method": "dgq", "reason": "why"}])"));
+  EXPECT_EQ(
+      read_file(dir_ / "arguments"),
+      fmt::format("--json --quiet --threads=1 each {} --methods=rtn --work={} --group-size=64 --calib=self "
+                  "--windows=128 --seed=3\n",
+                  kDemo.string(), kDemo.parent_path().string()));
+  const Outcome table = run("-q " + command);
+  EXPECT_NE(table.out.find("\ndgq: skipped: why\n"), std::string::npos) << table.out;
 }
 
 }  // namespace

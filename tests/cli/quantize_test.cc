@@ -4,12 +4,14 @@
 #include <sentencepiece_trainer.h>
 
 #include <chrono>
+#include <csignal>
 #include <limits>
 #include <map>
 #include <set>
 #include <thread>
 
 #include "tessera/base/hash.h"
+#include "tessera/model/test_llama.h"
 #include "tests/cli/cli_fixture.h"
 
 namespace tessera {
@@ -97,6 +99,12 @@ TEST_F(Cli, ChecksBeforeItSamples) {
   expect_early(fmt::format("{} -o {} --eval {}/absent.txt", model, out, dir_.string()), "absent.txt");
   fs::create_directories(dir_ / "taken");
   expect_early(fmt::format("{} -o {}", model, (dir_ / "taken").string()), "--overwrite");
+  expect_early(fmt::format("{} -o ''", model), "-o");
+  for (const char* windows : {"100000000", "9000000000000000000"}) {
+    for (const std::string& source : {std::string("self"), text().string()})
+      expect_early(fmt::format("{} -o {} --calib {} --windows {}", model, out, source, windows), "use fewer");
+  }
+  expect_early(fmt::format("{} -o /proc/out", model), "/proc/out");
 
   const Outcome rounded = run(fmt::format("quantize {} --method rtn -o {}", model, out));
   EXPECT_EQ(rounded.status, 0) << rounded.err;
@@ -105,7 +113,8 @@ TEST_F(Cli, ChecksBeforeItSamples) {
   const Outcome sampled =
       run(fmt::format("quantize {} --windows 2 --tokens 16 -o {}/qqq", model, dir_.string()));
   EXPECT_EQ(sampled.status, 0) << sampled.err;
-  EXPECT_NE(sampled.err.find("sampling 2 windows of 16 tokens"), std::string::npos) << sampled.err;
+  EXPECT_NE(sampled.err.find("sampling 2 windows of 16 tokens from the model, about "), std::string::npos)
+      << sampled.err;
 }
 
 TEST_F(Cli, FullDiskLeavesNothingBehind) {
@@ -172,6 +181,66 @@ TEST_F(Cli, KilledRunResumesToTheSameBytes) {
   ASSERT_EQ(resumed.status, 0) << resumed.err;
   EXPECT_FALSE(fs::exists(partial));
   EXPECT_EQ(fingerprints(out), fingerprints(dir_ / "whole"));
+}
+
+TEST_F(Cli, AnInterruptedRunSaysHowToGoOn) {
+  const std::string command = fmt::format("{} quantize {} --method qqq -o {}", TESSERA_BINARY, kDemo.string(),
+                                          (dir_ / "out").string());
+  for (const auto& [signal, number] : {std::pair{"INT", SIGINT}, {"TERM", SIGTERM}}) {
+    // A job in the background would ignore SIGINT.
+    const int status = std::system(
+        fmt::format("timeout -s {} 2 {} 2>{}/stderr >/dev/null", signal, command, dir_.string()).c_str());
+    EXPECT_EQ(WEXITSTATUS(status), 124) << "it ran for " << number;
+    EXPECT_NE(read_file(dir_ / "stderr").find("tessera: interrupted; the same command with --resume goes on"),
+              std::string::npos)
+        << read_file(dir_ / "stderr");
+    fs::remove_all(dir_ / "out.partial");
+  }
+}
+
+TEST_F(Cli, NamesMayBeAnyBytes) {
+  const fs::path out = dir_ / "caf\xe9\x01";
+  const std::string words = fmt::format("--text {} --window 64 --max-windows 2", text().string());
+  const Outcome quantized =
+      run(fmt::format("-q --json quantize {} --method rtn -o '{}'", kDemo.string(), out.string()));
+  ASSERT_EQ(quantized.status, 0) << quantized.err;
+  EXPECT_TRUE(json::accept(quantized.out)) << quantized.out;
+  EXPECT_EQ(run(fmt::format("-q --json verify '{}' {}", out.string(), words)).status, 0);
+  EXPECT_EQ(run(fmt::format("-q quantize {} --method rtn -o '{}' --overwrite", kDemo.string(), out.string()))
+                .status,
+            0);
+  const Outcome compared = run(fmt::format("-q --json compare {} --methods rtn {} --work '{}/work'",
+                                           kDemo.string(), words, out.string()));
+  ASSERT_EQ(compared.status, 0) << compared.err;
+  EXPECT_EQ(json::parse(compared.out)["candidates"].size(), 1u);
+}
+
+TEST_F(Cli, SkipsMethodsThatCannotRun) {
+  const fs::path model = dir_ / "narrow";
+  TestLlama({{"hidden_size", 96},
+             {"num_attention_heads", 3},
+             {"num_key_value_heads", 3},
+             {"head_dim", 32},
+             {"intermediate_size", 96},
+             {"vocab_size", 4096}})
+      .write(model);
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json"})
+    fs::copy_file(kDemo / file, model / file);
+  const std::string common = fmt::format(
+      "-q --json compare {} --calib {} --windows 2 --tokens 16 --text {} --window 16 --max-windows 2 --work "
+      "{}",
+      model.string(), text().string(), text().string(), (dir_ / "work").string());
+  const Outcome o = run(common + " --methods rtn,dgq");
+  ASSERT_EQ(o.status, 0) << o.err;
+  EXPECT_EQ(json::parse(o.out)["candidates"].size(), 1u);
+  EXPECT_EQ(json::parse(o.out)["skipped"][0]["method"], "dgq");
+  const Outcome grouped = run(common + " --methods rtn,dgq --group-size 32");
+  ASSERT_EQ(grouped.status, 0) << grouped.err;
+  EXPECT_EQ(json::parse(grouped.out)["candidates"][1]["model"], (dir_ / "work" / "dgq-g32").string());
+  EXPECT_EQ(json::parse(grouped.out)["skipped"], json::array());
+  const Outcome none = run(common + " --methods dgq");
+  EXPECT_EQ(none.status, 2);
+  EXPECT_NE(none.err.find("group size 128"), std::string::npos) << none.err;
 }
 
 // libsentencepiece and libtorch must not meet in one symbol scope; the second of these programs has both.

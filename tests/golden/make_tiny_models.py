@@ -7,7 +7,8 @@
 
 Every subfolder is a checkpoint (config.json, model.safetensors) with golden.safetensors: `ids` [T] and, computed in
 float32 from the stored weights with eager attention, `logits` [T, vocab_size]. Weights and activations are far from
-the small values of a usual initialization, so that a wrong formula shows. The same versions give the same files.
+the small values of a usual initialization, so that a wrong formula shows. The same versions give the same files;
+qwen3-mixed was made with transformers 5.24.0 and torch 2.15.0, which give the other logits within 1e-5.
 """
 import pathlib
 import sys
@@ -43,6 +44,10 @@ MODELS = {
         parallel_attn=False, new_decoder_architecture=False, bias=True, alibi=False, max_position_embeddings=64)),
     "bloom": (torch.float16, transformers.BloomConfig(  # three heads: no power of two for ALiBi
         vocab_size=VOCAB, hidden_size=24, n_layer=2, n_head=3)),
+    "qwen3-mixed": (torch.float16, transformers.Qwen3Config(  # a sliding window in some layers
+        vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=12, max_position_embeddings=64, use_sliding_window=True, sliding_window=8,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"])),
 }
 
 

@@ -146,8 +146,8 @@ TEST_P(TinyModel, TransformsKeepTheFunction) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, TinyModel,
-                         testing::Values("opt", "mistral", "qwen2", "qwen3", "falcon-7b", "falcon-40b",
-                                         "falcon-sequential", "bloom"),
+                         testing::Values("opt", "mistral", "qwen2", "qwen3", "qwen3-mixed", "falcon-7b",
+                                         "falcon-40b", "falcon-sequential", "bloom"),
                          [](const auto& model) {
                            std::string name = model.param;
                            std::ranges::replace(name, '-', '_');

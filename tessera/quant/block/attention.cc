@@ -54,10 +54,10 @@ at::Tensor causal_mask(int64_t first, int64_t queries, int64_t keys, int64_t win
 
 /// What every head adds to the scores of neighbouring query rows: the mask and, with ALiBi, a slope of its
 /// own; [kv_heads or 1, shared * rows, keys].
-at::Tensor score_offsets(const ModelSpec& spec, int64_t first, int64_t rows, int64_t keys,
+at::Tensor score_offsets(const ModelSpec& spec, int64_t window, int64_t first, int64_t rows, int64_t keys,
                          const at::TensorOptions& options) {
   const int64_t shared = spec.n_heads / spec.n_kv_heads;
-  const at::Tensor mask = causal_mask(first, rows, keys, spec.sliding_window, options);
+  const at::Tensor mask = causal_mask(first, rows, keys, window, options);
   if (spec.positions != Positions::kAlibi) return mask.repeat({shared, 1}).unsqueeze(0);
   const at::Tensor slopes = at::tensor(spec.alibi_slopes).to(options).view({spec.n_heads, 1, 1});
   const at::Tensor distance =
@@ -67,7 +67,8 @@ at::Tensor score_offsets(const ModelSpec& spec, int64_t first, int64_t rows, int
 
 /// Keys that none of the query rows in hand may see are never multiplied. One window: q [heads, T, d], k and
 /// v [kv_heads, T, d] -> [heads, T, d].
-at::Tensor attend(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+at::Tensor attend(const ModelSpec& spec, int64_t window, const at::Tensor& q, const at::Tensor& k,
+                  const at::Tensor& v) {
   const int64_t tokens = q.size(1), d = spec.head_dim, kv_heads = k.size(0), shared = q.size(0) / kv_heads;
   const double scale = 1 / std::sqrt(static_cast<double>(d));
   at::Tensor out = at::empty_like(q);
@@ -75,7 +76,7 @@ at::Tensor attend(const ModelSpec& spec, const at::Tensor& q, const at::Tensor& 
   for (int64_t first = 0; first < tokens; first += at_once) {
     const int64_t rows = std::min(at_once, tokens - first), keys = first + rows;
     const at::Tensor queries = q.narrow(1, first, rows).reshape({kv_heads, shared * rows, d});
-    const at::Tensor offsets = score_offsets(spec, first, rows, keys, q.options());
+    const at::Tensor offsets = score_offsets(spec, window, first, rows, keys, q.options());
     const at::Tensor scores = at::baddbmm(offsets, queries, k.narrow(1, 0, keys).transpose(1, 2), 1, scale);
     const at::Tensor weights = at::softmax(scores, -1);
     out.narrow(1, first, rows).copy_(at::bmm(weights, v.narrow(1, 0, keys)).view({q.size(0), rows, d}));
@@ -95,7 +96,7 @@ at::Tensor attention_core(const ModelSpec& spec, const Block& block, const at::T
                    values = cached(split_heads(spec, v), block.kv_format);
   at::Tensor out = at::empty(q.sizes(), q.options());
   for (int64_t b = 0; b < q.size(0); ++b) {
-    const at::Tensor attended = attend(spec, queries[b], keys[b], values[b].contiguous());
+    const at::Tensor attended = attend(spec, block.window, queries[b], keys[b], values[b].contiguous());
     out[b].copy_(attended.transpose(0, 1).reshape({q.size(1), q.size(2)}));
   }
   return out;

@@ -55,6 +55,7 @@ void dequantize_linear(const Checkpoint& checkpoint, const ModelSpec& spec, int6
 Block load_norms(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer,
                  const at::Device& device) {
   Block block(spec);
+  block.window = spec.window(layer);
   for (NormId id : spec.existing_norms()) {
     const std::string name = spec.norm_name(layer, id);
     const auto load = [&](const std::string& tensor) {

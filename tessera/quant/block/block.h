@@ -27,6 +27,7 @@ struct Block {
   std::array<at::Tensor, kNormCount> gain;  ///< [norm_width]
   std::array<at::Tensor, kNormCount> norm_bias;
   PerLinear<ChannelMap> map;  ///< of the linears' inputs, equal for the readers of a site
+  int64_t window = 0;         ///< ModelSpec::window of this layer
   /// The cache that attention reads its keys and values from: a quantized one rounds them, F16 counts as
   /// exact.
   KvFormat kv_format = KvFormat::kF16;

@@ -29,14 +29,15 @@ nlohmann::json band_maxima(const at::Tensor& channel_absmax) {
 
 }  // namespace
 
-nlohmann::json channel_profile(const ModelSpec& spec, const Block& block, const at::Tensor& x) {
+nlohmann::json channel_profile(const ModelSpec& spec, const Block& block, const at::Tensor& x,
+                               const ShownChannels& shown) {
   nlohmann::json out = nlohmann::json::object();
   const LinearFn linear = float_linears(block);
   const LinearFn observed = [&](LinearId id, const at::Tensor& input) {
     const Site& site = spec.sites[site_index(spec, id)];
     if (site.readers.front() == id) {
       const at::Tensor mapped = block.map[id].apply(input);
-      out[site.name] = band_maxima(at::amax(mapped.reshape({-1, mapped.size(-1)}).abs(), {0}));
+      out[site.name] = band_maxima(shown(id, at::amax(mapped.reshape({-1, mapped.size(-1)}).abs(), {0})));
     }
     return linear(id, input);
   };

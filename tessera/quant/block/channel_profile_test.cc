@@ -8,17 +8,21 @@
 namespace tessera {
 namespace {
 
+at::Tensor all(LinearId, const at::Tensor& channel_absmax) {
+  return channel_absmax;
+}
+
 TEST(ChannelProfile, ShowsTheScaledChannelOfEverySite) {
   TestModel model = make_test_model({});
   at::manual_seed(3);
   const at::Tensor x = at::randn({2, 7, model.spec.hidden_size});
-  const auto before = channel_profile(model.spec, model.blocks[0], x);
+  const auto before = channel_profile(model.spec, model.blocks[0], x, all);
   ASSERT_EQ(before.size(), 4u);
   EXPECT_EQ(before["qkv"].size(), 64u);
   EXPECT_EQ(before["down"].size(), 96u);
 
   model.blocks[0].gain[kAttentionNorm][11] *= 100;
-  const auto after = channel_profile(model.spec, model.blocks[0], x);
+  const auto after = channel_profile(model.spec, model.blocks[0], x, all);
   for (size_t channel = 0; channel < 64; ++channel) {
     const double factor = after["qkv"][channel].get<double>() / before["qkv"][channel].get<double>();
     EXPECT_NEAR(factor, channel == 11 ? 100 : 1, channel == 11 ? 0.2 : 1e-9);
@@ -34,7 +38,7 @@ TEST(ChannelProfile, KeepsTheLargestOfABand) {
     block.weight[spec.id(role)] = at::ones({linear.n, linear.k});
   }
   block.weight[spec.id(kUp)][699] *= 50;
-  const auto down = channel_profile(spec, block, at::ones({1, 3, 64}))["down"];
+  const auto down = channel_profile(spec, block, at::ones({1, 3, 64}), all)["down"];
   ASSERT_EQ(down.size(), 256u);
   EXPECT_NEAR(down[255].get<double>() / down[0].get<double>(), 50, 0.1);
 }

@@ -7,6 +7,7 @@
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/error.h"
 #include "tessera/base/hash.h"
+#include "tessera/base/json_node.h"
 #include "tessera/base/parallel.h"
 #include "tessera/quant/run/owned_files.h"
 #include "tessera/source/model_files.h"
@@ -152,7 +153,7 @@ void Journal::write() const {
   json kept = json::object();
   for (const auto& [name, digest] : kept_) kept[name] = {{"bytes", digest.bytes}, {"sha256", digest.sha256}};
   const json value{{"fingerprint", fingerprint_}, {"files", files_}, {"kept", kept}, {"blocks", blocks_}};
-  write_file(dir_ / kJournalName, value.dump(1));
+  write_file(dir_ / kJournalName, json_text(value, 1));
 }
 
 }  // namespace tessera

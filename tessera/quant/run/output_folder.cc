@@ -47,6 +47,7 @@ void check_own(const fs::path& folder) {
 }  // namespace
 
 OutputFolder::OutputFolder(fs::path out, const fs::path& model) : out_(std::move(out)) {
+  if (out_.empty()) throw Error("the output folder has no name; give one with -o");
   if (!out_.has_filename()) out_ = out_.parent_path();  // "OUT/"
   if (fs::is_symlink(out_)) out_ = fs::weakly_canonical(out_);
   partial_ = out_.string() + ".partial";

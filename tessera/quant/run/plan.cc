@@ -33,8 +33,22 @@ bool RunPlan::needs_calibration() const {
   return false;
 }
 
+QuantizationConfig RunPlan::quantization_config(const Recipe& recipe) const {
+  QuantizationConfig config{
+      .activation = recipe.scheme.activation, .kv_format = recipe.kv_format, .recipe = recipe.to_json()};
+  for (LinearId id : spec.linear_ids()) {
+    const ActivationFormat& activation = schemes[id].activation;
+    if (activation != config.activation) config.overrides[last_component(spec.linears[id].name)] = activation;
+  }
+  return config;
+}
+
 bool RunPlan::unties_embedding() const {
   return std::ranges::any_of(passes, [](const auto& pass) { return pass->unties_embedding(); });
+}
+
+bool RunPlan::stores_other_head() const {
+  return make_model_spec(config).tied_embeddings && !spec.tied_embeddings;
 }
 
 size_t RunPlan::group_pass() const {

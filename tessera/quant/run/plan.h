@@ -17,7 +17,11 @@ struct RunPlan {
 
   /// Whether a pass gives something else without calibration windows.
   bool needs_calibration() const;
+  /// What a reader needs beside the tensors.
+  QuantizationConfig quantization_config(const Recipe& recipe) const;
   bool unties_embedding() const;
+  /// Whether config.json ties the embeddings and the checkpoint holds another head all the same.
+  bool stores_other_head() const;
   /// Index of the pass that works on groups of blocks; the number of passes where there is none.
   size_t group_pass() const;
   /// Blocks that are worked on together.

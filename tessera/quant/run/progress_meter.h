@@ -10,11 +10,16 @@
 
 namespace tessera {
 
-/// Reports permille of a group. How a group's time divides over its steps is taken from the group before.
+/// Reports thousandths of blocks. How a group's time divides over its steps is taken from the group before.
 class ProgressMeter {
  public:
-  ProgressMeter(Reporter& reporter, int64_t n_groups, int64_t finished_groups, size_t steps)
-      : reporter_(reporter), n_groups_(n_groups), group_(finished_groups), seconds_(steps, 1.0) {
+  ProgressMeter(Reporter& reporter, int64_t n_groups, int64_t finished_groups, int64_t group_blocks,
+                size_t steps)
+      : reporter_(reporter),
+        n_groups_(n_groups),
+        group_(finished_groups),
+        group_blocks_(group_blocks),
+        seconds_(steps, 1.0) {
     report(0);
   }
 
@@ -38,10 +43,13 @@ class ProgressMeter {
  private:
   static constexpr int64_t kUnits = 1000;
 
-  void report(int64_t units) { reporter_.progress("quantize", group_ * kUnits + units, n_groups_ * kUnits); }
+  void report(int64_t units) {
+    reporter_.progress("quantizing, thousandths of a block", (group_ * kUnits + units) * group_blocks_,
+                       n_groups_ * kUnits * group_blocks_);
+  }
 
   Reporter& reporter_;
-  int64_t n_groups_, group_;
+  int64_t n_groups_, group_, group_blocks_;
   std::vector<double> seconds_, current_;
   Stopwatch step_;
 };

@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "tessera/arch/unread_tensors.h"
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
@@ -21,6 +22,7 @@
 #include "tessera/quant/block/streams.h"
 #include "tessera/quant/run/checkpoint_writer.h"
 #include "tessera/quant/run/fingerprint.h"
+#include "tessera/quant/run/join_small.h"
 #include "tessera/quant/run/journal.h"
 #include "tessera/quant/run/output_folder.h"
 #include "tessera/quant/run/owned_files.h"
@@ -62,7 +64,6 @@ class Run {
   void run_pass(Pass& pass, BlockContext& context, ProgressMeter& meter);
   void write_shard(int64_t index, const Shard& shard);
   void write_report();
-  QuantizationConfig quantization_config() const;
 
   MemoryPlan plan_memory() const {
     return tessera::plan_memory(spec_, checkpoint_, passes_, windows(), tokens());
@@ -140,6 +141,7 @@ void Run::execute() {
     reporter_.note(fmt::format("{} is complete already", output_.path().string()));
     return;
   }
+  if (const std::string line = unread_tensors(spec_, checkpoint_); !line.empty()) reporter_.note(line);
   output_.open();
   journal_ = open_journal();
   std::set<std::string> kept = {kJournalName, kReplacedName};
@@ -148,7 +150,9 @@ void Run::execute() {
   try {
     calibrate();
     quantize_blocks();
-    writer_.write_metadata(quantization_config().to_json(), plan_.unties_embedding());
+    join_small(*journal_, writer_);
+    writer_.write_metadata(plan_.quantization_config(options_.recipe).to_json(),
+                           plan_.unties_embedding() || plan_.stores_other_head());
     write_report();
     output_.publish(options_.overwrite);
   } catch (const std::exception& e) {
@@ -216,7 +220,7 @@ void Run::quantize_blocks() {
         Streams::load(partial(streams_name(finished)), {windows(), tokens(), spec_.hidden_size}, device_);
   }
   const size_t steps = static_cast<size_t>(group) * (passes_.size() + 1);
-  ProgressMeter meter(reporter_, (spec_.n_layers + group - 1) / group, finished / group, steps);
+  ProgressMeter meter(reporter_, (spec_.n_layers + group - 1) / group, finished / group, group, steps);
   std::vector<json> reports;  // of blocks that are not in the journal
   int64_t journaled = finished;
   Stopwatch since_save;
@@ -294,7 +298,12 @@ void Run::prepare_block(BlockContext& context, ProgressMeter& meter) {
   json profiles = json::array();
   const auto add_profile = [&](const std::string& name) {
     if (!calibrated_) return;
-    profiles.push_back({{"after", name}, {"sites", channel_profile(spec_, context.block, context.x_float)}});
+    const auto without_outliers = [&](LinearId id, const at::Tensor& absmax) {
+      const OutlierSplit& split = context.split[id];
+      return split.count > 0 ? absmax.index_fill(0, split.outliers(), 0) : absmax;
+    };
+    profiles.push_back({{"after", name},
+                        {"sites", channel_profile(spec_, context.block, context.x_float, without_outliers)}});
   };
   // A rotated stream does not fit the block before its own rotation.
   if (!plan_.unties_embedding()) add_profile("checkpoint");
@@ -356,22 +365,9 @@ void Run::write_report() {
                        {"peak_bytes", peak_memory()},
                        {"files", writer_.files()},
                        {"blocks", journal_->blocks()}};
-  write_file(partial(kReportName), report.dump(1) + "\n");
+  write_file(partial(kReportName), json_text(report, 1) + "\n");
   reporter_.note(
       fmt::format("peak memory {} MB, predicted {} MB", peak_memory() / 1000000, memory_.peak() / 1000000));
-}
-
-/// What a reader needs beside the tensors.
-QuantizationConfig Run::quantization_config() const {
-  const Recipe& recipe = options_.recipe;
-  QuantizationConfig config{
-      .activation = recipe.scheme.activation, .kv_format = recipe.kv_format, .recipe = recipe.to_json()};
-  for (LinearId id : spec_.linear_ids()) {
-    const ActivationFormat& activation = schemes_[id].activation;
-    if (activation != config.activation)
-      config.overrides[last_component(spec_.linears[id].name)] = activation;
-  }
-  return config;
 }
 
 }  // namespace
