@@ -11,24 +11,18 @@ namespace {
 
 class Cases : public Cli {
  protected:
-  using Tensors = std::vector<std::pair<std::string, Tensor>>;
+  using Tensors = std::vector<NamedTensor>;
 
-  static Tensors demo_tensors() {
-    const SafetensorsFile file(kDemo / "model.safetensors");
+  Tensors demo_tensors() const {
     Tensors tensors;
-    for (const auto& [name, view] : file.tensors()) tensors.emplace_back(name, Tensor(view));
+    for (const auto& [name, view] : demo_.tensors()) tensors.push_back({name, view});
     return tensors;
-  }
-  static void write(const fs::path& path, const Tensors& tensors) {
-    std::vector<NamedTensor> named;
-    for (const auto& [name, tensor] : tensors) named.push_back({name, tensor.view()});
-    write_safetensors(path, named);
   }
   /// The bundled model with other weight files.
   fs::path with_files(const std::map<std::string, Tensors>& files) {
     const fs::path model = copy_model();
     fs::remove(model / "model.safetensors");
-    for (const auto& [name, tensors] : files) write(model / name, tensors);
+    for (const auto& [name, tensors] : files) write_safetensors(model / name, tensors);
     return model;
   }
   Outcome perplexity(const fs::path& model, const std::string& more = "") {
@@ -42,21 +36,22 @@ class Cases : public Cli {
   }
   double value(const fs::path& model) { return value_of(perplexity(model)); }
 
-  const double same_ = value(kDemo);
+  const SafetensorsFile demo_{kDemo / "model.safetensors"};
 };
 
 TEST_F(Cases, WeightFilesThatTransformersTakes) {
+  const double same = value(kDemo);
   const Tensors all = demo_tensors();
   const Tensors first(all.begin(), all.begin() + 20), second(all.begin() + 20, all.end());
   EXPECT_EQ(value(with_files(
                 {{"model-00001-of-00002.safetensors", first}, {"model-00002-of-00002.safetensors", second}})),
-            same_)
+            same)
       << "without an index";
 
   const fs::path stale = copy_model();
   write_file(stale / "model.safetensors.index.json",
              R"({"weight_map": {"x": "model-00001-of-00002.safetensors"}})");
-  EXPECT_EQ(value(stale), same_) << "an index of files that are gone";
+  EXPECT_EQ(value(stale), same) << "an index of files that are gone";
 
   const fs::path odd = copy_model();
   std::string bytes = read_file(odd / "model.safetensors");
@@ -66,24 +61,25 @@ TEST_F(Cases, WeightFilesThatTransformersTakes) {
   ++header;
   std::memcpy(bytes.data(), &header, 8);
   write_file(odd / "model.safetensors", bytes);
-  EXPECT_EQ(value(odd), same_) << "tensors that are not aligned";
+  EXPECT_EQ(value(odd), same) << "tensors that are not aligned";
 }
 
 TEST_F(Cases, ConfigurationsThatLeaveDefaultsOut) {
+  const double same = value(kDemo);
   const auto edited = [&](const std::function<void(json&)>& edit) {
     const fs::path model = copy_model();
     edit_config(model, edit);
     return model;
   };
-  EXPECT_EQ(value(edited([](json& c) { c.erase("architectures"); })), same_);
-  EXPECT_EQ(value(edited([](json& c) { c["architectures"] = {"LlamaModel"}; })), same_);
-  EXPECT_EQ(value(edited([](json& c) { c.erase("max_position_embeddings"); })), same_);
+  EXPECT_EQ(value(edited([](json& c) { c.erase("architectures"); })), same);
+  EXPECT_EQ(value(edited([](json& c) { c["architectures"] = {"LlamaModel"}; })), same);
+  EXPECT_EQ(value(edited([](json& c) { c.erase("max_position_embeddings"); })), same);
   const fs::path numbers = copy_model();
   std::string config = read_file(numbers / "config.json");
   config.insert(config.find('{') + 1, "\"router_jitter\": NaN, \"limit\": [Infinity, -Infinity],");
   write_file(numbers / "config.json", config);
   write_file(numbers / "generation_config.json", "");
-  EXPECT_EQ(value(numbers), same_);
+  EXPECT_EQ(value(numbers), same);
   write_file(numbers / "config.json", [&] {
     std::string text = config;
     const size_t at = text.find("\"rms_norm_eps\":");
@@ -94,36 +90,36 @@ TEST_F(Cases, ConfigurationsThatLeaveDefaultsOut) {
 
 /// A head that is stored counts, whatever config.json says about tied embeddings.
 TEST_F(Cases, TiedEmbeddings) {
+  const double same = value(kDemo);
   ASSERT_TRUE(json::parse(read_file(kDemo / "config.json"))["tie_word_embeddings"])
       << "the test is written for it";
-  Tensors tensors = demo_tensors();
-  Tensor head;
-  for (auto& [name, tensor] : tensors) {
-    if (name == "model.embed_tokens.weight") head = Tensor(tensor.view());
-  }
-  Tensors equal = tensors;
-  equal.emplace_back("lm_head.weight", Tensor(head.view()));
-  EXPECT_EQ(value(with_files({{"model.safetensors", equal}})), same_);
+  const TensorView embedding = demo_.tensors().at("model.embed_tokens.weight");
+  Tensors equal = demo_tensors();
+  equal.push_back({"lm_head.weight", embedding});
+  EXPECT_EQ(value(with_files({{"model.safetensors", equal}})), same);
   Tensors alone = demo_tensors();
-  for (auto& [name, tensor] : alone) {
+  for (auto& [name, view] : alone) {
     if (name == "model.embed_tokens.weight") name = "lm_head.weight";
   }
-  EXPECT_EQ(value(with_files({{"model.safetensors", alone}})), same_);
+  EXPECT_EQ(value(with_files({{"model.safetensors", alone}})), same);
+  Tensor head(embedding);
   for (BFloat16& x : head.as<BFloat16>()) x = to_bfloat16(2 * to_float(x));
   Tensors other = demo_tensors();
-  other.emplace_back("lm_head.weight", std::move(head));
+  other.push_back({"lm_head.weight", head.view()});
   const fs::path model = with_files({{"model.safetensors", other}});
   const double tied = value(model);
-  EXPECT_NE(tied, same_);
+  EXPECT_NE(tied, same);
   edit_config(model, [](json& c) { c["tie_word_embeddings"] = false; });
   EXPECT_EQ(value(model), tied) << "what the stored head gives";
 }
 
 TEST_F(Cases, WhatNoLayerReadsIsListed) {
+  const double same = value(kDemo);
+  const Tensor bias(DType::kF32, {256});
   Tensors tensors = demo_tensors();
-  tensors.emplace_back("model.layers.2.self_attn.q_proj.bias", Tensor(DType::kF32, {256}));
+  tensors.push_back({"model.layers.2.self_attn.q_proj.bias", bias.view()});
   const Outcome o = perplexity(with_files({{"model.safetensors", tensors}}));
-  EXPECT_EQ(value_of(o), same_);
+  EXPECT_EQ(value_of(o), same);
   EXPECT_NE(o.err.find("no part of this model: model.layers.*.self_attn.q_proj.bias"), std::string::npos)
       << o.err;
   EXPECT_EQ(perplexity(kDemo).err.find("no part"), std::string::npos);

@@ -18,7 +18,7 @@ CheckpointWriter::CheckpointWriter(fs::path dir, const fs::path& model, int64_t 
 
 std::set<std::string> CheckpointWriter::files() const {
   std::set<std::string> names = copied_;
-  names.insert({kWeightsName, kIndexName, "config.json", kReportName});
+  names.insert({kIndexName, "config.json", kReportName});
   for (int64_t i = 0; i < shards_; ++i) names.insert(shard_name(i));
   return names;
 }
@@ -31,22 +31,8 @@ FileDigest CheckpointWriter::write_shard(int64_t index, const std::vector<NamedT
   return write_safetensors(dir_ / shard_name(index), tensors);
 }
 
-FileDigest CheckpointWriter::join_shards() const {
-  std::vector<std::unique_ptr<SafetensorsFile>> files;
-  std::vector<NamedTensor> tensors;
-  for (int64_t i = 0; i < shards_; ++i) {
-    files.push_back(std::make_unique<SafetensorsFile>(dir_ / shard_name(i)));
-    for (const auto& [name, view] : files.back()->tensors()) tensors.push_back({name, view});
-  }
-  return write_safetensors(dir_ / kWeightsName, tensors);
-}
-
-void CheckpointWriter::remove_shards() const {
-  for (int64_t i = 0; i < shards_; ++i) fs::remove(dir_ / shard_name(i));
-}
-
 void CheckpointWriter::write_metadata(const nlohmann::json& quantization_config, bool untied_embedding) {
-  if (!fs::exists(dir_ / kWeightsName)) write_index(dir_, shards_);
+  write_index(dir_, shards_);
   auto config = parse_ordered_json(source_.read("config.json"), source_.where("config.json"));
   if (untied_embedding) config["tie_word_embeddings"] = false;
   config["quantization_config"] = quantization_config;

@@ -23,13 +23,9 @@ class CheckpointWriter {
   std::set<std::string> files() const;
   /// model-00001-of-0000N.safetensors is shard 0.
   std::string shard_name(int64_t index) const;
-  int64_t shards() const { return shards_; }
   FileDigest write_shard(int64_t index, const std::vector<NamedTensor>& tensors);
-  /// Writes all shards once more, as the one file model.safetensors.
-  FileDigest join_shards() const;
-  void remove_shards() const;
-  /// Writes the index of all shards, unless they are joined, and config.json, copies the source's other files
-  /// (tokenizer, generation settings; not weights, not golden values).
+  /// Writes the index of all shards and config.json, copies the source's other files (tokenizer, generation
+  /// settings; not weights, not golden values).
   void write_metadata(const nlohmann::json& quantization_config, bool untied_embedding);
 
  private:

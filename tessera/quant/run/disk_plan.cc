@@ -49,10 +49,8 @@ DiskPlan plan_disk(const ModelSpec& spec, const Checkpoint& checkpoint,
   const bool changed = std::ranges::any_of(passes, [](const auto& pass) { return pass->unties_embedding(); });
   const uint64_t block = block_bytes(spec, schemes, passes), outer = outer_bytes(spec, checkpoint, changed);
   const int64_t stream = windows * tokens * spec.hidden_size * kFloat;
-  const uint64_t result = outer + static_cast<uint64_t>(spec.n_layers) * block;
-  return {.result = result,
+  return {.result = outer + static_cast<uint64_t>(spec.n_layers) * block,
           .largest_shard = std::max(outer, block),
-          .joined = result > kOneFileBytes ? 0 : result,
           .streams = static_cast<uint64_t>(2 * 2 * stream)};
 }
 

@@ -9,17 +9,13 @@
 
 namespace tessera {
 
-/// A checkpoint of at most so many bytes ends as one file.
-constexpr uint64_t kOneFileBytes = 512'000'000;
-
 /// Bytes on the disk.
 struct DiskPlan {
   uint64_t result = 0;         ///< the weights of the finished checkpoint
   uint64_t largest_shard = 0;  ///< room for what is beside the weights
-  uint64_t joined = 0;         ///< a small checkpoint exists twice for a moment: as shards and as one file
   uint64_t streams = 0;        ///< activations between blocks: those of two blocks exist for a moment
 
-  uint64_t total() const { return result + largest_shard + joined + streams; }
+  uint64_t total() const { return result + largest_shard + streams; }
 };
 
 /// For calibration with `windows` x `tokens` tokens; an upper bound.

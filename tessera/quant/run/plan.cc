@@ -34,13 +34,13 @@ bool RunPlan::needs_calibration() const {
 }
 
 QuantizationConfig RunPlan::quantization_config(const Recipe& recipe) const {
-  QuantizationConfig config{
+  QuantizationConfig result{
       .activation = recipe.scheme.activation, .kv_format = recipe.kv_format, .recipe = recipe.to_json()};
   for (LinearId id : spec.linear_ids()) {
     const ActivationFormat& activation = schemes[id].activation;
-    if (activation != config.activation) config.overrides[last_component(spec.linears[id].name)] = activation;
+    if (activation != result.activation) result.overrides[last_component(spec.linears[id].name)] = activation;
   }
-  return config;
+  return result;
 }
 
 bool RunPlan::unties_embedding() const {

@@ -22,7 +22,6 @@
 #include "tessera/quant/block/streams.h"
 #include "tessera/quant/run/checkpoint_writer.h"
 #include "tessera/quant/run/fingerprint.h"
-#include "tessera/quant/run/join_small.h"
 #include "tessera/quant/run/journal.h"
 #include "tessera/quant/run/output_folder.h"
 #include "tessera/quant/run/owned_files.h"
@@ -150,7 +149,6 @@ void Run::execute() {
   try {
     calibrate();
     quantize_blocks();
-    join_small(*journal_, writer_);
     writer_.write_metadata(plan_.quantization_config(options_.recipe).to_json(),
                            plan_.unties_embedding() || plan_.stores_other_head());
     write_report();

