@@ -145,7 +145,7 @@ def main():
         return 77
     server = None if options.url else StandIn(SOURCE / "tessera" / "server" / "page.html")
     url = options.url or server.url
-    with tempfile.TemporaryDirectory() as scratch, Browser(chromium, scratch) as browser:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, Browser(chromium, scratch) as browser:
         folder = options.screenshots or pathlib.Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         page = Page(browser, url)

@@ -1,7 +1,10 @@
 """Options of `tessera serve`, and `tessera chat` as its client."""
 
+import fcntl
 import os
 import pathlib
+import shutil
+import signal
 import subprocess
 import tempfile
 import unittest
@@ -48,13 +51,16 @@ class Options(unittest.TestCase):
 
     def test_listen_early(self):
         with tempfile.TemporaryDirectory() as folder:
-            # The weights are a pipe into which nobody writes: the model loads for ever.
+            # Who opens the tokenizer waits until the lease on it is given up, so the model does not finish to load.
             model = pathlib.Path(folder) / "model"
             model.mkdir()
             for file in pathlib.Path(MODEL).iterdir():
-                if file.suffix != ".safetensors":
+                if file.name != "tokenizer.json":
                     (model / file.name).symlink_to(file.resolve())
-            os.mkfifo(model / "model.safetensors")
+            shutil.copy(pathlib.Path(MODEL) / "tokenizer.json", model)
+            signal.signal(signal.SIGIO, signal.SIG_IGN)  # somebody wants to open it
+            leased = os.open(model / "tokenizer.json", os.O_RDWR)
+            fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_WRLCK)
             api = Api(free_port())
             process = subprocess.Popen([PROGRAM, "-q", "--threads", THREADS, "serve", str(model), "--listen-early",
                                         "--port", str(api.port)], stderr=subprocess.PIPE, text=True)
@@ -64,9 +70,12 @@ class Options(unittest.TestCase):
                 status, headers, answer = api.post("/v1/completions", {"prompt": "x"})
                 self.assertEqual((status, answer["error"]["code"]), (503, "loading"))
                 self.assertIn("Retry-After", headers)
+                fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+                self.assertTrue(eventually(lambda: api.request("GET", "/health")[0] == 200, 20))
             finally:
                 process.kill()
                 process.communicate()
+                os.close(leased)
         with Server("-q", "--listen-early") as server:
             self.assertEqual(server.complete(prompt="The city", max_tokens=2)["usage"]["completion_tokens"], 2)
 

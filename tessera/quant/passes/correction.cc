@@ -78,6 +78,7 @@ CorrectedBlock::CorrectedBlock(const BlockContext& context, const CorrectionOpti
   for (PerLinear<at::Tensor>* tensors : {&rounded_, &a_, &b_, &outlier_mask_}) {
     tensors->resize(context.spec.linears.size());
   }
+  norms_.window = context.block.window;
   const auto trained = [](const at::Tensor& tensor, bool train) {
     return tensor.defined() ? tensor.clone().set_requires_grad(train) : tensor;
   };

@@ -39,7 +39,7 @@ class CorrectedBlock {
   at::Tensor rounded_input(LinearId id, const at::Tensor& x) const;
 
   const BlockContext& context_;
-  Block norms_;  ///< gains and biases only
+  Block norms_;  ///< gains, biases and the window only
   PerLinear<at::Tensor> rounded_, a_, b_, outlier_mask_;
   double scale_;
 };
