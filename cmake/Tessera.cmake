@@ -8,6 +8,17 @@ function(tessera_precompile target first)
   endif()
 endfunction()
 
+# tessera_json_literals(VARIABLE PATTERN): the files as raw string literals, a comma behind each.
+function(tessera_json_literals variable pattern)
+  file(GLOB files CONFIGURE_DEPENDS ${pattern})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${files})
+  foreach(file ${files})
+    file(READ ${file} text)
+    string(APPEND literals "R\"json(${text})json\",\n")
+  endforeach()
+  set(${variable} "${literals}" PARENT_SCOPE)
+endfunction()
+
 # tessera_library(NAME SOURCES ... USES ... LIBS ... PRIVATE_LIBS ... TESTS ... PRECOMPILE ...)
 #
 # One target a folder. USES names the folders that this one may include (the table of docs/architecture.md);

@@ -6,20 +6,13 @@
 
 #include <functional>
 
+#include "tessera/base/test_error.h"
+
 namespace tessera {
 namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 TEST(ParseJson, TakesThePythonNumbers) {
   const std::string text = R"({"a": NaN, "b": [-Infinity, Infinity], "NaN": "-Infinity \" NaN", "c": 1})";

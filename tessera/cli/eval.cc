@@ -59,7 +59,8 @@ std::string shown(const MeanError& value) {
 json evaluate(const std::string& dir, const LoadedModel& model, const Questions& questions,
               const EvalOptions& o, Reporter& reporter, Table& table) {
   const Stopwatch watch;
-  const auto scores = score_choices(*model.model, *model.tokenizer, questions.items, reporter);
+  const auto scores = score_choices(*model.model, *model.tokenizer, questions.items,
+                                    questions.task.name + ", documents", reporter);
   json out{{"model", dir},
            {"task", questions.task.name},
            {"documents", questions.items.size()},

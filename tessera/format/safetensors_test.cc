@@ -8,7 +8,7 @@
 #include <random>
 
 #include "tessera/base/atomic_output.h"
-#include "tessera/base/error.h"
+#include "tessera/base/test_error.h"
 #include "tessera/base/test_paths.h"
 #include "tessera/format/checkpoint.h"
 
@@ -147,17 +147,6 @@ TEST_F(SafetensorsTest, UnalignedTensorsAreCopied) {
   EXPECT_EQ(reinterpret_cast<uintptr_t>(y.data) % sizeof(float), 0u);
   EXPECT_EQ(to_floats(y), values);
   EXPECT_FALSE(checkpoint.at("x").owner);
-}
-
-/// The message of the Error that `action` throws; empty when it does not.
-template <class Action>
-std::string error_of(const Action& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
 }
 
 TEST_F(SafetensorsTest, TensorsThatNobodyReadsAreNotJudged) {

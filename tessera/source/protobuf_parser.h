@@ -2,12 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 
-#include "tessera/base/error.h"
+#include "tessera/base/byte_reader.h"
 
 namespace tessera {
 
@@ -21,59 +21,44 @@ struct ProtobufField {
 /// model, where the bytes are none. Both must outlive it.
 class ProtobufParser {
  public:
-  ProtobufParser(std::string_view rest, const std::string& file) : rest_(rest), file_(file) {}
+  ProtobufParser(std::string_view bytes, const std::string& file)
+      : bytes_(std::as_bytes(std::span(bytes))), file_(file) {}
 
   /// Calls `body` with every field.
   void fields(const std::function<void(const ProtobufField&)>& body) {
-    while (!rest_.empty()) {
-      const uint64_t key = varint();
-      ProtobufField field{.number = key >> 3};
-      switch (key & 7) {
-        case 0:
-          field.value = varint();
-          break;
-        case 1:
-          field.value = fixed<uint64_t>();
-          break;
-        case 2:
-          field.bytes = take(varint());
-          break;
-        case 5:
-          field.value = fixed<uint32_t>();
-          break;
-        default:
-          fail();
-      }
-      body(field);
-    }
+    while (!bytes_.rest().empty()) body(next());
   }
 
   [[noreturn]] void fail() const { throw Error("{}: is no SentencePiece model, or is damaged", file_); }
 
  private:
-  std::string_view take(uint64_t count) {
-    if (count > rest_.size()) fail();
-    const std::string_view taken = rest_.substr(0, count);
-    rest_.remove_prefix(count);
-    return taken;
-  }
-  template <class T>
-  T fixed() {
-    T value;
-    std::memcpy(&value, take(sizeof value).data(), sizeof value);
-    return value;
-  }
-  uint64_t varint() {
-    uint64_t value = 0;
-    for (int shift = 0; shift < 64; shift += 7) {
-      const auto byte = static_cast<uint8_t>(take(1)[0]);
-      value |= uint64_t{byte & 127u} << shift;
-      if (byte < 128) return value;
+  ProtobufField next() try {
+    const uint64_t key = bytes_.varint();
+    ProtobufField field{.number = key >> 3};
+    switch (key & 7) {
+      case 0:
+        field.value = bytes_.varint();
+        break;
+      case 1:
+        field.value = bytes_.number<uint64_t>();
+        break;
+      case 2: {
+        const auto taken = bytes_.take(bytes_.varint());
+        field.bytes = {reinterpret_cast<const char*>(taken.data()), taken.size()};
+        break;
+      }
+      case 5:
+        field.value = bytes_.number<uint32_t>();
+        break;
+      default:
+        fail();
     }
+    return field;
+  } catch (const Error&) {
     fail();
   }
 
-  std::string_view rest_;
+  ByteReader bytes_;
   const std::string& file_;
 };
 

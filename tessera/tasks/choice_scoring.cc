@@ -41,8 +41,10 @@ std::vector<Run> runs_of(size_t item, const std::vector<EncodedChoice>& choices)
 /// find its pages in the prefix cache.
 class Scorer {
  public:
-  Scorer(Model& model, std::vector<std::vector<EncodedChoice>> items, Reporter& reporter)
+  Scorer(Model& model, std::vector<std::vector<EncodedChoice>> items, std::string_view progress,
+         Reporter& reporter)
       : items_(std::move(items)),
+        progress_(progress),
         reporter_(reporter),
         vocab_(static_cast<size_t>(model.spec().vocab_size)),
         ahead_(2 * model.max_rows()),
@@ -110,9 +112,10 @@ class Scorer {
     }
   }
 
-  void item_done() { reporter_.progress("documents", ++finished_, std::ssize(items_)); }
+  void item_done() { reporter_.progress(progress_, ++finished_, std::ssize(items_)); }
 
   const std::vector<std::vector<EncodedChoice>> items_;
+  const std::string_view progress_;
   Reporter& reporter_;
   const size_t vocab_;
   const int64_t ahead_;         ///< tokens that wait before no more items begin
@@ -154,14 +157,15 @@ EncodedChoice encode_choice(const Tokenizer& tokenizer, const TaskItem::Choice& 
 }
 
 std::vector<std::vector<double>> score_choices(Model& model, const Tokenizer& tokenizer,
-                                               const std::vector<TaskItem>& items, Reporter& reporter) {
+                                               const std::vector<TaskItem>& items, std::string_view progress,
+                                               Reporter& reporter) {
   std::vector<std::vector<EncodedChoice>> encoded(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
     for (const TaskItem::Choice& choice : items[i].choices) {
       encoded[i].push_back(encode_choice(tokenizer, choice, model.spec().max_positions));
     }
   }
-  std::vector<std::vector<double>> scores = Scorer(model, std::move(encoded), reporter).score();
+  std::vector<std::vector<double>> scores = Scorer(model, std::move(encoded), progress, reporter).score();
   for (const auto& of_item : scores) {
     if (!std::ranges::all_of(of_item, [](double x) { return std::isfinite(x); })) {
       throw Error("{}: the model's logits are not finite; its weights are damaged or overflow",

@@ -1,6 +1,7 @@
 // How likely a model finds each choice.
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 #include "tessera/base/reporter.h"
@@ -29,6 +30,7 @@ EncodedChoice encode_choice(const Tokenizer& tokenizer, const TaskItem::Choice& 
 /// share what they have in common: those that differ in their last id run once, others find their beginning
 /// in the prefix cache. Throws Error when the model's logits are not finite.
 std::vector<std::vector<double>> score_choices(Model& model, const Tokenizer& tokenizer,
-                                               const std::vector<TaskItem>& items, Reporter& reporter);
+                                               const std::vector<TaskItem>& items, std::string_view progress,
+                                               Reporter& reporter);
 
 }  // namespace tessera

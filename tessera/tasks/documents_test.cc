@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "tessera/base/atomic_output.h"
-#include "tessera/base/error.h"
+#include "tessera/base/test_error.h"
 #include "tessera/tasks/parquet/parquet.h"
 
 namespace tessera {
@@ -31,15 +31,6 @@ class DocumentsTest : public testing::Test {
 
   const fs::path dir_ = fs::path(testing::TempDir()) / fmt::format("documents-{}", getpid());
 };
-
-std::string failure(const auto& function) {
-  try {
-    function();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 TEST_F(DocumentsTest, ParquetOfEveryKindHasTheRowsThatWereWritten) {
   const auto expected = Document::parse(read_file(kGolden / "rows.json")).get<std::vector<Document>>();
@@ -75,9 +66,9 @@ TEST_F(DocumentsTest, LinesAndArrays) {
   EXPECT_EQ(read_documents(write("lines.jsonl", "{\"a\": 1}\r\n\n{\"a\": \"zwei\"}")), expected);
   EXPECT_EQ(read_documents(write("array.json", " [{\"a\": 1}, {\"a\": \"zwei\"}]\n")), expected);
   const fs::path broken = write("broken.jsonl", "{\"a\": 1}\n{\"a\": \n");
-  EXPECT_NE(failure([&] { read_documents(broken); }).find("broken.jsonl: line 2"), std::string::npos);
+  EXPECT_NE(error_of([&] { read_documents(broken); }).find("broken.jsonl: line 2"), std::string::npos);
   const fs::path number = write("number.jsonl", "{\"a\": 1}\n7\n");
-  EXPECT_NE(failure([&] { read_documents(number); }).find("entry 2 is no object"), std::string::npos);
+  EXPECT_NE(error_of([&] { read_documents(number); }).find("entry 2 is no object"), std::string::npos);
 }
 
 TEST_F(DocumentsTest, AllFilesOfTheFirstSplitThatThereIs) {
@@ -90,7 +81,7 @@ TEST_F(DocumentsTest, AllFilesOfTheFirstSplitThatThereIs) {
             (std::vector<fs::path>{dir_ / "data/validation-00000-of-00002.parquet",
                                    dir_ / "data/validation-00001-of-00002.parquet"}));
   EXPECT_EQ(split_files(dir_, {"val"}), std::vector<fs::path>{dir_ / "Task_Val.jsonl"});
-  EXPECT_NE(failure([&] {
+  EXPECT_NE(error_of([&] {
               split_files(dir_, {"test", "dev"});
             }).find("the word test or dev"),
             std::string::npos);

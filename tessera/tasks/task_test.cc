@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "tessera/base/test_error.h"
 #include "tessera/eval/logit_statistics.h"
 #include "tessera/kernels/backends.h"
 #include "tessera/model/context.h"
@@ -25,15 +26,6 @@ std::vector<std::string> texts(const TaskItem& item) {
   for (const TaskItem::Choice& choice : item.choices)
     out.push_back(choice.context + "|" + choice.continuation);
   return out;
-}
-
-std::string failure(const auto& function) {
-  try {
-    function();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 using Texts = std::vector<std::string>;
@@ -105,15 +97,15 @@ TEST(Task, MmluPutsExamplesOfItsSubjectInFront) {
                 " B\n\ny2" + tail + " C\n\nq" + tail);
   EXPECT_EQ(item.choices.at(3).continuation, " D");
   EXPECT_EQ(item.group, "law");
-  EXPECT_EQ(failure([&] { make_items(mmlu, {document("q", "world_history", 0)}, examples, 2); }),
+  EXPECT_EQ(error_of([&] { make_items(mmlu, {document("q", "world_history", 0)}, examples, 2); }),
             "task mmlu: document 1: fewer than 2 examples of world_history");
 }
 
 TEST(Task, WhatADocumentLacksIsAnError) {
-  const std::string lacks = failure([] { item_of("piqa", R"({"goal": "x", "sol1": "a", "label": 0})"); });
+  const std::string lacks = error_of([] { item_of("piqa", R"({"goal": "x", "sol1": "a", "label": 0})"); });
   EXPECT_NE(lacks.find("task piqa: document 1:"), std::string::npos) << lacks;
   EXPECT_NE(lacks.find("sol2"), std::string::npos) << lacks;
-  EXPECT_NE(failure([] {
+  EXPECT_NE(error_of([] {
               item_of("piqa", R"({"goal": "x", "sol1": "a", "sol2": "b", "label": -1})");
             }).find("answer '-1'"),
             std::string::npos);
@@ -134,10 +126,10 @@ TEST(Task, ATaskOfOnesOwn) {
   EXPECT_EQ(mine.folders, Texts{"mine"});
   const TaskItem item = make_items(mine, {{{"q", "Q"}, {"a", "A"}, {"b", "B"}}}, {}, 0).at(0);
   EXPECT_EQ(texts(item), (Texts{"Q\n|A", "Q\n|B"}));
-  EXPECT_NE(failure([&] { task("metrics", {"f1"}); }).find("mine.json: metrics"), std::string::npos);
-  EXPECT_NE(failure([&] { task("contexts", "x"); }).find("contexts"), std::string::npos);
-  EXPECT_NE(failure([&] { task("answer", "{{"); }).find("mine.json: answer"), std::string::npos);
-  EXPECT_NE(failure([] { find_task("pica"); }).find("piqa"), std::string::npos);
+  EXPECT_NE(error_of([&] { task("metrics", {"f1"}); }).find("mine.json: metrics"), std::string::npos);
+  EXPECT_NE(error_of([&] { task("contexts", "x"); }).find("contexts"), std::string::npos);
+  EXPECT_NE(error_of([&] { task("answer", "{{"); }).find("mine.json: answer"), std::string::npos);
+  EXPECT_NE(error_of([] { find_task("pica"); }).find("piqa"), std::string::npos);
 }
 
 TEST(TaskScores, TheFirstOfEqualsAndLengthsAndGroups) {
@@ -194,7 +186,7 @@ TEST(ChoiceScoring, IsTheLikelihoodOfEachChoiceByItself) {
     items.push_back(item);
   }
   Reporter reporter;
-  const auto scores = score_choices(*model, *tokenizer, items, reporter);
+  const auto scores = score_choices(*model, *tokenizer, items, "items", reporter);
   ASSERT_EQ(scores.size(), items.size());
   const auto vocab = static_cast<size_t>(model->spec().vocab_size);
   for (size_t i = 0; i < items.size(); ++i) {

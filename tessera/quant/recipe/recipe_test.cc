@@ -4,24 +4,13 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "tessera/base/error.h"
+#include "tessera/base/test_error.h"
 #include "tessera/quant/passes/pass.h"
 
 namespace tessera {
 namespace {
 
 using nlohmann::json;
-
-/// The message of the Error that `body` throws; empty when it throws none.
-template <class Body>
-std::string error_of(const Body& body) {
-  try {
-    body();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 
 #define EXPECT_ERROR(expression, text)                                           \
   EXPECT_NE(error_of([&] { (void)(expression); }).find(text), std::string::npos) \

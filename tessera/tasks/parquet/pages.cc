@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstring>
 
-#include "tessera/base/error.h"
+#include "tessera/base/byte_reader.h"
 #include "tessera/tasks/parquet/compression.h"
 #include "tessera/text/unicode.h"
 
@@ -26,41 +26,8 @@ enum Type : int64_t {
 enum Encoding : int64_t { kPlain = 0, kPlainDictionary = 2, kRle = 3, kRleDictionary = 8 };
 enum PageType : int64_t { kDataPage = 0, kDictionaryPage = 2, kDataPageV2 = 3 };
 
-/// Takes bytes from the front.
-class Bytes {
- public:
-  explicit Bytes(std::span<const std::byte> bytes) : rest_(bytes) {}
-
-  std::span<const std::byte> take(size_t count) {
-    if (count > rest_.size()) throw Error("a page is cut short");
-    const auto front = rest_.first(count);
-    rest_ = rest_.subspan(count);
-    return front;
-  }
-  /// A number in little-endian order.
-  template <class T>
-  T number() {
-    T value;
-    std::memcpy(&value, take(sizeof value).data(), sizeof value);
-    return value;
-  }
-  uint64_t varint() {
-    uint64_t value = 0;
-    for (int shift = 0; shift < 64; shift += 7) {
-      const auto b = number<uint8_t>();
-      value |= uint64_t{b & 127u} << shift;
-      if (b < 128) return value;
-    }
-    throw Error("a page holds a number of more than 64 bits");
-  }
-  std::span<const std::byte> rest() const { return rest_; }
-
- private:
-  std::span<const std::byte> rest_;
-};
-
 /// `count` numbers of `width` bits in the hybrid of runs and packed groups of eight.
-std::vector<uint32_t> read_hybrid(Bytes& bytes, int width, size_t count) {
+std::vector<uint32_t> read_hybrid(ByteReader& bytes, int width, size_t count) {
   if (width > 32) throw Error("a page holds numbers of {} bits", width);
   std::vector<uint32_t> out;
   out.reserve(count);
@@ -68,7 +35,7 @@ std::vector<uint32_t> read_hybrid(Bytes& bytes, int width, size_t count) {
     const uint64_t header = bytes.varint();
     if (header & 1) {
       const uint64_t groups = std::min<uint64_t>(header >> 1, (count - out.size() + 7) / 8);
-      Bytes packed(bytes.take(groups * static_cast<uint64_t>(width)));
+      ByteReader packed(bytes.take(groups * static_cast<uint64_t>(width)));
       uint64_t buffer = 0;
       int bits = 0;
       for (uint64_t i = 0; i < groups * 8; ++i) {
@@ -91,7 +58,7 @@ std::vector<uint32_t> read_hybrid(Bytes& bytes, int width, size_t count) {
   return out;
 }
 
-std::vector<uint32_t> read_levels(Bytes& bytes, int most, size_t count) {
+std::vector<uint32_t> read_levels(ByteReader& bytes, int most, size_t count) {
   if (most == 0) return std::vector<uint32_t>(count, 0);
   std::vector<uint32_t> levels = read_hybrid(bytes, std::bit_width(static_cast<unsigned>(most)), count);
   for (uint32_t level : levels) {
@@ -145,15 +112,15 @@ class ColumnReader {
   }
 
   void dictionary(const ThriftValue& header, const std::vector<std::byte>& content) {
-    Bytes bytes(content);
+    ByteReader bytes(content);
     dictionary_ = plain(bytes, static_cast<size_t>(header[1].integer(0, slots_)));
   }
 
   void data(const ThriftValue& header, const std::vector<std::byte>& content) {
-    Bytes bytes(content);
+    ByteReader bytes(content);
     const size_t count = slots_of(header);
     const auto levels = [&](int most) {
-      Bytes own(most > 0 ? bytes.take(bytes.number<uint32_t>()) : std::span<const std::byte>());
+      ByteReader own(most > 0 ? bytes.take(bytes.number<uint32_t>()) : std::span<const std::byte>());
       return read_levels(own, most, count);
     };
     const std::vector<uint32_t> repetition = levels(most_.repetition);
@@ -161,15 +128,15 @@ class ColumnReader {
   }
 
   void data_v2(const ThriftValue& header, std::span<const std::byte> stored, size_t size) {
-    Bytes bytes(stored);
+    ByteReader bytes(stored);
     const size_t count = slots_of(header);
-    Bytes repetition(bytes.take(static_cast<size_t>(header[6].integer(0, kMaxBytes))));
-    Bytes definition(bytes.take(static_cast<size_t>(header[5].integer(0, kMaxBytes))));
+    ByteReader repetition(bytes.take(static_cast<size_t>(header[6].integer(0, kMaxBytes))));
+    ByteReader definition(bytes.take(static_cast<size_t>(header[5].integer(0, kMaxBytes))));
     const size_t before = stored.size() - bytes.rest().size();
     if (before > size) throw Error("a page is damaged: its levels are longer than itself");
     const int64_t codec = header[7].boolean_or(true) ? codec_ : 0;
     const std::vector<std::byte> content = decompress(codec, bytes.rest(), size - before);
-    Bytes values(content);
+    ByteReader values(content);
     append(read_levels(repetition, most_.repetition, count), read_levels(definition, most_.definition, count),
            header[4].integer(0, INT32_MAX), values);
   }
@@ -179,7 +146,7 @@ class ColumnReader {
   }
 
   void append(const std::vector<uint32_t>& repetition, const std::vector<uint32_t>& definition,
-              int64_t encoding, Bytes& bytes) {
+              int64_t encoding, ByteReader& bytes) {
     const auto defined = std::ranges::count(definition, static_cast<uint32_t>(most_.definition));
     for (Json& value : values(encoding, bytes, static_cast<size_t>(defined)))
       column_.values.push_back(std::move(value));
@@ -187,10 +154,10 @@ class ColumnReader {
     column_.definition.insert(column_.definition.end(), definition.begin(), definition.end());
   }
 
-  std::vector<Json> values(int64_t encoding, Bytes& bytes, size_t count) {
+  std::vector<Json> values(int64_t encoding, ByteReader& bytes, size_t count) {
     if (encoding == kPlain) return plain(bytes, count);
     if (encoding == kRle && type_ == kBoolean) {
-      Bytes own(bytes.take(bytes.number<uint32_t>()));
+      ByteReader own(bytes.take(bytes.number<uint32_t>()));
       std::vector<Json> out;
       for (uint32_t bit : read_hybrid(own, 1, count)) out.emplace_back(bit != 0);
       return out;
@@ -212,7 +179,7 @@ class ColumnReader {
     return out;
   }
 
-  std::vector<Json> plain(Bytes& bytes, size_t count) {
+  std::vector<Json> plain(ByteReader& bytes, size_t count) {
     std::vector<Json> out;
     if (type_ == kBoolean) {
       const auto bits = bytes.take((count + 7) / 8);
@@ -224,7 +191,7 @@ class ColumnReader {
     return out;
   }
 
-  Json plain_value(Bytes& bytes) const {
+  Json plain_value(ByteReader& bytes) const {
     switch (type_) {
       case kInt32:
         return bytes.number<int32_t>();
@@ -250,7 +217,7 @@ class ColumnReader {
 
   const Levels most_;
   const int64_t type_, codec_, slots_;
-  Bytes bytes_;
+  ByteReader bytes_;
   std::vector<Json> dictionary_;
   Column column_;
   int64_t spent_ = 0;

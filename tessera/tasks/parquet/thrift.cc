@@ -1,9 +1,7 @@
 // Reading values of Thrift's compact protocol.
 #include "tessera/tasks/parquet/thrift.h"
 
-#include <bit>
-
-#include "tessera/base/error.h"
+#include "tessera/base/byte_reader.h"
 
 namespace tessera::parquet {
 namespace {
@@ -31,12 +29,14 @@ class Reader {
  public:
   explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}
 
+  std::span<const std::byte> rest() const { return bytes_.rest(); }
+
   ThriftValue structure(int depth) {
     if (depth > kMaxDepth) throw Error("metadata nested more than {} deep", kMaxDepth);
     ThriftValue::Fields fields;
     int id = 0;
     for (;;) {
-      const uint8_t header = byte();
+      const auto header = bytes_.number<uint8_t>();
       const auto type = static_cast<Type>(header & 15);
       if (type == kStop) break;
       id = header >> 4 ? id + (header >> 4) : static_cast<int>(zigzag() & 0x7fff);
@@ -47,52 +47,27 @@ class Reader {
     return ThriftValue(std::move(fields));
   }
 
-  size_t position() const { return at_; }
-
  private:
-  uint8_t byte() {
-    if (at_ >= bytes_.size()) throw Error("metadata is cut short");
-    return std::to_integer<uint8_t>(bytes_[at_++]);
-  }
-
-  uint64_t varint() {
-    uint64_t value = 0;
-    for (int shift = 0; shift < 64; shift += 7) {
-      const uint8_t b = byte();
-      value |= uint64_t{b & 127u} << shift;
-      if (b < 128) return value;
-    }
-    throw Error("metadata holds a number of more than 64 bits");
-  }
-
   int64_t zigzag() {
-    const uint64_t value = varint();
+    const uint64_t value = bytes_.varint();
     return static_cast<int64_t>(value >> 1 ^ (0 - (value & 1)));
   }
 
   std::string_view binary() {
-    const uint64_t size = varint();
-    if (size > bytes_.size() - at_) throw Error("metadata holds a text that is cut short");
-    const auto* begin = reinterpret_cast<const char*>(bytes_.data() + at_);
-    at_ += size;
-    return {begin, size};
-  }
-
-  double real() {
-    uint64_t bits = 0;
-    for (int i = 0; i < 8; ++i) bits |= uint64_t{byte()} << (8 * i);
-    return std::bit_cast<double>(bits);
+    const auto text = bytes_.take(bytes_.varint());
+    return {reinterpret_cast<const char*>(text.data()), text.size()};
   }
 
   ThriftValue list(int depth) {
-    const uint8_t header = byte();
-    const uint64_t count = header >> 4 == 15 ? varint() : header >> 4;
+    const auto header = bytes_.number<uint8_t>();
+    const uint64_t count = header >> 4 == 15 ? bytes_.varint() : header >> 4;
     // Every element takes a byte at least.
-    if (count > bytes_.size() - at_) throw Error("metadata holds a list that is cut short");
+    if (count > bytes_.rest().size()) throw Error("metadata holds a list that is cut short");
     ThriftValue::List items;
     for (uint64_t i = 0; i < count; ++i) {
       const auto type = static_cast<Type>(header & 15);
-      items.push_back(type == kTrue || type == kFalse ? ThriftValue(byte() == 1) : value(type, depth));
+      items.push_back(type == kTrue || type == kFalse ? ThriftValue(bytes_.number<uint8_t>() == 1)
+                                                      : value(type, depth));
     }
     return ThriftValue(std::move(items));
   }
@@ -101,13 +76,13 @@ class Reader {
     if (depth > kMaxDepth) throw Error("metadata nested more than {} deep", kMaxDepth);
     switch (type) {
       case kByte:
-        return ThriftValue(int64_t{static_cast<int8_t>(byte())});
+        return ThriftValue(int64_t{bytes_.number<int8_t>()});
       case kI16:
       case kI32:
       case kI64:
         return ThriftValue(zigzag());
       case kDouble:
-        return ThriftValue(real());
+        return ThriftValue(bytes_.number<double>());
       case kBinary:
         return ThriftValue(binary());
       case kList:
@@ -120,8 +95,7 @@ class Reader {
     }
   }
 
-  std::span<const std::byte> bytes_;
-  size_t at_ = 0;
+  ByteReader bytes_;
 };
 
 }  // namespace
@@ -162,7 +136,7 @@ const ThriftValue::List& ThriftValue::list() const {
 ThriftStruct read_thrift(std::span<const std::byte> bytes) {
   Reader reader(bytes);
   ThriftValue value = reader.structure(0);
-  return {std::move(value), reader.position()};
+  return {std::move(value), bytes.size() - reader.rest().size()};
 }
 
 }  // namespace tessera::parquet
