@@ -19,7 +19,7 @@ std::vector<double> samples_of(const Repetitions& repetitions, const Body& body)
   std::vector<double> samples;
   const auto enough = [&](double total) {
     if (repetitions.samples > 0) return std::ssize(samples) == repetitions.samples;
-    return total >= repetitions.seconds && samples.size() >= 3;
+    return !(total < repetitions.seconds) && samples.size() >= 3;  // also when they are no number
   };
   for (double total = 0; !enough(total); total += samples.back()) {
     const Stopwatch watch;

@@ -25,7 +25,7 @@ struct ModelOptions {
   std::string format = "w4a8";
   DeviceOption device;
   std::vector<int> kv_bits, threads;
-  std::vector<int64_t> batches{1, 8, 32}, prompts{128, 512}, contexts{512};
+  std::vector<int64_t> batches{1, 8, 32}, prompts{128, 512}, contexts;
   int64_t steps = 1;
   Repetitions repetitions;
 };
@@ -38,11 +38,14 @@ class BenchModel {
     if (!is_gguf(dir) && !(std::filesystem::is_directory(dir) && holds_weights(dir))) {
       made_ = std::filesystem::temp_directory_path() / fmt::format("tessera_bench_{}", getpid());
       dir = made_;
+      if (!std::filesystem::exists(name))
+        throw Error("{}: no such model folder, GGUF file or config.json", name);
       write_random_model(name, gemm_format_from_name(o.format), made_);
     }
     const Stopwatch watch;
     model_ = Model::load(dir, backend);
     load_seconds_ = watch.seconds();
+    if (!made_.empty()) std::filesystem::remove_all(made_);  // mapped: what is in use stays until the end
   }
   ~BenchModel() {
     model_.reset();
@@ -83,13 +86,26 @@ std::vector<Point> measure_points(Model& model, const ModelOptions& o) {
       }
       for (int64_t context : o.contexts) {
         for (int64_t batch : o.batches) {
-          add(measure_decode(model, batch, std::clamp<int64_t>(most - o.steps, 0, context), o.steps,
-                             o.repetitions));
+          add(measure_decode(model, batch, context, o.steps, o.repetitions));
         }
       }
     }
   }
   return points;
+}
+
+/// The options with what depends on the model. Throws Error when a depth leaves no room for the steps.
+ModelOptions completed(ModelOptions o, const Model& model) {
+  const int64_t most = model.spec().max_positions;
+  if (o.kv_bits.empty()) o.kv_bits = {kv_bits(model.kv_format())};
+  if (o.contexts.empty()) o.contexts = {std::clamp<int64_t>(most - o.steps, 0, 512)};
+  for (int64_t context : o.contexts) {
+    if (context + o.steps > most) {
+      throw Error("{}: --context {} and --steps {} take more than the model's {} positions",
+                  model.dir().string(), context, o.steps, most);
+    }
+  }
+  return o;
 }
 
 /// Of the processor with each number of threads; a GPU's are not measured.
@@ -132,16 +148,18 @@ json report(const Model& model, const std::vector<Point>& points, const std::map
 
 void run(ModelOptions o, const GlobalOptions& global) {
   if (o.threads.empty()) o.threads = {thread_count()};
+  const int most_threads = *std::ranges::max_element(o.threads);
   Backend& backend = o.device.backend();
   const std::map<int, MachineLimits> limits = measure_limits(o);
-  json out = {{"device", backend.name()}, {"models", json::array()}};
+  set_thread_count(most_threads);
+  const std::string device = backend.name();
+  json out = {{"device", device}, {"models", json::array()}};
   for (const auto& entry : limits) out["machine"].push_back(to_json(entry.second));
   for (const std::string& name : o.models) {
-    set_thread_count(*std::ranges::max_element(o.threads));
+    set_thread_count(most_threads);
     reset_peak_memory();  // the limits need more than many a model
     BenchModel bench(name, o, backend);
-    ModelOptions own = o;
-    if (own.kv_bits.empty()) own.kv_bits = {kv_bits(bench.model().kv_format())};
+    const ModelOptions own = completed(o, bench.model());
     const std::string weights = bench.random() ? "random " + o.format : "of the checkpoint";
     Table table(
         {"phase", "batch", "context", "kv bits", "threads", "ms", "tok/s", "MB a token", "of roofline"});
@@ -160,9 +178,9 @@ void run(ModelOptions o, const GlobalOptions& global) {
       "{}, {}. Prefill: one prompt from nothing. Decode: a step of `batch` sequences that hold `context` "
       "tokens each. Medians, ± the "
       "deviation of the samples.\n",
-      cpu_info().model, backend.name());
+      cpu_info().model, device);
   for (const auto& [threads, limit] : limits) {
-    fmt::print("Measured limits, {} threads: int8 {:.0f} GOP/s, float {:.0f} GFLOP/s, memory {:.1f} GB/s.\n",
+    fmt::print("Measured limits, threads: {}: int8 {:.0f} GOP/s, float {:.0f} GFLOP/s, memory {:.1f} GB/s.\n",
                threads, limit.integer_ops / 1e9, limit.float_ops / 1e9, limit.read_bandwidth / 1e9);
   }
 }
@@ -191,9 +209,10 @@ void add_bench_model(CLI::App& bench, const GlobalOptions& global) {
   list("-p,--prompt", o->prompts, "Tokens of a prefill; longer ones than the model's context are left out")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  list("-d,--context", o->contexts, "Depth: tokens that each sequence holds when it decodes")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  list("-d,--context", o->contexts,
+       "Depth: tokens that each sequence holds when it decodes (default: 512, or what the model's context "
+       "allows)")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("-n,--steps", o->steps, "Tokens that a sample of decode makes for each sequence")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();

@@ -41,8 +41,7 @@ std::vector<Run> runs_of(size_t item, const std::vector<EncodedChoice>& choices)
 /// find its pages in the prefix cache.
 class Scorer {
  public:
-  Scorer(Model& model, std::vector<std::vector<EncodedChoice>> items, std::string_view progress,
-         Reporter& reporter)
+  Scorer(Model& model, EncodedItems items, std::string_view progress, Reporter& reporter)
       : items_(std::move(items)),
         progress_(progress),
         reporter_(reporter),
@@ -59,8 +58,7 @@ class Scorer {
   }
 
  private:
-  static EngineOptions engine_options(const Model& model,
-                                      const std::vector<std::vector<EncodedChoice>>& items) {
+  static EngineOptions engine_options(const Model& model, const EncodedItems& items) {
     size_t longest = 1;
     for (const auto& choices : items) {
       for (const EncodedChoice& choice : choices) longest = std::max(longest, choice.ids.size());
@@ -114,7 +112,7 @@ class Scorer {
 
   void item_done() { reporter_.progress(progress_, ++finished_, std::ssize(items_)); }
 
-  const std::vector<std::vector<EncodedChoice>> items_;
+  const EncodedItems items_;
   const std::string_view progress_;
   Reporter& reporter_;
   const size_t vocab_;
@@ -156,16 +154,24 @@ EncodedChoice encode_choice(const Tokenizer& tokenizer, const TaskItem::Choice& 
   return out;
 }
 
-std::vector<std::vector<double>> score_choices(Model& model, const Tokenizer& tokenizer,
-                                               const std::vector<TaskItem>& items, std::string_view progress,
-                                               Reporter& reporter) {
-  std::vector<std::vector<EncodedChoice>> encoded(items.size());
+EncodedItems encode_items(const Tokenizer& tokenizer, const std::vector<TaskItem>& items,
+                          int64_t max_positions, std::string_view task) {
+  EncodedItems encoded(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
-    for (const TaskItem::Choice& choice : items[i].choices) {
-      encoded[i].push_back(encode_choice(tokenizer, choice, model.spec().max_positions));
+    try {
+      for (const TaskItem::Choice& choice : items[i].choices) {
+        encoded[i].push_back(encode_choice(tokenizer, choice, max_positions));
+      }
+    } catch (const Error& e) {
+      throw Error("task {}: document {}: {}", task, i + 1, e.what());
     }
   }
-  std::vector<std::vector<double>> scores = Scorer(model, std::move(encoded), progress, reporter).score();
+  return encoded;
+}
+
+std::vector<std::vector<double>> score_choices(Model& model, EncodedItems items, std::string_view progress,
+                                               Reporter& reporter) {
+  std::vector<std::vector<double>> scores = Scorer(model, std::move(items), progress, reporter).score();
   for (const auto& of_item : scores) {
     if (!std::ranges::all_of(of_item, [](double x) { return std::isfinite(x); })) {
       throw Error("{}: the model's logits are not finite; its weights are damaged or overflow",

@@ -26,11 +26,18 @@ struct EncodedChoice {
 EncodedChoice encode_choice(const Tokenizer& tokenizer, const TaskItem::Choice& choice,
                             int64_t max_positions);
 
+/// [items, choices]
+using EncodedItems = std::vector<std::vector<EncodedChoice>>;
+
+/// All choices of the items. Throws Error, naming the task and the number of the document.
+EncodedItems encode_items(const Tokenizer& tokenizer, const std::vector<TaskItem>& items,
+                          int64_t max_positions, std::string_view task);
+
 /// Log-likelihoods [items, choices] in nats: the sum over the ids of the continuation. Choices of an item
 /// share what they have in common: those that differ in their last id run once, others find their beginning
-/// in the prefix cache. Throws Error when the model's logits are not finite.
-std::vector<std::vector<double>> score_choices(Model& model, const Tokenizer& tokenizer,
-                                               const std::vector<TaskItem>& items, std::string_view progress,
+/// in the prefix cache. `progress` is what the progress of items is called. Throws Error when the model's
+/// logits are not finite.
+std::vector<std::vector<double>> score_choices(Model& model, EncodedItems items, std::string_view progress,
                                                Reporter& reporter);
 
 }  // namespace tessera

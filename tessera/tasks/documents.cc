@@ -27,6 +27,12 @@ std::vector<Document> read_lines(std::string_view text, const std::string& file)
   return documents;
 }
 
+std::string lower(std::string text) {
+  std::ranges::transform(text, text.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
 /// Whether the name, in small letters, has `word` between characters that are no letters.
 bool has_word(const std::string& name, std::string_view word) {
   const auto is_letter = [&](size_t i) {
@@ -53,11 +59,13 @@ std::vector<fs::path> data_files(const fs::path& folder) {
 }  // namespace
 
 std::vector<Document> read_documents(const fs::path& file) {
-  if (is_parquet(file)) return read_parquet(file);
-  const std::string text = read_file(file);
+  if (file.extension() == ".parquet" || is_parquet(file)) return read_parquet(file);
+  const std::string whole = read_file(file);
+  std::string_view text = whole;
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   const size_t first = text.find_first_not_of(" \t\r\n");
   std::vector<Document> documents;
-  if (first != std::string::npos && text[first] == '[') {
+  if (first != std::string_view::npos && text[first] == '[') {
     for (auto& entry : parse_json(text, file.string())) documents.emplace_back(std::move(entry));
   } else {
     documents = read_lines(text, file.string());
@@ -73,10 +81,11 @@ std::vector<fs::path> split_files(const fs::path& folder, const std::vector<std:
   for (const std::string& split : splits) {
     std::vector<fs::path> found;
     for (const fs::path& file : files) {
-      std::string name = file.filename().string();
-      std::ranges::transform(name, name.begin(),
-                             [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-      if (has_word(name, split)) found.push_back(file);
+      // Hugging Face's converted files lie in folders that are named for the split.
+      const fs::path parent = file.parent_path() == folder ? fs::path() : file.parent_path().filename();
+      const std::string word = lower(split);
+      if (has_word(lower(file.filename().string()), word) || has_word(lower(parent.string()), word))
+        found.push_back(file);
     }
     if (!found.empty()) return found;
   }

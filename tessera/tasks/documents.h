@@ -16,8 +16,8 @@ using Document = nlohmann::ordered_json;
 std::vector<Document> read_documents(const std::filesystem::path& file);
 
 /// The files below `folder`, in the order of their names, of the first of `splits` that any file has as a
-/// word of its name ("validation-00000-of-00002.parquet", "hellaswag_val.jsonl"). Throws Error, saying what
-/// was looked for, when there is none.
+/// word of its name, or of its folder's, ("validation-00000-of-00002.parquet", "hellaswag_val.jsonl"). Throws
+/// Error, saying what was looked for, when there is none.
 std::vector<std::filesystem::path> split_files(const std::filesystem::path& folder,
                                                const std::vector<std::string>& splits);
 

@@ -40,6 +40,18 @@ TEST_F(DocumentsTest, ParquetOfEveryKindHasTheRowsThatWereWritten) {
   }
 }
 
+TEST_F(DocumentsTest, ParquetColumnsWithoutValuesSignsOrAMeaningHere) {
+  const std::vector<Document> expected{
+      {{"none", nullptr}, {"empty", Document::array()}, {"u32", 0}, {"u64", 7}, {"last", "x"}},
+      {{"none", nullptr},
+       {"empty", Document::array()},
+       {"u32", 4294967295u},
+       {"u64", UINT64_MAX},
+       {"last", "y"}}};
+  EXPECT_EQ(read_documents(kGolden / "types.parquet"), expected);
+  EXPECT_THROW(read_documents(write("empty.parquet", "")), Error);
+}
+
 TEST_F(DocumentsTest, DamagedParquetIsRefusedOrRead) {
   for (const char* name : {"snappy", "plain", "zstd-v2", "gzip-pages"}) {
     const std::string good = read_file(kGolden / fmt::format("{}.parquet", name));
@@ -64,7 +76,7 @@ TEST_F(DocumentsTest, DamagedParquetIsRefusedOrRead) {
 TEST_F(DocumentsTest, LinesAndArrays) {
   const std::vector<Document> expected = {{{"a", 1}}, {{"a", "zwei"}}};
   EXPECT_EQ(read_documents(write("lines.jsonl", "{\"a\": 1}\r\n\n{\"a\": \"zwei\"}")), expected);
-  EXPECT_EQ(read_documents(write("array.json", " [{\"a\": 1}, {\"a\": \"zwei\"}]\n")), expected);
+  EXPECT_EQ(read_documents(write("array.json", "\xEF\xBB\xBF [{\"a\": 1}, {\"a\": \"zwei\"}]\n")), expected);
   const fs::path broken = write("broken.jsonl", "{\"a\": 1}\n{\"a\": \n");
   EXPECT_NE(error_of([&] { read_documents(broken); }).find("broken.jsonl: line 2"), std::string::npos);
   const fs::path number = write("number.jsonl", "{\"a\": 1}\n7\n");
@@ -81,10 +93,10 @@ TEST_F(DocumentsTest, AllFilesOfTheFirstSplitThatThereIs) {
             (std::vector<fs::path>{dir_ / "data/validation-00000-of-00002.parquet",
                                    dir_ / "data/validation-00001-of-00002.parquet"}));
   EXPECT_EQ(split_files(dir_, {"val"}), std::vector<fs::path>{dir_ / "Task_Val.jsonl"});
-  EXPECT_NE(error_of([&] {
-              split_files(dir_, {"test", "dev"});
-            }).find("the word test or dev"),
-            std::string::npos);
+  write("converted/test/0000.parquet", "");
+  EXPECT_EQ(split_files(dir_, {"TEST"}), std::vector<fs::path>{dir_ / "converted/test/0000.parquet"});
+  const std::string none = error_of([&] { split_files(dir_, {"text", "dev"}); });
+  EXPECT_NE(none.find("the word text or dev"), std::string::npos) << none;
 }
 
 }  // namespace

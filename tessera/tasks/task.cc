@@ -134,6 +134,7 @@ Task Task::from_json(const nlohmann::json& definition, const std::string& where)
             .answer = template_of(root["answer"]),
             .description = optional_template(root["description"]),
             .group = optional_template(root["group"])};
+  if (task.splits.empty()) root["splits"].fail("no words of file names");
   task.folders = root["folders"].get_or<std::vector<std::string>>({task.name});
   for (const std::string& metric : task.metrics) {
     if (metric != "acc" && metric != "acc_norm")
@@ -192,8 +193,9 @@ std::vector<Document> task_documents(const Task& task, const fs::path& data, boo
     }
     return documents;
   }
-  throw Error("{}: no folder {} for the task {}; put its files there ({})", data.string(),
-              fmt::join(task.folders, " or "), task.name, task.source);
+  throw Error("{}: no folder {} for the task {}; put its files there{}", data.string(),
+              fmt::join(task.folders, " or "), task.name,
+              task.source.empty() ? "" : " (" + task.source + ")");
 }
 
 }  // namespace tessera

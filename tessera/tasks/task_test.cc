@@ -186,7 +186,8 @@ TEST(ChoiceScoring, IsTheLikelihoodOfEachChoiceByItself) {
     items.push_back(item);
   }
   Reporter reporter;
-  const auto scores = score_choices(*model, *tokenizer, items, "items", reporter);
+  const auto scores = score_choices(
+      *model, encode_items(*tokenizer, items, model->spec().max_positions, "mine"), "items", reporter);
   ASSERT_EQ(scores.size(), items.size());
   const auto vocab = static_cast<size_t>(model->spec().vocab_size);
   for (size_t i = 0; i < items.size(); ++i) {

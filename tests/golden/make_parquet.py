@@ -3,6 +3,7 @@
     python3 make_parquet.py        needs pyarrow
 """
 
+import decimal
 import json
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def main():
             "zstd-v2": {"compression": "zstd", "data_page_version": "2.0", "row_group_size": 13},
             "gzip-pages": {"compression": "gzip", "data_page_size": 64, "write_batch_size": 4}}.items():
         pq.write_table(table, FOLDER / f"{name}.parquet", **options)
+    # Columns without a value, numbers without a sign, and types that are left out.
+    pq.write_table(pa.table({
+        "none": pa.array([None, None], pa.string()), "empty": pa.array([[], []], pa.list_(pa.string())),
+        "u32": pa.array([0, 2**32 - 1], pa.uint32()), "u64": pa.array([7, 2**64 - 1], pa.uint64()),
+        "day": pa.array([1, 2], pa.date32()), "time": pa.array([1, 2], pa.timestamp("us")),
+        "price": pa.array([decimal.Decimal("1.50"), None], pa.decimal128(9, 2)), "last": pa.array(["x", "y"])}),
+        FOLDER / "types.parquet", compression="gzip")
 
 
 if __name__ == "__main__":

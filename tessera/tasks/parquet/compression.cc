@@ -75,6 +75,7 @@ std::optional<std::vector<std::byte>> unfold(int64_t codec, Bytes bytes, size_t 
 }  // namespace
 
 std::vector<std::byte> decompress(int64_t codec, std::span<const std::byte> bytes, size_t size) {
+  if (size == 0) return {};
   if (auto out = unfold(codec, bytes, size)) return std::move(*out);
   throw Error("a page is damaged: it does not unfold to the {} bytes of its header", size);
 }

@@ -70,8 +70,9 @@ std::vector<uint32_t> read_levels(ByteReader& bytes, int most, size_t count) {
 
 class ColumnReader {
  public:
-  ColumnReader(std::span<const std::byte> file, const ThriftValue& metadata, Levels most)
+  ColumnReader(std::span<const std::byte> file, const ThriftValue& metadata, Levels most, ValueKind kind)
       : most_(most),
+        kind_(kind),
         type_(metadata[1].integer(0, kTypes - 1)),
         codec_(metadata[4].integer(0, INT32_MAX)),
         slots_(metadata[5].integer(0, kMaxSlots)),
@@ -112,6 +113,7 @@ class ColumnReader {
   }
 
   void dictionary(const ThriftValue& header, const std::vector<std::byte>& content) {
+    if (kind_ == ValueKind::kUnread) return;
     ByteReader bytes(content);
     dictionary_ = plain(bytes, static_cast<size_t>(header[1].integer(0, slots_)));
   }
@@ -155,6 +157,7 @@ class ColumnReader {
   }
 
   std::vector<Json> values(int64_t encoding, ByteReader& bytes, size_t count) {
+    if (kind_ == ValueKind::kUnread) return std::vector<Json>(count);
     if (encoding == kPlain) return plain(bytes, count);
     if (encoding == kRle && type_ == kBoolean) {
       ByteReader own(bytes.take(bytes.number<uint32_t>()));
@@ -194,9 +197,9 @@ class ColumnReader {
   Json plain_value(ByteReader& bytes) const {
     switch (type_) {
       case kInt32:
-        return bytes.number<int32_t>();
+        return kind_ == ValueKind::kUnsigned ? Json(bytes.number<uint32_t>()) : Json(bytes.number<int32_t>());
       case kInt64:
-        return bytes.number<int64_t>();
+        return kind_ == ValueKind::kUnsigned ? Json(bytes.number<uint64_t>()) : Json(bytes.number<int64_t>());
       case kFloat:
         return bytes.number<float>();
       case kDouble:
@@ -206,7 +209,7 @@ class ColumnReader {
         return replace_invalid_utf8({reinterpret_cast<const char*>(text.data()), text.size()});
       }
       default:
-        throw Error("values of type {} of Parquet are not read; leave the column out", type_);
+        throw Error("values of type {} of Parquet are not read", type_);
     }
   }
 
@@ -216,6 +219,7 @@ class ColumnReader {
   }
 
   const Levels most_;
+  const ValueKind kind_;
   const int64_t type_, codec_, slots_;
   ByteReader bytes_;
   std::vector<Json> dictionary_;
@@ -225,8 +229,9 @@ class ColumnReader {
 
 }  // namespace
 
-Column read_column(std::span<const std::byte> file, const ThriftValue& metadata, Levels most) {
-  return ColumnReader(file, metadata, most).read();
+Column read_column(std::span<const std::byte> file, const ThriftValue& metadata, Levels most,
+                   ValueKind kind) {
+  return ColumnReader(file, metadata, most, kind).read();
 }
 
 }  // namespace tessera::parquet

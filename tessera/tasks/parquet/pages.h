@@ -29,9 +29,16 @@ struct Column {
   std::vector<Json> values;                      ///< booleans, integers, floats, texts (valid UTF-8)
 };
 
+/// How the numbers of a column are meant.
+enum class ValueKind : uint8_t {
+  kSigned,
+  kUnsigned,
+  kUnread  ///< dates, decimals and the like: null in place of each
+};
+
 /// Reads a column; `metadata` is its ColumnMetaData, `file` the bytes of the whole file. Throws Error when
 /// pages lie outside of the file, contradict their headers, use an encoding or compression that is not read,
 /// or unfold to more than 1 GB or 50 million slots.
-Column read_column(std::span<const std::byte> file, const ThriftValue& metadata, Levels most);
+Column read_column(std::span<const std::byte> file, const ThriftValue& metadata, Levels most, ValueKind kind);
 
 }  // namespace tessera::parquet

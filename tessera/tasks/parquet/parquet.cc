@@ -2,6 +2,7 @@
 // Datasets", section 4).
 #include "tessera/tasks/parquet/parquet.h"
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <string>
@@ -17,6 +18,7 @@ namespace {
 constexpr std::string_view kMagic = "PAR1";
 constexpr int kMaxDepth = 32;
 constexpr int64_t kMaxFields = 10'000;
+constexpr int64_t kMaxRows = 5'000'000;
 
 enum class Repetition : uint8_t { kRequired, kOptional, kRepeated };
 
@@ -26,6 +28,7 @@ struct Field {
   Repetition repetition = Repetition::kRequired;
   bool is_list = false;  ///< a group that says that it is one
   Levels levels = {};    ///< where it is present
+  ValueKind kind = ValueKind::kSigned;
   std::vector<Field> fields = {};
   Column column = {};
   size_t slot = 0, value = 0;
@@ -34,6 +37,24 @@ struct Field {
   Field& first_leaf() { return is_leaf() ? *this : fields.front().first_leaf(); }
   bool at_end() { return slot >= column.definition.size(); }
 };
+
+/// What the numbers of a schema element mean, by its physical, its converted and its logical type.
+ValueKind kind_of(const ThriftValue& element) {
+  constexpr int64_t kPhysical[] = {3, 7};                    // INT96, FIXED_LEN_BYTE_ARRAY
+  constexpr int64_t kConverted[] = {5, 6, 7, 8, 9, 10, 21};  // DECIMAL, DATE, TIME, TIMESTAMP, INTERVAL
+  constexpr int kLogical[] = {5, 6, 7, 8, 14, 15};           // the same, UUID, FLOAT16
+  constexpr int kInteger = 10, kIsSigned = 2;                // of a logical type
+  const int64_t physical = element[1].integer_or(-1, 0, INT32_MAX),
+                converted = element[6].integer_or(-1, 0, INT32_MAX);
+  const ThriftValue& logical = element[10];
+  if (std::ranges::find(kPhysical, physical) != std::end(kPhysical) ||
+      std::ranges::find(kConverted, converted) != std::end(kConverted) ||
+      std::ranges::any_of(kLogical, [&](int type) { return !logical[type].is_absent(); }))
+    return ValueKind::kUnread;
+  const bool is_unsigned =
+      (converted >= 11 && converted <= 14) || !logical[kInteger][kIsSigned].boolean_or(true);
+  return is_unsigned ? ValueKind::kUnsigned : ValueKind::kSigned;
+}
 
 /// The field at `at` of the flat list, with all below it.
 Field read_field(const ThriftValue::List& schema, size_t& at, Levels parent, int depth) {
@@ -46,7 +67,8 @@ Field read_field(const ThriftValue::List& schema, size_t& at, Levels parent, int
       .repetition = depth == 0 ? Repetition::kRequired : static_cast<Repetition>(element[3].integer(0, 2)),
       .is_list =
           element[6].integer_or(-1, 0, INT32_MAX) == kListType || !element[10][kLogicalList].is_absent(),
-      .levels = parent};
+      .levels = parent,
+      .kind = kind_of(element)};
   if (field.repetition != Repetition::kRequired) ++field.levels.definition;
   if (field.repetition == Repetition::kRepeated) ++field.levels.repetition;
   const int64_t children = element[5].integer_or(0, 0, kMaxFields);
@@ -63,6 +85,12 @@ void for_each_leaf(Field& field, const auto& visit) {
 /// Puts together the value of `field` from the slots that its leaves are at.
 Json assemble(Field& field);
 
+/// Leaves out what is not read.
+void add_member(Json& object, Field& field) {
+  Json value = assemble(field);
+  if (!field.is_leaf() || field.kind != ValueKind::kUnread) object[field.name] = std::move(value);
+}
+
 /// What a field holds once it is present.
 Json content(Field& field) {
   if (field.is_leaf()) {
@@ -70,7 +98,7 @@ Json content(Field& field) {
     return std::move(field.column.values.at(field.value++));
   }
   Json object = Json::object();
-  for (Field& below : field.fields) object[below.name] = assemble(below);
+  for (Field& below : field.fields) add_member(object, below);
   if (!field.is_list || field.fields.size() != 1 || field.fields[0].repetition != Repetition::kRepeated)
     return object;
   // A list is a group around a repeated one, around the element.
@@ -103,7 +131,7 @@ void read_row_group(std::span<const std::byte> file, const ThriftValue& group, F
   for_each_leaf(root, [&](Field& leaf) {
     if (next >= columns.size()) throw Error("a row group lacks columns");
     try {
-      leaf.column = read_column(file, columns[next++][3], leaf.levels);
+      leaf.column = read_column(file, columns[next++][3], leaf.levels, leaf.kind);
     } catch (const Error& e) {
       throw Error("column {}: {}", leaf.name, e.what());
     }
@@ -111,7 +139,7 @@ void read_row_group(std::span<const std::byte> file, const ThriftValue& group, F
   });
   for (int64_t count = group[3].integer(0, INT32_MAX); count > 0; --count) {
     Json row = Json::object();
-    for (Field& field : root.fields) row[field.name] = assemble(field);
+    for (Field& field : root.fields) add_member(row, field);
     rows.push_back(std::move(row));
   }
 }
@@ -131,8 +159,13 @@ std::vector<Json> read_rows(std::span<const std::byte> file) {
   const ThriftValue metadata = read_thrift(file.subspan(file.size() - kTail - size, size)).value;
   size_t at = 0;
   Field root = read_field(metadata[2].list(), at, {}, 0);
+  if (root.is_leaf()) throw Error("a file without columns");
   std::vector<Json> rows;
-  for (const ThriftValue& group : metadata[4].list()) read_row_group(file, group, root, rows);
+  for (const ThriftValue& group : metadata[4].list()) {
+    if (group[3].integer(0, INT32_MAX) > kMaxRows - std::ssize(rows))
+      throw Error("more than {} rows", kMaxRows);
+    read_row_group(file, group, root, rows);
+  }
   return rows;
 }
 
