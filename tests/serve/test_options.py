@@ -60,7 +60,10 @@ class Options(unittest.TestCase):
             shutil.copy(pathlib.Path(MODEL) / "tokenizer.json", model)
             signal.signal(signal.SIGIO, signal.SIG_IGN)  # somebody wants to open it
             leased = os.open(model / "tokenizer.json", os.O_RDWR)
-            fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            try:
+                fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            except OSError as error:
+                self.skipTest(f"no leases in {folder}: {error}")
             api = Api(free_port())
             process = subprocess.Popen([PROGRAM, "-q", "--threads", THREADS, "serve", str(model), "--listen-early",
                                         "--port", str(api.port)], stderr=subprocess.PIPE, text=True)
