@@ -1,5 +1,6 @@
 // tessera bench gemm: speed of single layers beside the limits of this machine.
 #include <fmt/format.h>
+
 #include "tessera/base/cpu_info.h"
 #include "tessera/bench/gemm_bench.h"
 #include "tessera/cli/bench_model.h"

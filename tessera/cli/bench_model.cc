@@ -35,25 +35,21 @@ class BenchModel {
  public:
   BenchModel(const std::string& name, const ModelOptions& o, Backend& backend) {
     std::filesystem::path dir = name;
-    if (!is_gguf(dir) && !(std::filesystem::is_directory(dir) && holds_weights(dir))) {
-      made_ = std::filesystem::temp_directory_path() / fmt::format("tessera_bench_{}", getpid());
-      dir = made_;
+    random_ = !is_gguf(dir) && !(std::filesystem::is_directory(dir) && holds_weights(dir));
+    if (random_) {
       if (!std::filesystem::exists(name))
         throw Error("{}: no such model folder, GGUF file or config.json", name);
-      write_random_model(name, gemm_format_from_name(o.format), made_);
+      dir = std::filesystem::temp_directory_path() / fmt::format("tessera_bench_{}", getpid());
+      write_random_model(name, gemm_format_from_name(o.format), dir);
     }
     const Stopwatch watch;
     model_ = Model::load(dir, backend);
     load_seconds_ = watch.seconds();
-    if (!made_.empty()) std::filesystem::remove_all(made_);  // mapped: what is in use stays until the end
-  }
-  ~BenchModel() {
-    model_.reset();
-    if (!made_.empty()) std::filesystem::remove_all(made_);
+    if (random_) std::filesystem::remove_all(dir);  // mapped: what is in use stays until the end
   }
 
   Model& model() { return *model_; }
-  bool random() const { return !made_.empty(); }
+  bool random() const { return random_; }
   double load_seconds() const { return load_seconds_; }
 
  private:
@@ -62,7 +58,7 @@ class BenchModel {
                                [](const auto& entry) { return entry.path().extension() == ".safetensors"; });
   }
 
-  std::filesystem::path made_;  ///< empty: a model of the user's
+  bool random_ = false;
   std::unique_ptr<Model> model_;
   double load_seconds_ = 0;
 };

@@ -22,7 +22,7 @@ std::vector<Document> read_lines(std::string_view text, const std::string& file)
     const std::string_view one = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
     if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    documents.emplace_back(parse_json(one, fmt::format("{}: line {}", file, line)));
+    documents.push_back(parse_ordered_json(one, fmt::format("{}: line {}", file, line)));
   }
   return documents;
 }
@@ -66,7 +66,7 @@ std::vector<Document> read_documents(const fs::path& file) {
   const size_t first = text.find_first_not_of(" \t\r\n");
   std::vector<Document> documents;
   if (first != std::string_view::npos && text[first] == '[') {
-    for (auto& entry : parse_json(text, file.string())) documents.emplace_back(std::move(entry));
+    for (auto& entry : parse_ordered_json(text, file.string())) documents.emplace_back(std::move(entry));
   } else {
     documents = read_lines(text, file.string());
   }
