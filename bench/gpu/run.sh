@@ -2,8 +2,8 @@
 # Checks and times the CUDA kernels on a machine with a Hopper GPU. Run it in the repository root:
 #   bench/gpu/run.sh [check] [sanitize] [tune] [compare] [engine]       default: check sanitize compare engine
 # tune times every configuration, for fit_cost_model.py int4=out/gpu/tune_int4.jsonl ..., which makes the table of costs.
-# engine holds whole models against the CPU and times them: MODELS="q:f ..." adds quantized models with their float ones to
-# the random ones, CONFIGS="llama-7b.json ..." names the config.json of shapes to time.
+# engine holds whole models against the CPU and times them: MODELS="..." adds folders of models to the random ones,
+# CONFIGS="llama-7b.json ..." names the config.json of shapes to time.
 # TOKENS="8 16 ..." chooses what is timed, and which layers where it names them, too, as KxN.
 # Results go to $OUT (default: out/gpu). Programs are taken from build/gpu when they lie there (built elsewhere with
 # the preset "cuda" and carried over), otherwise they are built.

@@ -14,8 +14,8 @@
 namespace tessera {
 
 /// Receives the residual stream of a step, row-major [rows, hidden_size]: with `layer` = 0 the embeddings,
-/// with i > 0 the output of block i - 1.
-using HiddenObserver = std::function<void(int64_t layer, std::span<const float> hidden)>;
+/// with i > 0 the output of block i - 1. What it writes there is what the step goes on with.
+using HiddenObserver = std::function<void(int64_t layer, std::span<float> hidden)>;
 
 /// Weights, kernels and scratch memory. One thread at a time may run it; the backend brings its own threads.
 class Model {

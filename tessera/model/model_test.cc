@@ -279,6 +279,22 @@ TEST_P(ModelTest, SequencesOfABatchKeepToThemselves) {
   }
 }
 
+TEST_P(ModelTest, AnObserverMayReplaceTheResidualStream) {
+  TestLlama quantized;
+  quantize(quantized, WeightFormat::kInt4, kTokenActivation, kTokenActivation);
+  const auto model = load(quantized);
+  std::vector<std::vector<float>> seen;
+  model->observe(
+      [&](int64_t, std::span<const float> hidden) { seen.emplace_back(hidden.begin(), hidden.end()); });
+  Context first(*model, 20);
+  const std::vector<float> expected = all_logits(some_ids(12), first);
+  model->observe([&](int64_t layer, std::span<float> hidden) {
+    if (layer == 1) std::ranges::copy(seen[1], hidden.begin());
+  });
+  Context other(*model, 20);
+  EXPECT_EQ(all_logits(std::vector<int32_t>(12, 3), other), expected);  // from the second block on
+}
+
 TEST_P(ModelTest, SamplingTakesTheWantedRows) {
   const TestLlama llama;
   const auto model = load(llama);

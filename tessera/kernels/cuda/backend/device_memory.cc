@@ -9,6 +9,9 @@
 
 namespace tessera::cuda {
 
+// What the default stream does, a copy from pageable memory included, may return before it is done, and the
+// backend's stream does not wait for it: hence the synchronization.
+
 DeviceBuffer::DeviceBuffer(size_t bytes) : bytes_(bytes) {
   const cudaError_t status = cudaMalloc(&data_, std::max<size_t>(bytes, 16));
   if (status == cudaErrorMemoryAllocation) {
@@ -21,7 +24,7 @@ DeviceBuffer::DeviceBuffer(size_t bytes) : bytes_(bytes) {
   }
   check(status, "cudaMalloc");
   check(cudaMemset(data_, 0, bytes), "cudaMemset");
-  check(cudaStreamSynchronize(nullptr), "cudaMemset");  // other streams do not wait for it
+  check(cudaStreamSynchronize(nullptr), "cudaMemset");
 }
 
 DeviceBuffer::~DeviceBuffer() {
@@ -31,6 +34,7 @@ DeviceBuffer::~DeviceBuffer() {
 void copy_to_device(const void* from, size_t bytes, DeviceBuffer& to) {
   assert(bytes <= to.bytes());
   check(cudaMemcpy(to.data(), from, bytes, cudaMemcpyHostToDevice), "copy to the device");
+  check(cudaStreamSynchronize(nullptr), "copy to the device");
 }
 
 PinnedBuffer::PinnedBuffer(size_t bytes) : bytes_(bytes) {
