@@ -27,8 +27,9 @@ namespace {
 
 constexpr int64_t kIds = 500;  ///< of a text; one step takes them
 /// Error of a block on the GPU, as a multiple of what the same block makes on the CPU of noise in its input,
-/// as large as if that were rounded to half precision: so the GPU rounds rows between layers.
-constexpr double kMostError = 2;
+/// as large as if that were rounded to half precision: so the GPU rounds rows between layers, several times a
+/// block. (`tessera verify --device cuda` holds integer linears to the bit.)
+constexpr double kMostError = 5;
 
 std::vector<int32_t> random_ids(int64_t count, int64_t vocab_size, uint32_t seed) {
   std::mt19937 random(seed);

@@ -12,6 +12,7 @@
 #include "bench/gpu/device.h"
 #include "tessera/base/parallel.h"
 #include "tessera/format/quantized_linear.h"
+#include "tessera/format/random_layer.h"
 #include "tessera/format/reference.h"
 #include "tessera/kernels/cuda/gemm.h"
 #include "tessera/kernels/cuda/packed_weights.h"
@@ -42,35 +43,14 @@ inline int pick(std::mt19937& rng, int lo, int hi) {
 }
 
 /// A layer with random codes, or with the largest products that the format allows.
-inline QuantizedLinear make_layer(const Case& c, std::mt19937& rng) {
-  const bool extreme = c.codes == Codes::kExtreme;
-  QuantizedLinear linear;
-  linear.n = c.n;
-  linear.k = c.k;
-  linear.group_size = c.group_size;
-  linear.weight_format = c.format;
-  const auto count = static_cast<size_t>(c.n * c.k);
-  std::vector<int8_t> codes(count);
-  if (c.format == WeightFormat::kInt8) {
-    for (auto& q : codes) q = static_cast<int8_t>(extreme ? 127 : pick(rng, -127, 127));
-    linear.qweight = Tensor::from<int8_t>(codes, {c.n, c.k});
+inline QuantizedLinear make_layer(const Case& c, unsigned seed) {
+  LayerOptions options{.format = c.format, .n = c.n, .k = c.k, .group_size = c.group_size};
+  if (c.codes == Codes::kRandom) {
+    options.group_zeros = c.format == WeightFormat::kUint4Grouped;
   } else {
-    const int lo = c.format == WeightFormat::kInt4 ? -8 : 0;
-    for (auto& q : codes) q = static_cast<int8_t>(extreme ? lo : pick(rng, lo, lo + 15));
-    linear.qweight = pack_int4(codes, c.n, c.k);
+    options.extreme = c.format == WeightFormat::kInt8 ? 127 : c.format == WeightFormat::kInt4 ? 8 : 0;
   }
-  if (c.format == WeightFormat::kUint4Grouped) {
-    std::vector<int8_t> scale(static_cast<size_t>(c.n * linear.groups()));
-    std::vector<uint8_t> zero(scale.size());
-    for (size_t i = 0; i < scale.size(); ++i) {
-      zero[i] = static_cast<uint8_t>(extreme ? 8 : pick(rng, 0, 15));
-      const int largest = std::max<int>(zero[i], 15 - zero[i]);
-      scale[i] = static_cast<int8_t>(extreme ? 16 : pick(rng, 1, 127 / largest));
-    }
-    linear.group_scale = Tensor::from<int8_t>(scale, {c.n, linear.groups()});
-    linear.group_zero = Tensor::from<uint8_t>(zero, {c.n, linear.groups()});
-  }
-  return linear;
+  return random_layer(options, seed);
 }
 
 inline std::vector<int32_t> reference_accumulators(const QuantizedLinear& linear, std::span<const int8_t> x,
@@ -102,7 +82,7 @@ struct Fixture {
   explicit Fixture(const Case& c)
       : rng(static_cast<uint32_t>(c.n * 31 + c.k)),
         code_bits(c.code_bits),
-        linear(make_layer(c, rng)),
+        linear(make_layer(c, static_cast<unsigned>(rng()))),
         x(make_codes(c)),
         expected(reference_accumulators(linear, x, kMaxTokens)),
         blocks(cuda::pack_weights(linear)),

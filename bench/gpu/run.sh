@@ -51,6 +51,7 @@ for step in "${steps[@]}"; do
       timeout 500 build/gpu/gemm_bench compare ${TOKENS:-} > "$out/compare.jsonl"
       python3 bench/gpu/report.py "$out/compare.jsonl" --plot "$out/compare.png" ;;
     engine)
+      for model in ${MODELS:-}; do build/gpu/tessera verify "$model" --device cuda; done
       timeout 500 build/gpu/engine_check ${MODELS:-} bench/gpu/families.json | tee "$out/engine_check.txt"
       for config in ${CONFIGS:-}; do
         for format in bf16 w8a8 w4a8 w4a8-g128; do

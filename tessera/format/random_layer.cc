@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <random>
+#include <span>
 
 #include "tessera/format/reference.h"
 
@@ -15,18 +16,19 @@ int random_int(Rng& rng, int lo, int hi) {
   return lo + static_cast<int>(rng() % static_cast<unsigned>(hi - lo + 1));
 }
 
-void fill_codes(QuantizedLinear& l, const LayerOptions& options, Rng& rng) {
-  const bool bytes = l.weight_format == WeightFormat::kInt8;
-  std::vector<int8_t> codes(static_cast<size_t>(l.n * l.k));
+std::vector<int8_t> random_codes(const LayerOptions& options, Rng& rng) {
+  const bool bytes = options.format == WeightFormat::kInt8;
+  std::vector<int8_t> codes(static_cast<size_t>(options.n * options.k));
   for (int8_t& c : codes) {
     c = static_cast<int8_t>(options.extreme ? *options.extreme
                             : bytes         ? random_int(rng, -127, 127)
                                             : random_int(rng, 0, 15));
   }
-  l.qweight = bytes ? Tensor::from<int8_t>(codes, {l.n, l.k}) : pack_int4(codes, l.n, l.k);
+  return codes;
 }
 
-void fill_groups(QuantizedLinear& l, const LayerOptions& options, Rng& rng) {
+/// Scales that take some codes out of int8; such codes are moved to the last that stays.
+void fill_groups(QuantizedLinear& l, const LayerOptions& options, Rng& rng, std::span<int8_t> codes) {
   l.group_size = options.group_size;
   const auto count = static_cast<size_t>(l.n * l.groups());
   std::vector<int8_t> scale(count);
@@ -34,10 +36,15 @@ void fill_groups(QuantizedLinear& l, const LayerOptions& options, Rng& rng) {
   std::vector<uint8_t> zero(count);
   for (size_t i = 0; i < count; ++i) {
     float_scale[i] = to_half(static_cast<float>(random_int(rng, 1, 999)) * 0.008f);
-    zero[i] = static_cast<uint8_t>(options.group_zeros ? random_int(rng, 0, 15) : 8);
+    const int z = options.group_zeros ? random_int(rng, 0, 15) : 8;
     // The largest scale that keeps scale * (u - zero) within int8 for every u.
-    const int most = std::min({127, 128 / std::max<int>(zero[i], 1), 127 / std::max(15 - zero[i], 1)});
-    scale[i] = static_cast<int8_t>(options.extreme ? most : random_int(rng, 1, most));
+    const int most = std::min({127, 128 / std::max(z, 1), 127 / std::max(15 - z, 1)});
+    const int s = options.extreme ? most : random_int(rng, 1, std::min(127, 2 * most));
+    zero[i] = static_cast<uint8_t>(z);
+    scale[i] = static_cast<int8_t>(s);
+    if (options.format == WeightFormat::kUint4Float) continue;
+    for (int8_t& c : codes.subspan(i * static_cast<size_t>(l.group_size), static_cast<size_t>(l.group_size)))
+      c = static_cast<int8_t>(std::clamp<int>(c, z - 128 / s, z + 127 / s));
   }
   l.group_scale = l.weight_format == WeightFormat::kUint4Float
                       ? Tensor::from<Half>(float_scale, {l.n, l.groups()})
@@ -93,12 +100,14 @@ QuantizedLinear random_layer(const LayerOptions& options, unsigned seed) {
   l.k = options.k;
   l.weight_format = options.format;
   l.activation = options.activation;
-  fill_codes(l, options, rng);
+  std::vector<int8_t> codes = random_codes(options, rng);
   std::vector<float> scale;
   for (int64_t n = 0; n < l.n; ++n) scale.push_back(static_cast<float>(random_int(rng, 100, 999)) * 1e-5f);
   l.scale = Tensor::from<float>(scale, {l.n});
   if (l.weight_format == WeightFormat::kUint4Grouped || l.weight_format == WeightFormat::kUint4Float)
-    fill_groups(l, options, rng);
+    fill_groups(l, options, rng, codes);
+  l.qweight = l.weight_format == WeightFormat::kInt8 ? Tensor::from<int8_t>(codes, {l.n, l.k})
+                                                     : pack_int4(codes, l.n, l.k);
   if (options.repeat) fill_repeats(l, rng);
   if (l.has_zero_point()) fill_row_sums(l);
   if (!l.activation.per_token) l.input_scale = Tensor::from<float>(std::vector<float>{0.02f}, {1});

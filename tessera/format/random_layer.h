@@ -11,7 +11,8 @@ namespace tessera {
 /// Normally distributed.
 std::vector<float> random_floats(int64_t count, unsigned seed, float sigma = 1.0f);
 
-/// What is wanted of a layer. Codes are random over their whole range unless `extreme` is set.
+/// What is wanted of a layer. Codes are random over their whole range, but for groups whose scale leaves no
+/// room for some, unless `extreme` is set.
 struct LayerOptions {
   WeightFormat format = WeightFormat::kInt4;
   int64_t n = 32, k = 64, group_size = 0;

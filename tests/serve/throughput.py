@@ -61,9 +61,11 @@ def main():
     milliseconds = lambda values, share: f"{values[int(share * (len(values) - 1))] * 1e3:.1f}"
     print("| streams | tokens/s | first token p50, p99 ms | between tokens p50, p99 ms | of the engine alone | answers whole |\n"
           "|---:|---:|---:|---:|---:|---:|")
+    counts = list(map(int, options.streams.split(",")))
+    # Before the server starts, which takes what memory a GPU has.
+    alone = [min(engine_seconds(streams, options.prompt, options.tokens) for _ in range(options.runs)) for streams in counts]
     with Server("-q") as server:
-        for streams in map(int, options.streams.split(",")):
-            engine = min(engine_seconds(streams, options.prompt, options.tokens) for _ in range(options.runs))
+        for streams, engine in zip(counts, alone):
             best = lambda events: min(asyncio.run(run(server, streams, options.prompt, options.tokens, rng, events))
                                       for _ in range(options.runs))
             seconds, firsts, gaps = best(True)

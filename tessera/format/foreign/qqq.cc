@@ -57,7 +57,7 @@ Stored read(const StoredLinear& stored) {
 bool has_integer_scales(const Stored& s) {
   return std::all_of(s.group_scale.begin(), s.group_scale.end(), [](Half scale) {
     const float value = to_float(scale);
-    return value >= 1 && value <= 16 && value == std::nearbyint(value);
+    return value >= 1 && value <= 127 && value == std::nearbyint(value);
   });
 }
 

@@ -110,8 +110,8 @@ TEST_F(QqqCheckpoint, ReadsBiasesAndEmptyGroupScales) {
 }
 
 TEST_F(QqqCheckpoint, RefusesWhatItCannotRead) {
-  const auto with = [&](const char* name, Tensor tensor) {
-    auto tensors = stored_tensors(random_linear(128));
+  const auto with = [&](const char* name, Tensor tensor, int64_t group_size = 128) {
+    auto tensors = stored_tensors(random_linear(group_size));
     tensors[name] = std::move(tensor);
     return tensors;
   };
@@ -119,12 +119,12 @@ TEST_F(QqqCheckpoint, RefusesWhatItCannotRead) {
   expect_error(with("B", Tensor(DType::kF32, {16, 256})), "q_proj.B: is F32");
   expect_error(with("s_channel", Tensor(DType::kF32, {kOutputs})), "q_proj.s_channel: is F32 [128]");
   expect_error(with("s_group", Tensor(DType::kF16, {3, kOutputs})), "3 groups do not divide 256 inputs");
-  expect_error(with("B", Tensor(DType::kI32, {8, 256})), "config.json asks for");
+  expect_error(with("B", Tensor(DType::kI32, {8, 256}), 0), "config.json asks for");
 
   auto missing = stored_tensors(random_linear(0));
   missing.erase("s_channel");
   expect_error(missing, "s_channel");
-  for (float scale : {17.5f, -0.5f, std::numeric_limits<float>::quiet_NaN()}) {
+  for (float scale : {200.5f, -0.5f, std::numeric_limits<float>::quiet_NaN()}) {
     auto tensors = stored_tensors(random_linear(128));
     tensors["s_group"].as<Half>()[7] = to_half(scale);
     expect_error(tensors, "q_proj.s_group: a scale of output");

@@ -111,20 +111,20 @@ std::vector<Case> cases() {
                             {"compressed-tensors", of(kInt8, 0, false, kTokens), 24},
                             {"compressed-tensors", of(kInt4, 0, false, kTokens), 11},
                             {"compressed-tensors", of(kInt4, 0, false, {.bits = 4}), 11},
-                            {"compressed-tensors", of(kUint4Grouped, 128, false, kTokens), 7},
+                            {"compressed-tensors", of(kUint4Grouped, 128, false, kTokens), 6},
                             {"compressed-tensors", of(kInt8, 0, false, {.per_token = false}), 24}};
   for (const char* target : {"compressed-tensors", "gptq_v2", "awq", "tessera"}) {
     list.push_back({target, of(kInt4, 0, false, kFloats), 11});
     list.push_back({target, of(kUint4Grouped, 256, true, kFloats), 11});
-    list.push_back({target, of(kUint4Grouped, 64, false, kFloats), 7});
-    list.push_back({target, of(kUint4Grouped, 32, true, kFloats), 7});
+    list.push_back({target, of(kUint4Grouped, 64, false, kFloats), 6});
+    list.push_back({target, of(kUint4Grouped, 32, true, kFloats), 6});
     list.push_back({target, of(kUint4Float, 64, true, kFloats), 11});
     list.push_back({target, of(kUint4Float, 32, false, kFloats), 11});
   }
   for (const char* target : {"compressed-tensors", "gptq", "gptq_v2"})
     list.push_back({target, of(kInt8, 0, false, kFloats), 11});
   list.push_back({"gptq", of(kInt4, 0, false, kFloats), 11});
-  list.push_back({"gptq", of(kUint4Grouped, 128, false, kFloats), 7});
+  list.push_back({"gptq", of(kUint4Grouped, 128, false, kFloats), 6});
   return list;
 }
 
@@ -344,7 +344,7 @@ TEST(Writers, PartsWithoutAPlaceAreRefused) {
 
 TEST(Writers, SettingsDescribeMixedModels) {
   const auto scheme = [](const char* target, const LayerOptions& options) {
-    return write(target, layer(options, 7)).scheme;
+    return write(target, layer(options, 6)).scheme;
   };
   const json rows = scheme("gptq", of(kInt4, 0, false, kFloats)),
              groups = scheme("gptq", of(kUint4Grouped, 128, false, kFloats)),

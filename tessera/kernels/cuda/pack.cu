@@ -14,13 +14,26 @@ namespace {
 
 constexpr int kThreads = 256;
 
+/// Scale and zero point of the group that holds (row, input), and how far down it moves.
+struct Group {
+  int scale, zero, shift;
+
+  __device__ Group(const PackProblem& p, int64_t row, int64_t input) {
+    const int64_t at = row * (p.k / p.group_size) + input / p.group_size;
+    scale = p.group_scale[at];
+    zero = p.group_zero ? p.group_zero[at] : 8;
+    shift = group_shift(scale, zero);
+  }
+};
+
 /// Codes row, input .. input + 3, one a byte; zeros beyond the layer.
 template <int kBits>
 __device__ uint32_t four_codes(const PackProblem& p, int64_t row, int64_t input) {
   if (row >= p.n || input >= p.k) return 0;
   const int64_t at = row * p.k + input;
   if constexpr (kBits == 8) return static_cast<const uint32_t*>(p.codes)[at / 4];
-  return spread_nibbles(static_cast<const uint16_t*>(p.codes)[at / 4]);
+  const uint32_t codes = spread_nibbles(static_cast<const uint16_t*>(p.codes)[at / 4]);
+  return p.group_scale ? codes - Group(p, row, input).shift * 0x01010101u : codes;
 }
 
 /// The 16 bytes that lane `lane` of the strip whose first row is `row` reads as part `part`.
@@ -43,9 +56,9 @@ __device__ uint4 fragment(const PackProblem& p, int64_t row, int64_t input, int 
 
 __device__ uint32_t group_parameters(const PackProblem& p, int64_t row, int64_t input) {
   if (row >= p.n || input >= p.k) return 0;
-  const int64_t at = row * (p.k / p.group_size) + input / p.group_size;
-  const int scale = p.group_scale[at], zero = p.group_zero ? p.group_zero[at] : 8;
-  return static_cast<uint8_t>(scale) | static_cast<uint32_t>(static_cast<uint8_t>(128 - scale * zero)) << 8;
+  const Group group(p, row, input);
+  return static_cast<uint8_t>(group.scale) |
+         static_cast<uint32_t>(128 - group.scale * (group.zero - group.shift)) << 8;
 }
 
 template <int kBits>

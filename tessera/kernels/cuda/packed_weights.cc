@@ -19,6 +19,18 @@ uint32_t load_codes(const uint8_t* from, int bits) {
   return bits == 8 ? codes : spread_nibbles(codes);
 }
 
+/// Scale and zero point of the group of output n that begins at `input`.
+struct GroupParameters {
+  int scale, zero;
+
+  GroupParameters(const QuantizedLinear& linear, int64_t n, int64_t input) {
+    const auto index = static_cast<size_t>(n * linear.groups() + input / linear.group_size);
+    scale = linear.group_scale.as<int8_t>()[index];
+    zero = linear.group_zero.empty() ? 8 : linear.group_zero.as<uint8_t>()[index];
+  }
+  int shift() const { return group_shift(scale, zero); }
+};
+
 /// K is a multiple of 4.
 void pack_codes(const QuantizedLinear& linear, WeightLayout layout, int64_t row_block, int64_t input_block,
                 uint8_t* block) {
@@ -30,9 +42,13 @@ void pack_codes(const QuantizedLinear& linear, WeightLayout layout, int64_t row_
     const int64_t first = (row_block * kBlockRows + row) * linear.k + input_block * kBlockInputs;
     for (int input = 0; input < inputs; input += 4) {
       const CodePosition at = code_position(layout.bits, row % kStripRows, input);
-      uint32_t word;
+      uint32_t word, four = load_codes(codes + (first + input) * layout.bits / 8, layout.bits);
+      if (layout.group_size > 0) {
+        const GroupParameters group(linear, row_block * kBlockRows + row, input_block * kBlockInputs + input);
+        four -= static_cast<uint32_t>(group.shift()) * 0x01010101u;
+      }
       std::memcpy(&word, strip + at.byte, sizeof word);
-      word |= load_codes(codes + (first + input) * layout.bits / 8, layout.bits) << (at.high_nibble ? 4 : 0);
+      word |= four << (at.high_nibble ? 4 : 0);
       std::memcpy(strip + at.byte, &word, sizeof word);
     }
   }
@@ -40,18 +56,16 @@ void pack_codes(const QuantizedLinear& linear, WeightLayout layout, int64_t row_
 
 void pack_groups(const QuantizedLinear& linear, WeightLayout layout, int64_t row_block, int64_t input_block,
                  uint8_t* block) {
-  const auto scale = linear.group_scale.as<int8_t>();
-  const auto zero = linear.group_zero.as<uint8_t>();
   for (int group = 0; group < kBlockInputs / layout.group_size; ++group) {
     const int64_t input = input_block * kBlockInputs + group * layout.group_size;
     for (int row = 0; row < kBlockRows; ++row) {
       const int64_t n = row_block * kBlockRows + row;
       if (n >= linear.n || input >= linear.k) continue;
-      const auto index = static_cast<size_t>(n * linear.groups() + input / linear.group_size);
+      const GroupParameters of(linear, n, input);
       uint8_t* strip = block + row / kStripRows * strip_bytes(layout);
       uint8_t* parameters = strip + group_offset(group, row % 8) + row % kStripRows / 8 * 2;
-      parameters[0] = static_cast<uint8_t>(scale[index]);
-      parameters[1] = static_cast<uint8_t>(128 - scale[index] * (zero.empty() ? 8 : zero[index]));
+      parameters[0] = static_cast<uint8_t>(of.scale);
+      parameters[1] = static_cast<uint8_t>(128 - of.scale * (of.zero - of.shift()));
     }
   }
 }

@@ -5,15 +5,14 @@
 // sm90a/wgmma.cuh): lane 4 g + t owns rows g and g + 8 of its strip. Blocks follow one another along K, then
 // along N; both are padded with zero codes.
 //
-//   4 bits: [half of 64 inputs][lane][4 words]; word 2 s + h holds inputs 32 s + 16 h + 4 t .. + 3 of its
-//   half,
-//           one a byte: row g in the low nibbles, row g + 8 in the high ones. So one 16-byte load gives the
-//           operands of two products, and one mask (or one multiply-add and one xor) expands four codes.
+//   4 bits: [half of 64 inputs][lane][4 words]; word 2 s + h holds inputs 32 s + 16 h + 4 t .. + 3 of
+//           its half, one a byte: row g in the low nibbles, row g + 8 in the high ones. So one 16-byte
+//           load gives the operands of two products, and one mask (or one multiply-add and one xor)
+//           expands four codes.
 //   8 bits: [step of 32 inputs][lane][4 words] in operand order.
-//   groups: after the codes of the strip, [group of the 128 inputs][g]: one 32-bit word, the parameters of
-//   row g in
-//           the low half and of row g + 8 in the high half; parameters are group_scale | (128 - group_scale *
-//           group_zero) << 8, the second as the expansion adds it.
+//   groups: after the codes of the strip, [group of the 128 inputs][g]: one 32-bit word, row g in its low
+//           half, row g + 8 in its high half, each scale | (128 - scale * zero) << 8, the second as the
+//           expansion adds it. Codes and zero point are moved down by group_shift() (nibbles.h) first.
 #pragma once
 
 #include <cstddef>

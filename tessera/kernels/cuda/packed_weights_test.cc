@@ -9,6 +9,8 @@
 #include <set>
 
 #include "tessera/format/quantized_linear.h"
+#include "tessera/format/random_layer.h"
+#include "tessera/format/reference.h"
 
 namespace tessera::cuda {
 namespace {
@@ -39,39 +41,40 @@ TEST(PackedWeights, LanesReadTheRowsAndInputsOfTheirFragment) {
   EXPECT_TRUE(high.high_nibble);
 }
 
-TEST(PackedWeights, PacksGroupedCodesWithRemainders) {
-  QuantizedLinear linear;
-  linear.n = 70;
-  linear.k = 192;
-  linear.group_size = 64;
-  linear.weight_format = WeightFormat::kUint4Grouped;
-  std::mt19937 rng(3);
-  std::vector<int8_t> codes(static_cast<size_t>(linear.n * linear.k));
-  for (auto& code : codes) code = static_cast<int8_t>(rng() % 16);
-  std::vector<int8_t> scale(static_cast<size_t>(linear.n * linear.groups()));
-  std::vector<uint8_t> zero(scale.size());
-  for (auto& s : scale) s = static_cast<int8_t>(1 + rng() % 8);
-  for (auto& z : zero) z = static_cast<uint8_t>(rng() % 16);
-  linear.qweight = pack_int4(codes, linear.n, linear.k);
-  linear.group_scale = Tensor::from<int8_t>(scale, {linear.n, linear.groups()});
-  linear.group_zero = Tensor::from<uint8_t>(zero, {linear.n, linear.groups()});
-
+/// As the kernels expand four codes at once (expand.cuh): the codes of inputs k .. k + 3.
+uint32_t expanded(const std::vector<uint8_t>& packed, const QuantizedLinear& linear, int64_t n, int64_t k) {
   const WeightLayout layout = layout_of(linear);
-  const std::vector<uint8_t> packed = pack_weights(linear);
-  ASSERT_EQ(packed.size(), static_cast<size_t>(packed_bytes(layout, linear.n, linear.k)));
-  for (int64_t n = 0; n < linear.n; ++n) {
-    for (int64_t k = 0; k < linear.k; ++k) {
-      const int row = static_cast<int>(n % kStripRows), input = static_cast<int>(k % kBlockInputs);
-      const uint8_t* strip = packed.data() +
-                             block_offset(layout, linear.k, n / kBlockRows, k / kBlockInputs) +
-                             n % kBlockRows / kStripRows * strip_bytes(layout);
-      const CodePosition at = code_position(4, row, input);
-      EXPECT_EQ(at.high_nibble ? strip[at.byte] >> 4 : strip[at.byte] & 15,
-                codes[static_cast<size_t>(n * linear.k + k)]);
-      const uint8_t* parameters = strip + group_offset(input / 64, row % 8) + row / 8 * 2;
-      const auto group = static_cast<size_t>(n * linear.groups() + k / 64);
-      EXPECT_EQ(parameters[0], scale[group]);
-      EXPECT_EQ(parameters[1], 128 - scale[group] * zero[group]);
+  const int row = static_cast<int>(n % kStripRows), input = static_cast<int>(k % kBlockInputs);
+  const uint8_t* strip = packed.data() + block_offset(layout, linear.k, n / kBlockRows, k / kBlockInputs) +
+                         n % kBlockRows / kStripRows * strip_bytes(layout);
+  const CodePosition at = code_position(4, row, input);
+  uint32_t codes;
+  std::memcpy(&codes, strip + at.byte, sizeof codes);
+  codes = (at.high_nibble ? codes >> 4 : codes) & 0x0F0F0F0Fu;
+  const uint8_t* parameters = strip + group_offset(input / layout.group_size, row % 8) + row / 8 * 2;
+  return (codes * parameters[0] + parameters[1] * 0x01010101u) ^ 0x80808080u;
+}
+
+TEST(PackedWeights, GroupedCodesExpandToTheWeights) {
+  for (int64_t group_size : {32, 64, 256}) {
+    for (bool zeros : {false, true}) {
+      const QuantizedLinear linear = random_layer({.format = WeightFormat::kUint4Grouped,
+                                                   .n = 70,
+                                                   .k = 768,
+                                                   .group_size = group_size,
+                                                   .group_zeros = zeros},
+                                                  3);
+      const std::vector<uint8_t> packed = pack_weights(linear);
+      ASSERT_EQ(packed.size(), static_cast<size_t>(packed_bytes(layout_of(linear), linear.n, linear.k)));
+      std::vector<int8_t> w8(static_cast<size_t>(linear.k));
+      for (int64_t n = 0; n < linear.n; ++n) {
+        expand_row(linear, n, w8);
+        for (int64_t k = 0; k < linear.k; k += 4) {
+          uint32_t want;
+          std::memcpy(&want, &w8[static_cast<size_t>(k)], sizeof want);
+          ASSERT_EQ(expanded(packed, linear, n, k), want) << n << " " << k;
+        }
+      }
     }
   }
 }
