@@ -10,12 +10,14 @@
 #include <cublas_v2.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <random>
+#include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "bench/gpu/device.h"
@@ -39,10 +41,25 @@ constexpr LayerShape kShapes[] = {{"7b", 4096, 4096},   {"7b", 4096, 12288},  {"
                                   {"7b", 11008, 4096},  {"13b", 5120, 5120},  {"13b", 5120, 15360},
                                   {"13b", 5120, 27648}, {"13b", 13824, 5120}, {"70b", 8192, 10240},
                                   {"70b", 8192, 8192},  {"70b", 8192, 57344}, {"70b", 28672, 8192}};
-constexpr int64_t kMaxTokens = 4096, kMaxOutputs = 57344, kMaxInputs = 28672;
 /// Every timing cycles through at least this many bytes of weights.
 constexpr int64_t kRotatingBytes = 256 << 20;
-constexpr int64_t kPoolBytes = int64_t{1} << 30;
+constexpr int64_t kPoolBytes = int64_t{1} << 30;  ///< at least
+
+/// The largest of what is timed.
+struct Extent {
+  int64_t tokens = 0, outputs = 0, inputs = 0, weights = 0;
+
+  Extent(std::span<const LayerShape> shapes, std::span<const int64_t> counts) {
+    for (int64_t m : counts) tokens = std::max(tokens, m);
+    for (const LayerShape& shape : shapes) {
+      outputs = std::max(outputs, shape.n);
+      inputs = std::max(inputs, shape.k);
+      weights = std::max(weights, shape.n * shape.k);
+    }
+  }
+  /// A pool holds a matrix of 16-bit weights, and tokens of 8 bits.
+  int64_t pool() const { return std::max({kPoolBytes, 2 * weights + 256, tokens * inputs}); }
+};
 
 void check_blas(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)
@@ -73,19 +90,24 @@ DeviceArray<uint8_t> random_pool(int64_t bytes, Numbers numbers) {
 
 /// Buffers that all timings share.
 struct Arena {
-  DeviceArray<uint8_t> bytes = random_pool(kPoolBytes, Numbers::kBytes);
-  DeviceArray<uint8_t> halves = random_pool(kPoolBytes, Numbers::kHalves);
-  DeviceArray<uint8_t> float8 = random_pool(kPoolBytes, Numbers::kFloat8);
-  DeviceArray<uint8_t> input = random_pool(kMaxTokens * kMaxInputs * 2, Numbers::kHalves);
-  DeviceArray<int8_t> codes{static_cast<size_t>(kMaxTokens * kMaxInputs)};
-  DeviceArray<uint8_t> out{static_cast<size_t>(kMaxTokens * kMaxOutputs * 4)};
-  DeviceArray<float> scales{std::vector<float>(static_cast<size_t>(kMaxOutputs), 1e-4f)};
-  DeviceArray<int32_t> integers{std::vector<int32_t>(static_cast<size_t>(kMaxOutputs), 7)};
+  DeviceArray<uint8_t> bytes, halves, float8, input;
+  DeviceArray<int8_t> codes;
+  DeviceArray<uint8_t> out;
+  DeviceArray<float> scales;      ///< of outputs or tokens
+  DeviceArray<int32_t> integers;  ///< the same
   DeviceArray<uint8_t> workspace{32 << 20};
   cublasHandle_t blas = nullptr;
   cublasLtHandle_t blas_lt = nullptr;
 
-  Arena() {
+  explicit Arena(const Extent& most)
+      : bytes(random_pool(most.pool(), Numbers::kBytes)),
+        halves(random_pool(most.pool(), Numbers::kHalves)),
+        float8(random_pool(most.pool(), Numbers::kFloat8)),
+        input(random_pool(most.tokens * most.inputs * 2, Numbers::kHalves)),
+        codes(static_cast<size_t>(most.tokens * most.inputs)),
+        out(static_cast<size_t>(most.tokens * most.outputs * 4)),
+        scales(std::vector<float>(static_cast<size_t>(std::max(most.outputs, most.tokens)), 1e-4f)),
+        integers(std::vector<int32_t>(static_cast<size_t>(std::max(most.outputs, most.tokens)), 7)) {
     cuda::check(cudaMemcpy(codes.data(), bytes.data(), codes.size(), cudaMemcpyDeviceToDevice), "codes");
     check_blas(cublasCreate(&blas), "cublasCreate");
     check_blas(cublasLtCreate(&blas_lt), "cublasLtCreate");
@@ -96,7 +118,7 @@ struct Arena {
 /// Where copy `i` of a weight matrix lies in a pool.
 const uint8_t* rotated(const DeviceArray<uint8_t>& pool, int64_t bytes, int i) {
   const int64_t stride = cuda::ceil_div(bytes, 256) * 256;
-  return pool.data() + (i % (kPoolBytes / stride)) * stride;
+  return pool.data() + i % (static_cast<int64_t>(pool.size()) / stride) * stride;
 }
 
 /// Calls in a graph: enough to rotate and to last about 200 us, with a short cap on long kernels.
@@ -300,6 +322,14 @@ void tune(Arena& arena, const Point& at, const std::string& kind) {
   }
 }
 
+int64_t positive(std::string_view text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 1)
+    throw Error("'{}' is no number of tokens, nor KxN", text);
+  return value;
+}
+
 int run(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   const bool tuning = mode == "tune" && argc > 2;
@@ -309,16 +339,17 @@ int run(int argc, char** argv) {
   std::vector<int64_t> tokens;
   std::vector<LayerShape> shapes;
   for (int i = tuning ? 3 : 2; i < argc; ++i) {
-    const char* outputs = std::strchr(argv[i], 'x');
-    if (outputs) {
-      shapes.push_back({"other", std::atoll(argv[i]), std::atoll(outputs + 1)});
+    const std::string_view argument = argv[i];
+    const size_t x = argument.find('x');
+    if (x == std::string_view::npos) {
+      tokens.push_back(positive(argument));
     } else {
-      tokens.push_back(std::atoll(argv[i]));
+      shapes.push_back({"other", positive(argument.substr(0, x)), positive(argument.substr(x + 1))});
     }
   }
   if (shapes.empty()) shapes.assign(std::begin(kShapes), std::end(kShapes));
   if (tokens.empty()) tokens = {1, 4, 8, 16, 17, 32, 33, 64, 65, 128, 129, 256, 512, 1024, 2048, 4096};
-  Arena arena;
+  Arena arena(Extent(shapes, tokens));
   for (const LayerShape& shape : shapes) {
     for (int64_t m : tokens) {
       const Point at{shape, m};
