@@ -123,7 +123,9 @@ struct ModelSpec {
   int64_t norm_width(NormId id) const { return id == kQueryNorm || id == kKeyNorm ? head_dim : hidden_size; }
   /// Bias [vocab_size] of lm_head. A float checkpoint of no family has it; a rotated one does where the final
   /// norm has a bias.
-  std::string lm_head_bias() const { return lm_head.substr(0, lm_head.rfind(".weight")) + ".bias"; }
+  std::string lm_head_bias() const { return lm_head_name() + ".bias"; }
+  /// The linear that makes logits, such as "lm_head".
+  std::string lm_head_name() const { return lm_head.substr(0, lm_head.rfind(".weight")); }
   std::vector<LinearId> linear_ids() const;
   std::vector<NormId> existing_norms() const;
 

@@ -361,17 +361,17 @@ TEST(CheckTensors, RopeFactorsMustBeThoseOfLlama3) {
   std::filesystem::remove_all(dir);
 }
 
-TEST(CheckTensors, AQuantizedHeadIsRefusedByName) {
+TEST(CheckTensors, AQuantizedEmbeddingIsRefusedByName) {
   const ModelSpec spec = make_model_spec(tiny_config("mistral"));
-  const std::filesystem::path dir = std::filesystem::path(testing::TempDir()) / "quantized_head";
+  const std::filesystem::path dir = std::filesystem::path(testing::TempDir()) / "quantized_embedding";
   std::filesystem::create_directories(dir);
   const Tensor codes(DType::kI32, {1, 1});
-  write_safetensors(dir / "model.safetensors", {{"lm_head.qweight", codes.view()}});
+  write_safetensors(dir / "model.safetensors", {{"model.embed_tokens.qweight", codes.view()}});
   try {
     check_tensors(spec, Checkpoint(dir));
     ADD_FAILURE() << "no error";
   } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find("lm_head is quantized"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("model.embed_tokens is quantized"), std::string::npos) << e.what();
   }
   std::filesystem::remove_all(dir);
 }

@@ -55,10 +55,11 @@ bool are_equal(const TensorView& a, const TensorView& b) {
 /// As Transformers ties: not where both are stored and differ. Where the head alone is stored it is the
 /// embedding, too.
 void tie_embeddings(ModelSpec& s, const Checkpoint& checkpoint, const std::string& head) {
-  if (!s.tied_embeddings || !checkpoint.contains(head)) return;
+  const std::string name = head.substr(0, head.rfind(".weight"));
+  if (!s.tied_embeddings || !(checkpoint.contains(head) || is_quantized(checkpoint, name))) return;
   if (!checkpoint.contains(s.embedding)) {
     s.embedding = s.lm_head = head;
-  } else if (!are_equal(checkpoint.at(s.embedding), checkpoint.at(head))) {
+  } else if (is_quantized(checkpoint, name) || !are_equal(checkpoint.at(s.embedding), checkpoint.at(head))) {
     s.tied_embeddings = false;
     s.lm_head = head;
   }
@@ -153,13 +154,13 @@ void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
   const auto refuse_codes = [&](const std::string& linear) {
     if (is_quantized(checkpoint, linear))
       throw Error(
-          "{}: {} is quantized; codes are read for the linears of blocks that have tensors of their own",
+          "{}: {} is quantized; codes are read for lm_head, and linears of blocks with tensors of their own",
           checkpoint.dir().string(), linear);
   };
-  refuse_codes(s.lm_head.substr(0, s.lm_head.rfind(".weight")));
+  refuse_codes(s.embedding.substr(0, s.embedding.rfind(".weight")));
   if (checkpoint.contains(kRopeFactors)) check_rope_factors(s, checkpoint);
   checkpoint.info(s.embedding, {s.vocab_size, s.hidden_size});
-  checkpoint.info(s.lm_head, {s.vocab_size, s.hidden_size});
+  if (!is_quantized(checkpoint, s.lm_head_name())) checkpoint.info(s.lm_head, {s.vocab_size, s.hidden_size});
   if (checkpoint.contains(s.lm_head_bias())) checkpoint.info(s.lm_head_bias(), {s.vocab_size});
   if (s.positions == Positions::kLearned) {
     checkpoint.info(s.position_embedding, {s.max_positions + s.position_offset, s.hidden_size});

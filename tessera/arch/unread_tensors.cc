@@ -24,6 +24,7 @@ ReadNames read_names(const ModelSpec& s, const Checkpoint& checkpoint) {
   const auto add = [&](const std::string& name) { read.names.insert({name + ".weight", name + ".bias"}); };
   read.names = {s.embedding, s.position_embedding, s.lm_head, s.lm_head_bias(), kRopeFactors};
   if (s.tied_embeddings) read.names.insert("lm_head.weight");  // equal to the embedding
+  if (is_quantized(checkpoint, s.lm_head_name())) read.linears.insert(s.lm_head_name());
   add(s.embedding_norm);
   add(s.final_norm);
   for (int64_t layer = 0; layer < s.n_layers; ++layer) {

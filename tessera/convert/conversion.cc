@@ -2,6 +2,7 @@
 #include "tessera/convert/conversion.h"
 
 #include <algorithm>
+#include <future>
 #include <tuple>
 
 #include "tessera/base/atomic_folder.h"
@@ -98,21 +99,28 @@ void Conversion::write(const std::vector<LinearOutcome>& outcomes, Reporter& rep
     if (!outcome.refusal.empty()) throw Error("{}", outcome.refusal);
   }
   ordered_json record = {{"tool", "tessera " TESSERA_VERSION}, {"to", options_.target}};
-  record["input"] = {{"format", model_.format()}, {"sha256", ordered_json::object()}};
-  for (const fs::path& file : model_.checkpoint().files())
-    record["input"]["sha256"][file.filename().string()] = digest_file(file).sha256;
+  record["input"] = {{"format", model_.format()}};
   for (const LinearOutcome& outcome : outcomes) record["linears"][outcome.linear.name] = record_of(outcome);
-  const std::string text = json_text(record, 2) + "\n";
+  std::future<ordered_json> digests = std::async(std::launch::async, [this] {  // takes as long as writing
+    ordered_json sha256 = ordered_json::object();
+    for (const fs::path& file : model_.checkpoint().files())
+      sha256[file.filename().string()] = digest_file(file).sha256;
+    return sha256;
+  });
+  const auto text = [&] {
+    record["input"]["sha256"] = digests.get();
+    return json_text(record, 2) + "\n";
+  };
 
   if (writer_->folder()) {
     const json section = writer_->config(schemes_of(outcomes));
     AtomicFolder folder(options_.out);
     write_folder(model_, *writer_, write_options_, section, folder, reporter);
-    write_file(folder.file(kRecordName), text);
+    write_file(folder.file(kRecordName), text());
     folder.commit();
   } else {
     write_gguf_file(model_, outcomes, *writer_, write_options_, options_.out, reporter);
-    write_file(options_.out.string() + "." + kRecordName, text);
+    write_file(options_.out.string() + "." + kRecordName, text());
   }
 }
 

@@ -1,6 +1,9 @@
 // Shards, config.json, and the files beside them.
 #include "tessera/convert/folder_output.h"
 
+#include <future>
+#include <utility>
+
 #include "tessera/base/atomic_output.h"
 #include "tessera/format/checkpoint_index.h"
 
@@ -39,12 +42,17 @@ void write_folder(const SourceModel& model, const foreign::Writer& writer,
                   const foreign::WriteOptions& options, const nlohmann::json& section, AtomicFolder& folder,
                   Reporter& reporter) {
   const int64_t layers = model.spec().n_layers;
+  std::future<void> writing;  // of a shard, while the next is prepared
   for (int64_t layer = 0; layer <= layers; ++layer) {
-    write_safetensors(folder.file(shard_name(layer, layers + 1)),
-                      block_tensors(model, writer, options, layer));
+    std::vector<NamedTensor> tensors = block_tensors(model, writer, options, layer);
+    if (writing.valid()) writing.get();
+    writing =
+        std::async(std::launch::async, [file = folder.file(shard_name(layer, layers + 1)),
+                                        tensors = std::move(tensors)] { write_safetensors(file, tensors); });
     model.checkpoint().release_pages();
     reporter.progress("writing, shards", layer + 1, layers + 1);
   }
+  writing.get();
   folder.file(kIndexName);
   write_index(folder.partial(), layers + 1);
 

@@ -139,6 +139,12 @@ KernelCheck check_kernels(const std::filesystem::path& dir, Backend& backend, Re
                   backend, check);
     }
   }
+  if (quantization && is_quantized(checkpoint, spec.lm_head_name())) {
+    check_layer(spec.lm_head_name(),
+                load_quantized_linear(checkpoint, spec.lm_head_name(), *quantization, spec.vocab_size,
+                                      spec.hidden_size),
+                spec.hidden_size, backend, check);
+  }
   if (check.layers == 0)
     throw Error("{}: has no quantized layers; name the output of tessera quantize", dir.string());
   reporter.progress("checking kernels, blocks", spec.n_layers, spec.n_layers);

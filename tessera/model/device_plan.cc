@@ -53,7 +53,10 @@ DevicePlan plan_device(const ModelSpec& spec, const Checkpoint& checkpoint,
     }
   }
   const auto table = static_cast<uint64_t>(spec.vocab_size * spec.hidden_size) * kHalf;
-  plan.outer = spec.tied_embeddings ? table : 2 * table;
+  const std::string head = spec.lm_head_name();
+  plan.outer = table;
+  if (!spec.tied_embeddings)
+    plan.outer += is_quantized(checkpoint, head) ? stored_bytes(checkpoint, head) : table;
   uint64_t widths = 2 * static_cast<uint64_t>(spec.q_size());  // attention's output, and codes
   for (const LinearSpec& linear : spec.linears) widths += static_cast<uint64_t>(linear.n);
   const uint64_t residual = static_cast<uint64_t>(spec.hidden_size) * (kFloat + kHalf);

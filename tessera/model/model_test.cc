@@ -139,6 +139,23 @@ TEST_P(ModelTest, CheckpointsOfQqqFollowTheReferenceArithmetic) {
   }
 }
 
+TEST_P(ModelTest, LmHeadMayHoldCodes) {
+  TestLlama llama;
+  quantize(llama, WeightFormat::kInt4, kTokenActivation, kTokenActivation);
+  QuantizedLinear& head = llama.quantized["lm_head"] = random_layer(
+      {.format = WeightFormat::kInt8, .n = llama.extent("vocab_size"), .k = llama.extent("hidden_size")}, 9);
+  std::ranges::fill(head.scale.as<float>(), 0.003f);
+  const auto model = load(llama);
+  expect_double_forward(*model, llama, 1e-3);
+  EXPECT_EQ(model->linears().back().name, "lm_head");
+  EXPECT_EQ(model->linears().back().bytes, head.bytes());
+
+  llama.config["tie_word_embeddings"] = true;  // a head that is stored counts all the same
+  const auto tied = load(llama);
+  llama.config["tie_word_embeddings"] = false;
+  expect_double_forward(*tied, llama, 1e-3);
+}
+
 TEST_P(ModelTest, LinearsOfASiteMayReadDifferentForms) {
   TestLlama llama;
   quantize(llama, WeightFormat::kInt4, kTokenActivation, kTokenActivation);

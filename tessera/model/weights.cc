@@ -65,7 +65,8 @@ class WeightLoader {
       const auto is_named = [&wanted = name](const LinearSpec& linear) {
         return last_component(linear.name) == wanted;
       };
-      if (std::none_of(spec_.linears.begin(), spec_.linears.end(), is_named)) {
+      if (name != last_component(spec_.lm_head_name()) &&
+          std::none_of(spec_.linears.begin(), spec_.linears.end(), is_named)) {
         throw Error(
             "{}: config.json: activation_overrides names '{}', which is no linear layer of this model",
             checkpoint_.dir().string(), name);
@@ -109,14 +110,20 @@ class WeightLoader {
   }
 
   void load_lm_head() {
-    if (!spec_.tied_embeddings) {
-      std::vector<float> bias;
-      if (checkpoint_.contains(spec_.lm_head_bias())) bias = finite_vector(spec_.lm_head_bias());
-      weights_.untied_lm_head = load_float({checkpoint_.at(spec_.lm_head), bias});
+    Stored head;
+    head.name = spec_.lm_head_name();
+    if (is_quantized(checkpoint_, head.name)) {
+      LinearSpec shape;
+      shape.n = spec_.vocab_size, shape.k = spec_.hidden_size;
+      read_codes(shape, head);
+    } else {
+      head.weight = checkpoint_.at(spec_.lm_head);
+      head.bytes = head.weight.bytes();
+      if (checkpoint_.contains(spec_.lm_head_bias())) head.bias = finite_vector(spec_.lm_head_bias());
     }
-    weights_.lm_head_input = backend_.float_input(spec_.hidden_size);
-    record(spec_.lm_head.substr(0, spec_.lm_head.rfind(".weight")), spec_.vocab_size, spec_.hidden_size,
-           checkpoint_.info(spec_.lm_head).bytes(), weights_.lm_head());
+    weights_.lm_head_input = input_of(head);
+    if (!spec_.tied_embeddings) weights_.untied_lm_head = load_group({&head, 1}, *weights_.lm_head_input);
+    record(head.name, spec_.vocab_size, spec_.hidden_size, head.bytes, weights_.lm_head());
   }
 
   /// A linear as the checkpoint holds it.
@@ -135,9 +142,7 @@ class WeightLoader {
     Stored stored;
     stored.name = spec_.linear_name(layer, id);
     if (is_quantized(checkpoint_, stored.name)) {
-      stored.quantized = quantized_linear(stored.name, spec_.linears[id]);
-      stored.bytes = stored.quantized->bytes();
-      weights_.max_input_width = std::max(weights_.max_input_width, stored.quantized->k);
+      read_codes(spec_.linears[id], stored);
       return stored;
     }
     stored.weight = linear_weight(checkpoint_, spec_, layer, id);
@@ -148,6 +153,12 @@ class WeightLoader {
       stored.bytes += bias.bytes();
     }
     return stored;
+  }
+
+  void read_codes(const LinearSpec& shape, Stored& stored) {
+    stored.quantized = quantized_linear(stored.name, shape);
+    stored.bytes = stored.quantized->bytes();
+    weights_.max_input_width = std::max(weights_.max_input_width, stored.quantized->k);
   }
 
   static bool reads_the_same(const Stored& a, const Stored& b) {

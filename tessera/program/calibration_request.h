@@ -10,8 +10,8 @@ namespace tessera {
 
 struct CalibrationRequest {
   std::string source = "self";  ///< a UTF-8 text file, or "self": text sampled from the float model
-  int64_t windows = 128;
-  int64_t tokens = 0;  ///< a window; 0: the model's context, at most 2048
+  int64_t windows = 0;          ///< 0: 128 of a text, 16 sampled
+  int64_t tokens = 0;           ///< a window; 0: the context, at most 2048 of a text, 512 sampled
   uint64_t seed = 0;
 
   /// The options --calib, --windows, --tokens and --seed.

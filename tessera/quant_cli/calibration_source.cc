@@ -16,7 +16,12 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t kMaxDefaultTokens = 2048;
+/// What is asked for where nothing is said.
+struct Defaults {
+  int64_t windows, most_tokens;
+};
+constexpr Defaults kOfText{128, 2048};
+constexpr Defaults kOfSelf{16, 512};  ///< minutes for a model of 135 M parameters on two cores
 
 TokenWindows sample_windows_of(const std::string& dir, const SelfTextOptions& options, Reporter& reporter) {
   Reporter silent;  // the run has said what is to be said about the model
@@ -37,29 +42,29 @@ TokenWindows sample_windows_of(const std::string& dir, const SelfTextOptions& op
 
 /// Before any text is read: the two activation streams alone must fit. In floating point, where nothing
 /// overflows.
-void check_fits(const CalibrationRequest& request, int64_t tokens, int64_t hidden_size) {
-  const double bytes = 2.0 * sizeof(float) * static_cast<double>(request.windows) *
-                       static_cast<double>(tokens) * static_cast<double>(hidden_size);
+void check_fits(int64_t windows, int64_t tokens, int64_t hidden_size) {
+  const double bytes = 2.0 * sizeof(float) * static_cast<double>(windows) * static_cast<double>(tokens) *
+                       static_cast<double>(hidden_size);
   const auto available = static_cast<double>(available_memory());
   if (available == 0 || bytes <= available) return;
   throw Error(
       "{} calibration windows of {} tokens need {:.0f} MB of memory, {:.0f} MB are available; use fewer",
-      request.windows, tokens, bytes / 1e6, available / 1e6);
+      windows, tokens, bytes / 1e6, available / 1e6);
 }
 
 /// The windows are sampled when a run first asks for them, and kept for the next.
-CalibrationSet sampled_from_model(const std::string& dir, const CalibrationRequest& request, int64_t tokens) {
-  if (tokens < 2) throw Error("windows of {} token cannot be sampled; ask for at least 2", tokens);
-  const SelfTextOptions options{.windows = request.windows, .window = tokens, .seed = request.seed};
+CalibrationSet sampled_from_model(const std::string& dir, const SelfTextOptions& options) {
+  if (options.window < 2)
+    throw Error("windows of {} token cannot be sampled; ask for at least 2", options.window);
   const auto kept = std::make_shared<TokenWindows>();
   const auto sample = [dir, options, kept](Reporter& reporter) {
     if (kept->empty()) *kept = sample_windows_of(dir, options, reporter);
     return *kept;
   };
   CalibrationSet set;
-  set.sampler = CalibrationSampler{request.windows, tokens, sample};
+  set.sampler = CalibrationSampler{options.windows, options.window, sample};
   set.manifest = {
-      {"source", "self"}, {"seed", request.seed}, {"windows", request.windows}, {"tokens", tokens}};
+      {"source", "self"}, {"seed", options.seed}, {"windows", options.windows}, {"tokens", options.window}};
   return set;
 }
 
@@ -70,11 +75,14 @@ CalibrationSet make_calibration(const std::string& dir, const CalibrationRequest
   const int64_t context = spec.max_positions;
   if (request.tokens > context)
     throw Error("{}: windows of {} tokens exceed the context of {}", dir, request.tokens, context);
-  const int64_t tokens = request.tokens > 0 ? request.tokens : std::min(context, kMaxDefaultTokens);
-  check_fits(request, tokens, spec.hidden_size);
-  if (request.source == "self") return sampled_from_model(dir, request, tokens);
+  const bool self = request.source == "self";
+  const Defaults& defaults = self ? kOfSelf : kOfText;
+  const int64_t windows = request.windows > 0 ? request.windows : defaults.windows,
+                tokens = request.tokens > 0 ? request.tokens : std::min(context, defaults.most_tokens);
+  check_fits(windows, tokens, spec.hidden_size);
+  if (self) return sampled_from_model(dir, {.windows = windows, .window = tokens, .seed = request.seed});
   const std::vector<int32_t> ids = encode_file(*Tokenizer::load(dir), request.source);
-  return sample_windows(ids, request.windows, tokens, request.seed, request.source);
+  return sample_windows(ids, windows, tokens, request.seed, request.source);
 }
 
 }  // namespace tessera

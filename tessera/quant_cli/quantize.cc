@@ -89,9 +89,10 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
   command->add_option("-g,--group-size", o->group_size,
                       "Inputs that share a weight scale: 128, 64, 32, or 0 for one scale an output channel "
                       "(default: the method's)");
-  command->add_option("--set", o->settings,
-                      "Change the method: weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, or "
-                      "PASS=off; may be repeated");
+  command->add_option(
+      "--set", o->settings,
+      "Change the method: weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off, "
+      "kv_bits=BITS or lm_head=w8a8; may be repeated");
   o->calibration.add_to(*command);
   command->add_option("--eval", o->eval_file, "Then measure the perplexity of both models on this text");
   command->add_option("--device", o->device, "Where libtorch calibrates: cpu, cuda, cuda:1")

@@ -182,7 +182,7 @@ TEST_F(LoneCli, ComparesWhatTheQuantizerMade) {
   EXPECT_EQ(
       read_file(dir_ / "arguments"),
       fmt::format("--json --quiet --threads=1 each {} --methods=rtn --work={} --group-size=64 --calib=self "
-                  "--windows=128 --seed=3\n",
+                  "--seed=3\n",
                   kDemo.string(), kDemo.parent_path().string()));
   const Outcome table = run("-q " + command);
   EXPECT_NE(table.out.find("\ndgq: skipped: why\n"), std::string::npos) << table.out;

@@ -2,6 +2,8 @@
 // perplexity to rounding.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cmath>
 
 #include "tessera/engine/self_text.h"
@@ -26,7 +28,8 @@ struct Case {
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
   std::string name = fmt::format("{}_w{}_g{}", info.param.method, info.param.bits, info.param.group_size);
-  std::replace(name.begin(), name.end(), '-', '_');
+  std::ranges::replace_if(
+      name, [](unsigned char c) { return !std::isalnum(c); }, '_');
   return name;
 }
 
@@ -49,7 +52,7 @@ const std::vector<Ids>& sampled_windows() {
 
 /// Short searches and training.
 Recipe recipe_of(const Case& c) {
-  Recipe recipe = find_method(c.method);
+  Recipe recipe = method_recipe(c.method);
   for (nlohmann::json& step : recipe.passes) {
     if (step["pass"] == "reassemble") step.update({{"tokens", kWindow}, {"candidates", 3}});
     if (step["pass"] == "correct") step["epochs"] = 1;
@@ -109,14 +112,15 @@ TEST_P(IntegerEngine, ComputesWhatTheQuantizerSimulates) {
   expect_equal_perplexity();
   Reporter silent;
   const KernelCheck kernels = check_kernels(out_, *backend_, silent);
-  EXPECT_EQ(kernels.layers, 6 * 7);
+  EXPECT_EQ(kernels.layers, 6 * 7 + (recipe_of(GetParam()).lm_head_w8a8 ? 1 : 0));
   EXPECT_EQ(kernels.first_off, "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, IntegerEngine,
-                         testing::Values(Case{"rtn", 8, 0}, Case{"rtn", 4, 32}, Case{"qqq", 4, 0},
-                                         Case{"qqq", 4, 128}, Case{"qqq-rotation", 4, 64},
-                                         Case{"dgq", 4, 128}, Case{"dgq-static", 4, 32}, Case{"quik"},
+                         testing::Values(Case{"rtn+lm_head=w8a8", 8, 0}, Case{"rtn", 4, 32},
+                                         Case{"qqq", 4, 0}, Case{"qqq", 4, 128},
+                                         Case{"qqq-rotation+lm_head=w8a8", 4, 64}, Case{"dgq", 4, 128},
+                                         Case{"dgq-static", 4, 32}, Case{"quik+lm_head=w8a8"},
                                          Case{"qllm-w4a4"}, Case{"qllm-w6a6"}, Case{"dgq-gptq"}, Case{"awq"},
                                          Case{"gptq"}, Case{"smoothquant", 4, 128}, Case{"mix-rotation-dgq"},
                                          Case{"mix-quik-w4a8"}, Case{"mix-qqq-dgq-qllm"}),

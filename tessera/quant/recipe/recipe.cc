@@ -34,6 +34,10 @@ KvFormat kv_format_from_json(const JsonNode& bits) {
   return kv_format_of_bits(bits.get<int>(), bits.where());
 }
 
+bool lm_head_from_json(const JsonNode& node) {
+  return node.choice<bool>({{"float", false}, {"w8a8", true}});
+}
+
 WeightScheme weight_from_json(const JsonNode& node) {
   node.expect_keys({"bits", "group_size", "symmetric"});
   WeightScheme weight;
@@ -128,13 +132,14 @@ json Recipe::to_json() const {
           {"activation", tessera::to_json(scheme.activation)},
           {"overrides", overrides},
           {"passes", passes},
-          {"kv_bits", kv_bits(kv_format)}};
+          {"kv_bits", kv_bits(kv_format)},
+          {"lm_head", lm_head_w8a8 ? "w8a8" : "float"}};
 }
 
 Recipe Recipe::from_json(const json& value, const std::string& where) {
   const JsonNode root(value, where);
-  root.expect_keys(
-      {"name", "summary", "source", "cost", "weight", "activation", "overrides", "passes", "kv_bits"});
+  root.expect_keys({"name", "summary", "source", "cost", "weight", "activation", "overrides", "passes",
+                    "kv_bits", "lm_head"});
   Recipe recipe;
   recipe.name = root["name"].string();
   recipe.summary = root["summary"].get_or<std::string>("");
@@ -152,6 +157,7 @@ Recipe Recipe::from_json(const json& value, const std::string& where) {
   check_passes(root["passes"]);
   recipe.passes = root["passes"].value();
   if (const JsonNode bits = root["kv_bits"]; !bits.is_null()) recipe.kv_format = kv_format_from_json(bits);
+  if (const JsonNode head = root["lm_head"]; !head.is_null()) recipe.lm_head_w8a8 = lm_head_from_json(head);
   return recipe;
 }
 
@@ -173,9 +179,11 @@ Recipe Recipe::with_setting(const std::string& change) const {
   const std::string where = change.substr(0, std::min(dot, equals)),
                     key = dot == std::string::npos ? "" : change.substr(dot + 1, equals - dot - 1),
                     text = equals == std::string::npos ? "" : change.substr(equals + 1);
-  if (where.empty() || text.empty() || (key.empty() && text != "off" && where != "kv_bits")) {
+  const bool of_model = where == "kv_bits" || where == "lm_head";
+  if (where.empty() || text.empty() || (key.empty() && text != "off" && !of_model)) {
     throw Error(
-        "{}: write weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off or kv_bits=BITS",
+        "{}: write weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off, kv_bits=BITS or "
+        "lm_head=w8a8",
         place);
   }
   const json value = json_or_text(text);
@@ -183,6 +191,8 @@ Recipe Recipe::with_setting(const std::string& change) const {
   Recipe recipe = *this;
   if (where == "kv_bits") {
     recipe.kv_format = kv_format_from_json({value, place});
+  } else if (where == "lm_head") {
+    recipe.lm_head_w8a8 = lm_head_from_json({value, place});
   } else if (where == "weight" || where == "activation") {
     json formats = to_json();
     formats[where][key] = value;

@@ -20,18 +20,20 @@ namespace tessera {
 ///   "activation": {"bits": 8, "symmetric": true, "scale": "per_token"},
 ///   "overrides": {"down_proj": {"weight": {"bits": 8}}},
 ///   "kv_bits": 16,
+///   "lm_head": "w8a8",
 ///   "passes": [{"pass": "smooth"}, {"pass": "gptq", "act_order": true}]
 /// }
 /// A weight or activation object stands for itself: keys that it leaves out have the defaults of WeightScheme
 /// and ActivationFormat. "overrides" is optional; its keys are last components of the linears' names, with
 /// a '?' behind those that a model need not have. So are "kv_bits", 32, 16, 8 or 4 bits of the cached keys
-/// and values, and the three that describe.
+/// and values, "lm_head", which is "float" or "w8a8", rounded to nearest, and the three that describe.
 struct Recipe {
   std::string name, summary, source, cost;
   LinearScheme scheme;
   nlohmann::json overrides = nlohmann::json::object();
   nlohmann::json passes = nlohmann::json::array();
   KvFormat kv_format = KvFormat::kF16;  ///< of the cache that the quantized stream reads, and the engine
+  bool lm_head_w8a8 = false;  ///< lm_head in 8 bits, one scale an output; its inputs in 8, one a token
 
   /// Everything that computes; not the description.
   nlohmann::json to_json() const;
@@ -44,10 +46,10 @@ struct Recipe {
   /// not exist; schemes() judges the group size.
   Recipe with_weight(int bits, int64_t group_size) const;
 
-  /// The same recipe with one change, "WHERE.KEY=VALUE", "kv_bits=BITS" or "PASS=off". WHERE is "weight",
-  /// "activation" or a pass, of which every step gets the option; VALUE is JSON, or a string as it stands.
-  /// PASS=off drops the pass's steps. Throws Error for a pass that the recipe does not have, or a malformed
-  /// change.
+  /// The same recipe with one change, "WHERE.KEY=VALUE", "kv_bits=BITS", "lm_head=w8a8" or "PASS=off". WHERE
+  /// is "weight", "activation" or a pass, of which every step gets the option; VALUE is JSON, or a string as
+  /// it stands. PASS=off drops the pass's steps. Throws Error for a pass that the recipe does not have, or a
+  /// malformed change.
   Recipe with_setting(const std::string& change) const;
 
   /// The formats of the linear whose name ends in `component`, such as "down_proj".

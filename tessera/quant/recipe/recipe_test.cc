@@ -131,6 +131,7 @@ TEST(Recipe, TakesSettings) {
   EXPECT_EQ(recipe.with_setting("weight.group_size=64").scheme.weight, (WeightScheme{4, 64}));
   EXPECT_FALSE(recipe.with_setting("activation.scale=static").scheme.activation.per_token);
   EXPECT_EQ(recipe.with_setting("kv_bits=4").kv_format, KvFormat::kInt4);
+  EXPECT_TRUE(recipe.with_setting("lm_head=w8a8").lm_head_w8a8);
 
   EXPECT_ERROR(recipe.with_setting("rotate=off"), "setting 'rotate=off': changes nothing");
   EXPECT_ERROR(recipe.with_setting("gptq.clip=mse"), "changes nothing");
@@ -139,6 +140,7 @@ TEST(Recipe, TakesSettings) {
   EXPECT_ERROR(recipe.with_setting("gptq.clip"), "write weight.KEY=VALUE");
   EXPECT_ERROR(recipe.with_setting("kv_bits=5"), "setting 'kv_bits=5'");
   EXPECT_ERROR(recipe.with_setting("kv_bits=off"), "setting 'kv_bits=off': expected an integer");
+  EXPECT_ERROR(recipe.with_setting("lm_head=w4a8"), "setting 'lm_head=w4a8'");
   EXPECT_ERROR(recipe.with_setting("weight.bits=3"), "3 weight bits");
   EXPECT_ERROR(recipe.with_setting("weight.size=5"), "unknown key 'size'");
   EXPECT_ERROR(recipe.with_setting("smooth=off").with_setting("gptq=off"), "expected at least one pass");

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "tessera/quant/run/shards.h"
+#include "tessera/quant/run/lm_head.h"
 
 namespace tessera {
 namespace {
@@ -45,9 +45,11 @@ uint64_t outer_bytes(const ModelSpec& spec, const Checkpoint& checkpoint, bool c
 
 DiskPlan plan_disk(const ModelSpec& spec, const Checkpoint& checkpoint,
                    const PerLinear<LinearScheme>& schemes, const std::vector<std::unique_ptr<Pass>>& passes,
-                   int64_t windows, int64_t tokens) {
+                   int64_t windows, int64_t tokens, bool rounds_lm_head) {
   const bool changed = std::ranges::any_of(passes, [](const auto& pass) { return pass->unties_embedding(); });
-  const uint64_t block = block_bytes(spec, schemes, passes), outer = outer_bytes(spec, checkpoint, changed);
+  const uint64_t block = block_bytes(spec, schemes, passes),
+                 outer =
+                     outer_bytes(spec, checkpoint, changed) + (rounds_lm_head ? lm_head_disk_bytes(spec) : 0);
   const int64_t stream = windows * tokens * spec.hidden_size * kFloat;
   return {.result = outer + static_cast<uint64_t>(spec.n_layers) * block,
           .largest_shard = std::max(outer, block),

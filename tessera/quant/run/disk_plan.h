@@ -21,6 +21,6 @@ struct DiskPlan {
 /// For calibration with `windows` x `tokens` tokens; an upper bound.
 DiskPlan plan_disk(const ModelSpec& spec, const Checkpoint& checkpoint,
                    const PerLinear<LinearScheme>& schemes, const std::vector<std::unique_ptr<Pass>>& passes,
-                   int64_t windows, int64_t tokens);
+                   int64_t windows, int64_t tokens, bool rounds_lm_head = false);
 
 }  // namespace tessera

@@ -3,11 +3,13 @@
 
 #include <ATen/Parallel.h>
 
+#include <functional>
 #include <optional>
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
 #include "tessera/format/load_linear.h"
+#include "tessera/quant/block/fake_quant.h"
 #include "tessera/quant/block/streams.h"
 #include "tessera/quant/block/tensor_bridge.h"
 #include "tessera/quant/run/run_checks.h"
@@ -43,15 +45,13 @@ class FakeQuantModel {
   /// One value a window of `x`.
   std::vector<double> nll(const at::Tensor& x, std::span<const std::vector<int32_t>> windows) const {
     const at::Tensor gain = optional_tensor(spec_.final_norm + ".weight"),
-                     bias = optional_tensor(spec_.final_norm + ".bias"),
-                     head = optional_tensor(spec_.lm_head).t(),
-                     head_bias = optional_tensor(spec_.lm_head_bias());
+                     bias = optional_tensor(spec_.final_norm + ".bias");
+    const auto head = lm_head();
     std::vector<double> result;
     for (size_t i = 0; i < windows.size(); ++i) {
       const auto predictions = static_cast<int64_t>(windows[i].size()) - 1;
       const at::Tensor last = x[static_cast<int64_t>(i)].narrow(0, 0, predictions);
-      at::Tensor logits = at::matmul(normalize(spec_, last, gain, bias), head);
-      if (head_bias.defined()) logits += head_bias;
+      const at::Tensor logits = head(normalize(spec_, last, gain, bias));
       const std::vector<int64_t> next(windows[i].begin() + 1, windows[i].end());
       const at::Tensor targets = at::tensor(next).to(device_).unsqueeze(1);
       result.push_back(-at::log_softmax(logits, -1).gather(1, targets).mean(at::kDouble).item<double>());
@@ -60,6 +60,22 @@ class FakeQuantModel {
   }
 
  private:
+  /// From normalized hidden states to logits.
+  std::function<at::Tensor(const at::Tensor&)> lm_head() const {
+    if (const std::string name = spec_.lm_head_name(); is_quantized(checkpoint_, name)) {
+      const FakeQuantLinear codes(
+          load_quantized_linear(checkpoint_, name, *quantization_, spec_.vocab_size, spec_.hidden_size),
+          device_);
+      return [codes](const at::Tensor& x) { return codes.forward(x); };
+    }
+    const at::Tensor weight = optional_tensor(spec_.lm_head).t(),
+                     bias = optional_tensor(spec_.lm_head_bias());
+    return [weight, bias](const at::Tensor& x) {
+      const at::Tensor logits = at::matmul(x, weight);
+      return bias.defined() ? logits + bias : logits;
+    };
+  }
+
   /// Undefined when the checkpoint does not hold it.
   at::Tensor optional_tensor(const std::string& name) const {
     return checkpoint_.contains(name) ? to_float_tensor(checkpoint_.at(name), device_) : at::Tensor();

@@ -6,7 +6,7 @@
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
 #include "tessera/base/heap.h"
-#include "tessera/quant/run/shards.h"
+#include "tessera/quant/run/lm_head.h"
 
 namespace tessera {
 namespace {
@@ -42,7 +42,8 @@ std::string MemoryPlan::to_string() const {
 }
 
 MemoryPlan plan_memory(const ModelSpec& spec, const Checkpoint& checkpoint,
-                       const std::vector<std::unique_ptr<Pass>>& passes, int64_t windows, int64_t tokens) {
+                       const std::vector<std::unique_ptr<Pass>>& passes, int64_t windows, int64_t tokens,
+                       bool rounds_lm_head) {
   tokens = std::max<int64_t>(tokens, 1);  // without windows there are none
   int64_t parameters = 0;
   for (const LinearSpec& linear : spec.linears) parameters += linear.n * linear.k;
@@ -67,7 +68,8 @@ MemoryPlan plan_memory(const ModelSpec& spec, const Checkpoint& checkpoint,
     changes_outer = changes_outer || pass->unties_embedding();
   }
   // The streams start while the outer tensors are there; no block is, yet.
-  const size_t outer = outer_bytes(spec, checkpoint, changes_outer);
+  const size_t outer =
+      outer_bytes(spec, checkpoint, changes_outer) + (rounds_lm_head ? lm_head_bytes(spec) : 0);
   plan.workspace = kHeapHoles + std::max(block, outer - std::min(outer, plan.weights));
   return plan;
 }

@@ -29,6 +29,7 @@ struct MemoryPlan {
 
 /// For calibration with `windows` x `tokens` tokens on the CPU; both may be 0.
 MemoryPlan plan_memory(const ModelSpec& spec, const Checkpoint& checkpoint,
-                       const std::vector<std::unique_ptr<Pass>>& passes, int64_t windows, int64_t tokens);
+                       const std::vector<std::unique_ptr<Pass>>& passes, int64_t windows, int64_t tokens,
+                       bool rounds_lm_head = false);
 
 }  // namespace tessera

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "tessera/quant/run/lm_head.h"
 #include "tessera/quant/run/run_checks.h"
 
 namespace tessera {
@@ -40,6 +41,8 @@ QuantizationConfig RunPlan::quantization_config(const Recipe& recipe) const {
     const ActivationFormat& activation = schemes[id].activation;
     if (activation != result.activation) result.overrides[last_component(spec.linears[id].name)] = activation;
   }
+  if (recipe.lm_head_w8a8 && result.activation != kLmHeadScheme.activation)
+    result.overrides[kLmHead] = kLmHeadScheme.activation;
   return result;
 }
 

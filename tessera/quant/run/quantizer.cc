@@ -23,6 +23,7 @@
 #include "tessera/quant/run/checkpoint_writer.h"
 #include "tessera/quant/run/fingerprint.h"
 #include "tessera/quant/run/journal.h"
+#include "tessera/quant/run/lm_head.h"
 #include "tessera/quant/run/output_folder.h"
 #include "tessera/quant/run/owned_files.h"
 #include "tessera/quant/run/plan.h"
@@ -65,7 +66,8 @@ class Run {
   void write_report();
 
   MemoryPlan plan_memory() const {
-    return tessera::plan_memory(spec_, checkpoint_, passes_, windows(), tokens());
+    return tessera::plan_memory(spec_, checkpoint_, passes_, windows(), tokens(),
+                                options_.recipe.lm_head_w8a8);
   }
   int64_t windows() const { return calibrated_ ? options_.calibration.window_count() : 0; }
   int64_t tokens() const { return calibrated_ ? options_.calibration.window_tokens() : 0; }
@@ -112,7 +114,9 @@ Run::Run(const QuantizeOptions& options, Reporter& reporter)
       reporter.note(warning);
   }
   if (device_.is_cpu()) check_memory(plan_memory());
-  check_disk(plan_disk(spec_, checkpoint_, schemes_, passes_, windows(), tokens()), output_.partial());
+  check_disk(
+      plan_disk(spec_, checkpoint_, schemes_, passes_, windows(), tokens(), options_.recipe.lm_head_w8a8),
+      output_.partial());
   fingerprint_ = fingerprint_of(options, checkpoint_);
   complete_ = options.resume && !output_.has_run() && holds_result(output_.path(), fingerprint_);
   if (!complete_ && !options.overwrite) check_absent();
@@ -149,8 +153,9 @@ void Run::execute() {
   try {
     calibrate();
     quantize_blocks();
-    writer_.write_metadata(plan_.quantization_config(options_.recipe).to_json(),
-                           plan_.unties_embedding() || plan_.stores_other_head());
+    writer_.write_metadata(
+        plan_.quantization_config(options_.recipe).to_json(),
+        plan_.unties_embedding() || plan_.stores_other_head() || options_.recipe.lm_head_w8a8);
     write_report();
     output_.publish(options_.overwrite);
   } catch (const std::exception& e) {
@@ -243,16 +248,18 @@ void Run::quantize_blocks() {
 /// Writes the first shard; the streams start at the embeddings that it holds.
 void Run::start() {
   Shard shard;
+  ModelSpec spec = spec_;
   if (plan_.unties_embedding()) {
     OuterWeights outer = load_outer(checkpoint_, spec_, device_);
     for (const auto& pass : passes_) pass->run_on_outer(spec_, outer);
     json untied = config_.values();
     untied["tie_word_embeddings"] = false;
-    shard = outer_shard(make_model_spec({untied, config_.file()}, checkpoint_), outer,
-                        checkpoint_.info(spec_.embedding).dtype);
+    spec = make_model_spec({untied, config_.file()}, checkpoint_);
+    shard = outer_shard(spec, outer, checkpoint_.info(spec_.embedding).dtype);
   } else {
     shard = outer_shard(checkpoint_, spec_);
   }
+  if (options_.recipe.lm_head_w8a8) round_lm_head(spec, shard);
   write_shard(0, shard);
   if (calibrated_) {
     const auto written = [&](const std::string& name) { return shard.at(name); };

@@ -11,6 +11,9 @@ namespace tessera {
 
 void check_source_model(const ModelConfig& config, const ModelSpec& spec, const Checkpoint& checkpoint) {
   check_tensors(spec, checkpoint);
+  if (is_quantized(checkpoint, spec.lm_head_name()))
+    throw Error("{}: {} holds codes; quantize a model whose lm_head is float", checkpoint.dir().string(),
+                spec.lm_head_name());
   const bool codes = std::ranges::any_of(checkpoint.tensors(), [&](const auto& named) {
     return is_quantized(checkpoint, named.first.substr(0, named.first.rfind('.')));
   });

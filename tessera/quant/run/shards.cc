@@ -47,6 +47,14 @@ void Shard::add(const QuantizedLinear& linear, const std::string& prefix) {
   for (NamedTensor& tensor : named_tensors(linear, prefix)) tensors_.push_back(std::move(tensor));
 }
 
+void Shard::add(QuantizedLinear&& linear, const std::string& prefix) {
+  add(owned_linears_.emplace_back(std::move(linear)), prefix);
+}
+
+void Shard::remove(const std::string& name) {
+  std::erase_if(tensors_, [&](const NamedTensor& tensor) { return tensor.name == name; });
+}
+
 bool Shard::contains(const std::string& name) const {
   return std::ranges::any_of(tensors_, [&](const NamedTensor& tensor) { return tensor.name == name; });
 }

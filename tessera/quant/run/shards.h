@@ -14,6 +14,8 @@ class Shard {
   void add(std::string name, const TensorView& mapped) { tensors_.push_back({std::move(name), mapped}); }
   void add(std::string name, const at::Tensor& changed);
   void add(const QuantizedLinear& linear, const std::string& prefix);  ///< `linear` must outlive the shard
+  void add(QuantizedLinear&& linear, const std::string& prefix);
+  void remove(const std::string& name);
 
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
   bool contains(const std::string& name) const;
@@ -23,6 +25,7 @@ class Shard {
  private:
   std::vector<NamedTensor> tensors_;
   std::vector<at::Tensor> owned_;
+  std::vector<QuantizedLinear> owned_linears_;  ///< views into them stay when they move
 };
 
 /// The parameters outside the blocks, in float32.
