@@ -2,8 +2,7 @@
 // in chunks, from a recorded graph or not. Exit status 1 when something differs.
 //   engine_check MODEL...             folders of models, against the CPU
 //   engine_check --batches MODEL...   against themselves, too
-//   engine_check families.json        small models of random weights: every family, and every format, both
-//   ways
+//   engine_check families.json        small random models of every family and format, both ways
 #include <fmt/format.h>
 #include <unistd.h>
 

@@ -52,14 +52,19 @@ bool are_equal(const TensorView& a, const TensorView& b) {
   return a.dtype == b.dtype && a.shape == b.shape && std::memcmp(a.data, b.data, a.bytes()) == 0;
 }
 
+/// "lm_head" of "lm_head.weight".
+std::string linear_of(const std::string& weight) {
+  return weight.substr(0, weight.rfind(".weight"));
+}
+
 /// As Transformers ties: not where both are stored and differ. Where the head alone is stored it is the
 /// embedding, too.
 void tie_embeddings(ModelSpec& s, const Checkpoint& checkpoint, const std::string& head) {
-  const std::string name = head.substr(0, head.rfind(".weight"));
-  if (!s.tied_embeddings || !(checkpoint.contains(head) || is_quantized(checkpoint, name))) return;
+  const bool codes = is_quantized(checkpoint, linear_of(head));
+  if (!s.tied_embeddings || !(checkpoint.contains(head) || codes)) return;
   if (!checkpoint.contains(s.embedding)) {
     s.embedding = s.lm_head = head;
-  } else if (is_quantized(checkpoint, name) || !are_equal(checkpoint.at(s.embedding), checkpoint.at(head))) {
+  } else if (codes || !are_equal(checkpoint.at(s.embedding), checkpoint.at(head))) {
     s.tied_embeddings = false;
     s.lm_head = head;
   }
@@ -157,7 +162,7 @@ void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
           "{}: {} is quantized; codes are read for lm_head, and linears of blocks with tensors of their own",
           checkpoint.dir().string(), linear);
   };
-  refuse_codes(s.embedding.substr(0, s.embedding.rfind(".weight")));
+  refuse_codes(linear_of(s.embedding));
   if (checkpoint.contains(kRopeFactors)) check_rope_factors(s, checkpoint);
   checkpoint.info(s.embedding, {s.vocab_size, s.hidden_size});
   if (!is_quantized(checkpoint, s.lm_head_name())) checkpoint.info(s.lm_head, {s.vocab_size, s.hidden_size});

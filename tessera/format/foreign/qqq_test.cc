@@ -124,9 +124,9 @@ TEST_F(QqqCheckpoint, RefusesWhatItCannotRead) {
   auto missing = stored_tensors(random_linear(0));
   missing.erase("s_channel");
   expect_error(missing, "s_channel");
-  for (float scale : {200.5f, -0.5f, std::numeric_limits<float>::quiet_NaN()}) {
+  for (float scale : {17.5f, -0.5f, std::numeric_limits<float>::quiet_NaN()}) {
     auto tensors = stored_tensors(random_linear(128));
-    tensors["s_group"].as<Half>()[7] = to_half(scale);
+    std::ranges::fill(tensors["s_group"].as<Half>(), to_half(scale));  // some group holds a code of 0
     expect_error(tensors, "q_proj.s_group: a scale of output");
   }
   auto infinite = stored_tensors(random_linear(0));

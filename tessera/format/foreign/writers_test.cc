@@ -34,12 +34,16 @@ float scale_of(int bits, size_t i) {
   return std::ldexp(static_cast<float>(bits > 2 ? odd : 1), -8 - bits);
 }
 
-/// A layer whose output scales have `scale_bits` bits. The first group scale of an output is 1, so that the
-/// largest common float of an output is its scale.
+/// A layer whose output scales have `scale_bits` bits and whose group scales have 4, as tessera quantize
+/// makes them. The first group scale of an output is 1, so that the largest common float of an output is its
+/// scale.
 QuantizedLinear layer(const LayerOptions& options, int scale_bits, unsigned seed = 1) {
   QuantizedLinear l = random_layer(options, seed);
   for (size_t n = 0; n < static_cast<size_t>(l.n); ++n) l.scale.as<float>()[n] = scale_of(scale_bits, n);
   if (l.weight_format == kUint4Grouped) {
+    for (int8_t& scale : l.group_scale.as<int8_t>()) {
+      if (scale > 15) scale = static_cast<int8_t>(scale & ~1);
+    }
     for (int64_t n = 0; n < l.n; ++n) l.group_scale.as<int8_t>()[static_cast<size_t>(n * l.groups())] = 1;
   }
   if (l.weight_format == kUint4Float) std::ranges::fill(l.scale.as<float>(), 1.0f);
@@ -111,20 +115,20 @@ std::vector<Case> cases() {
                             {"compressed-tensors", of(kInt8, 0, false, kTokens), 24},
                             {"compressed-tensors", of(kInt4, 0, false, kTokens), 11},
                             {"compressed-tensors", of(kInt4, 0, false, {.bits = 4}), 11},
-                            {"compressed-tensors", of(kUint4Grouped, 128, false, kTokens), 6},
+                            {"compressed-tensors", of(kUint4Grouped, 128, false, kTokens), 7},
                             {"compressed-tensors", of(kInt8, 0, false, {.per_token = false}), 24}};
   for (const char* target : {"compressed-tensors", "gptq_v2", "awq", "tessera"}) {
     list.push_back({target, of(kInt4, 0, false, kFloats), 11});
     list.push_back({target, of(kUint4Grouped, 256, true, kFloats), 11});
-    list.push_back({target, of(kUint4Grouped, 64, false, kFloats), 6});
-    list.push_back({target, of(kUint4Grouped, 32, true, kFloats), 6});
+    list.push_back({target, of(kUint4Grouped, 64, false, kFloats), 7});
+    list.push_back({target, of(kUint4Grouped, 32, true, kFloats), 7});
     list.push_back({target, of(kUint4Float, 64, true, kFloats), 11});
     list.push_back({target, of(kUint4Float, 32, false, kFloats), 11});
   }
   for (const char* target : {"compressed-tensors", "gptq", "gptq_v2"})
     list.push_back({target, of(kInt8, 0, false, kFloats), 11});
   list.push_back({"gptq", of(kInt4, 0, false, kFloats), 11});
-  list.push_back({"gptq", of(kUint4Grouped, 128, false, kFloats), 6});
+  list.push_back({"gptq", of(kUint4Grouped, 128, false, kFloats), 7});
   return list;
 }
 
@@ -344,7 +348,7 @@ TEST(Writers, PartsWithoutAPlaceAreRefused) {
 
 TEST(Writers, SettingsDescribeMixedModels) {
   const auto scheme = [](const char* target, const LayerOptions& options) {
-    return write(target, layer(options, 6)).scheme;
+    return write(target, layer(options, 7)).scheme;
   };
   const json rows = scheme("gptq", of(kInt4, 0, false, kFloats)),
              groups = scheme("gptq", of(kUint4Grouped, 128, false, kFloats)),

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "tessera/quant/run/lm_head.h"
+#include "tessera/quant/run/shards.h"
 
 namespace tessera {
 namespace {

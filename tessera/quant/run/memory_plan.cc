@@ -7,6 +7,7 @@
 #include "tessera/base/error.h"
 #include "tessera/base/heap.h"
 #include "tessera/quant/run/lm_head.h"
+#include "tessera/quant/run/shards.h"
 
 namespace tessera {
 namespace {
