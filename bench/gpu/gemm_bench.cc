@@ -6,6 +6,8 @@
 //   gemm_bench sm80 [KxN ...] [M ...]        the kernels for 8.0, as dispatched there, beside cuBLAS FP16
 //   gemm_bench tune KIND [KxN ...] [M ...]   every configuration of int4, int8, g128, g64 or g32, input of
 //                                            fit_cost_model.py; or of int4 with "outliers"
+//   gemm_bench borders [KxN ...] [M ...]     what one token more costs than a full tile; where that is over 10 %,
+//                                            also the fastest of all configurations ("best")
 #include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_fp16.h>
@@ -309,17 +311,52 @@ void compare(Arena& arena, const Point& at) {
   if (const double us = time_lt(arena, at, kLtFloat8); us > 0) print(at, "cublaslt fp8", us);
 }
 
-void tune(Arena& arena, const Point& at, const std::string& kind) {
+GemmProblem problem_of(const Arena& arena, const Point& at, const std::string& kind) {
+  return kind == "outliers" ? outlier_problem_of(arena, at) : problem_of(arena, at, layout_named(kind));
+}
+
+/// Configurations that may be the best.
+std::vector<GemmConfig> candidates(const Point& at, const GemmProblem& problem) {
   constexpr int64_t kFewBlocks = 48;  // leave most of the device idle
-  const GemmProblem problem =
-      kind == "outliers" ? outlier_problem_of(arena, at) : problem_of(arena, at, layout_named(kind));
+  std::vector<GemmConfig> found;
   for (const GemmConfig& config : cuda::configs_for(problem, 0)) {
     if (config.family != cuda::KernelFamily::kSm90a) continue;
     const int64_t blocks =
         cuda::ceil_div(at.m, config.tokens) * cuda::ceil_div(at.shape.n, config.rows) * config.split;
-    if (blocks < kFewBlocks || !cuda::is_plausible(config, at.m, at.shape.n)) continue;
+    if (blocks >= kFewBlocks && cuda::is_plausible(config, at.m, at.shape.n)) found.push_back(config);
+  }
+  return found;
+}
+
+void tune(Arena& arena, const Point& at, const std::string& kind) {
+  const GemmProblem problem = problem_of(arena, at, kind);
+  for (const GemmConfig& config : candidates(at, problem)) {
     print(at, kind, time_ours(arena, at, problem, config, false), config);
   }
+}
+
+void time_border(Arena& arena, const Point& full, const std::string& kind) {
+  constexpr double kCliff = 1.1;
+  const Point next{full.shape, full.m + 1};
+  double us[2];
+  for (const Point& at : {full, next}) {
+    const GemmProblem problem = problem_of(arena, at, kind);
+    const GemmConfig config = cuda::choose_config(problem, 0);
+    us[at.m - full.m] = time_ours(arena, at, problem, config, false);
+    print(at, kind, us[at.m - full.m], config);
+  }
+  if (us[1] <= kCliff * us[0]) return;
+  const GemmProblem problem = problem_of(arena, next, kind);
+  std::pair<double, GemmConfig> best{us[1], cuda::choose_config(problem, 0)};
+  for (const GemmConfig& config : candidates(next, problem)) {
+    const double time = time_ours(arena, next, problem, config, false);
+    if (time < best.first) best = {time, config};
+  }
+  print(next, kind + " best", best.first, best.second);
+}
+
+void time_borders(Arena& arena, const Point& full) {
+  for (const char* kind : {"int4", "g128", "int8", "outliers"}) time_border(arena, full, kind);
 }
 
 int64_t positive(std::string_view text) {
@@ -333,8 +370,8 @@ int64_t positive(std::string_view text) {
 int run(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   const bool tuning = mode == "tune" && argc > 2;
-  if (mode != "compare" && mode != "outliers" && mode != "sm80" && !tuning) {
-    throw Error("usage: gemm_bench compare | outliers | sm80 | tune KIND [KxN ...] [M ...]");
+  if (mode != "compare" && mode != "outliers" && mode != "sm80" && mode != "borders" && !tuning) {
+    throw Error("usage: gemm_bench compare | outliers | sm80 | borders | tune KIND [KxN ...] [M ...]");
   }
   std::vector<int64_t> tokens;
   std::vector<LayerShape> shapes;
@@ -348,8 +385,14 @@ int run(int argc, char** argv) {
     }
   }
   if (shapes.empty()) shapes.assign(std::begin(kShapes), std::end(kShapes));
+  if (tokens.empty() && mode == "borders") {
+    tokens = {8, 24};  // tiles have 8, 24 or a multiple of 16 tokens
+    for (int64_t m = 16; m <= 640; m += 16) tokens.push_back(m);
+  }
   if (tokens.empty()) tokens = {1, 4, 8, 16, 17, 32, 33, 64, 65, 128, 129, 256, 512, 1024, 2048, 4096};
-  Arena arena(Extent(shapes, tokens));
+  Extent most(shapes, tokens);
+  ++most.tokens;  // of "borders"
+  Arena arena(most);
   for (const LayerShape& shape : shapes) {
     for (int64_t m : tokens) {
       const Point at{shape, m};
@@ -357,6 +400,7 @@ int run(int argc, char** argv) {
       if (mode == "compare") compare(arena, at);
       if (mode == "outliers") compare_outliers(arena, at);
       if (mode == "sm80") compare_sm80(arena, at);
+      if (mode == "borders") time_borders(arena, at);
     }
   }
   return 0;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tables (and a plot) of gemm_bench's JSON lines, shares of the roofline and extremes: report.py FILE [--plot PNG] [--shapes]."""
+"""Tables (and a plot) of gemm_bench's JSON lines, shares of the roofline and extremes: report.py FILE [--plot PNG] [--shapes | --borders]."""
 import argparse
 import collections
 import json
@@ -103,6 +103,23 @@ def print_extremes(table, title, models):
                 print(f"  M = {m} to {m + 1}: median {statistics.median(steps.values()):.2f}, most {highest(steps, 1.1)}")
 
 
+def print_borders(table):
+    """What `gemm_bench borders` found: steps of one token, and whether another tile or split would make them smaller."""
+    for kernel in kernels_of(table):
+        steps = [(by_m[m + 1][kernel]["us"] / by_kernel[kernel]["us"], k, n, m, by_m[m + 1])
+                 for (_, k, n), by_m in table.items() for m, by_kernel in by_m.items()
+                 if kernel in by_kernel and kernel in by_m.get(m + 1, {})]
+        if not steps:
+            continue
+        print(f"\n{kernel}: {len(steps)} borders, median step {statistics.median(step for step, *_ in steps):.3f}")
+        for step, k, n, m, there in sorted(steps, key=lambda found: -found[0]):
+            if kernel + " best" not in there:
+                break
+            ours, best = there[kernel], there[kernel + " best"]
+            print(f"  {step:.2f} {k} x {n}, M = {m + 1}: {ours['rows']} x {ours['tokens']} split {ours['split']} {ours['us']:.1f} us, "
+                  f"best {best['rows']} x {best['tokens']} split {best['split']} {best['us'] / ours['us']:.2f} of it")
+
+
 def print_shapes(table):
     print("\nmicroseconds (share of the roofline, tile and split where ours)")
     for (model, k, n), by_m in table.items():
@@ -136,8 +153,11 @@ def main():
     parser.add_argument("file")
     parser.add_argument("--plot")
     parser.add_argument("--shapes", action="store_true")
+    parser.add_argument("--borders", action="store_true", help="of the lines of gemm_bench borders")
     options = parser.parse_args()
     table = load(options.file)
+    if options.borders:
+        return print_borders(table)
     if options.shapes:
         print_shapes(table)
     for title, models in (("7B and 13B", ("7b", "13b")), ("70B", ("70b",)), ("Other layers", ("other",))):
