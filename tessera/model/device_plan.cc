@@ -26,6 +26,12 @@ uint64_t stored_bytes(const Checkpoint& checkpoint, const std::string& prefix) {
   return bytes;
 }
 
+/// A weight-only layer of ours that CUDA expands to half.
+bool is_expanded(const Checkpoint& checkpoint, const std::string& name) {
+  return checkpoint.contains(name + ".input_index") || checkpoint.contains(name + ".outlier_index") ||
+         checkpoint.info(name + ".qweight").dtype == DType::kI8;
+}
+
 }  // namespace
 
 int64_t logit_rows(const ModelSpec& spec, const StepLimits& limits) {
@@ -48,7 +54,8 @@ DevicePlan plan_device(const ModelSpec& spec, const Checkpoint& checkpoint,
       const std::string name = spec.linear_name(layer, id);
       const auto parameters = static_cast<uint64_t>(spec.linears[id].n * spec.linears[id].k);
       const bool in_codes =
-          quantization && is_quantized(checkpoint, name) && !quantization->activation_of(name).weight_only();
+          quantization && is_quantized(checkpoint, name) &&
+          !(quantization->activation_of(name).weight_only() && is_expanded(checkpoint, name));
       plan.linears += in_codes ? stored_bytes(checkpoint, name) : parameters * kHalf;
     }
   }

@@ -111,6 +111,39 @@ void launch_halves(const void* values, int64_t count, void* halves, int32_t* too
          static_cast<const T*>(values), count, static_cast<__half*>(halves), too_large);
 }
 
+/// The even nibbles of a word in its lower half, the odd ones in its upper half.
+__device__ uint32_t nibbles_by_parity(uint32_t word) {
+  uint32_t halves[2] = {word & 0x0F0F0F0Fu, word >> 4 & 0x0F0F0F0Fu};
+  for (uint32_t& half : halves) {
+    half = (half | half >> 4) & 0x00FF00FFu;
+    half = (half | half >> 8) & 0xFFFFu;
+  }
+  return halves[0] | halves[1] << 16;
+}
+
+__global__ void __launch_bounds__(kThreads) float_words_kernel(const __grid_constant__ FloatCodesProblem p) {
+  constexpr uint32_t kSigns = 0x88888888u;
+  const int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x;
+  if (i >= p.n * (p.k / 8)) return;
+  const uint32_t word = static_cast<const uint32_t*>(p.codes)[i] ^ (p.twos_complement ? kSigns : 0);
+  static_cast<uint32_t*>(p.words)[i] = nibbles_by_parity(word);
+}
+
+__global__ void __launch_bounds__(kThreads)
+    float_groups_kernel(const __grid_constant__ FloatCodesProblem p, int32_t* too_large) {
+  constexpr float kLargest = 65504;
+  const int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x;
+  if (i >= p.n * (p.k / p.group_size)) return;
+  float scale = 1;
+  if (p.group_scale) {
+    scale = p.half_scale ? __half2float(static_cast<const __half*>(p.group_scale)[i])
+                         : static_cast<float>(static_cast<const int8_t*>(p.group_scale)[i]);
+  }
+  const int zero = p.group_zero ? p.group_zero[i] : 8;
+  if (!(fabsf(scale) * static_cast<float>(max(zero, 15 - zero)) <= kLargest)) *too_large = 1;
+  static_cast<__half2*>(p.groups)[i] = __floats2half2_rn(scale, static_cast<float>(1024 + zero));
+}
+
 }  // namespace
 
 void pack(const PackProblem& problem, cudaStream_t stream) {
@@ -133,6 +166,14 @@ void to_halves(const void* values, DType type, int64_t count, void* halves, int3
   if (type == DType::kF32) return launch_halves<float>(values, count, halves, too_large, stream);
   if (type == DType::kF16) return launch_halves<__half>(values, count, halves, too_large, stream);
   launch_halves<__nv_bfloat16>(values, count, halves, too_large, stream);
+}
+
+void pack_float_codes(const FloatCodesProblem& problem, int32_t* too_large, cudaStream_t stream) {
+  const auto shape = [&](int64_t count) {
+    return LaunchShape{.blocks = ceil_div(count, kThreads), .threads = kThreads, .stream = stream};
+  };
+  launch(float_words_kernel, shape(problem.n * (problem.k / 8)), problem);
+  launch(float_groups_kernel, shape(problem.n * (problem.k / problem.group_size)), problem, too_large);
 }
 
 }  // namespace tessera::cuda

@@ -139,6 +139,7 @@ class CudaBackend : public Backend {
   }
   std::unique_ptr<Linear> load(std::span<const QuantizedLinear* const> parts, const InputFormat&) override {
     if (!parts[0]->activation.weight_only()) return std::make_unique<IntegerLinear>(parts, upload());
+    if (CodeLinear::runs(*parts[0])) return std::make_unique<CodeLinear>(parts, upload());
     if (parts.size() == 1) return std::make_unique<HalfLinear>(*parts[0], upload());
     return std::make_unique<HalfLinear>(join_outputs(parts), upload());
   }

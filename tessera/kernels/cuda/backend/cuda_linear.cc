@@ -36,6 +36,21 @@ std::unique_ptr<DeviceBuffer> joined(std::span<const QuantizedLinear* const> par
   return to_device(std::span<const T>(join_field(parts, field).as<T>()));
 }
 
+/// What is the same for all weights.
+FloatGemmProblem float_problem(const CudaInput& input, const Rows& out, int64_t n, int64_t k,
+                               const std::unique_ptr<DeviceBuffer>& bias, bool accumulate) {
+  return {.m = out.count,
+          .n = n,
+          .k = k,
+          .bias = values_of<float>(bias),
+          .x = input.halves(),
+          .x_stride = input.stride(),
+          .out = out.data,
+          .out_stride = out.stride,
+          .float_out = out.type == DType::kF32,
+          .accumulate = accumulate};
+}
+
 }  // namespace
 
 IntegerLinear::IntegerLinear(std::span<const QuantizedLinear* const> parts, WeightUpload& upload)
@@ -94,6 +109,28 @@ void IntegerLinear::run(const CudaInput& input, const Rows& out, bool accumulate
   gemm(p, stream, {.config = config_for(p), .overlap_previous = overlap});
 }
 
+bool CodeLinear::runs(const QuantizedLinear& linear) {
+  constexpr int64_t kInputs = 32;  // side by side in a lane
+  return linear.weight_format != WeightFormat::kInt8 && linear.plain_input() && linear.k % kInputs == 0 &&
+         linear.group_size % kInputs == 0;
+}
+
+CodeLinear::CodeLinear(std::span<const QuantizedLinear* const> parts, WeightUpload& upload)
+    : info_{describe(*parts[0]), "sm_80", 4, 16},
+      n_(outputs_of(parts)),
+      k_(parts[0]->k),
+      group_size_(parts[0]->group_size > 0 ? parts[0]->group_size : k_),
+      codes_(upload.float_codes(parts, group_size_)),
+      scale_(joined<float>(parts, &QuantizedLinear::scale)),
+      bias_(joined<float>(parts, &QuantizedLinear::bias)) {}
+
+void CodeLinear::run(const CudaInput& input, const Rows& out, bool accumulate, cudaStream_t stream,
+                     bool overlap) const {
+  FloatGemmProblem p = float_problem(input, out, n_, k_, bias_, accumulate);
+  p.codes = {codes_.words->data(), codes_.groups->data(), group_size_, values_of<float>(scale_)};
+  float_gemm(p, stream, overlap);
+}
+
 HalfLinear::HalfLinear(std::span<const FloatWeight> parts, const Cublas* cublas, WeightUpload& upload)
     : info_{cublas ? "f16 x f16, cuBLAS" : "f16 x f16", "sm_80", 16, 16},
       k_(parts[0].weight.shape[1]),
@@ -131,25 +168,12 @@ void HalfLinear::set_weights(std::span<const TensorView> parts, WeightUpload& up
 
 void HalfLinear::run(const CudaInput& input, const Rows& out, bool accumulate, cudaStream_t stream,
                      bool overlap) const {
-  const bool float_out = out.type == DType::kF32;
-  const float* const bias = values_of<float>(bias_);
-  if (!cublas_) {
-    return float_gemm({.m = out.count,
-                       .n = n_,
-                       .k = k_,
-                       .weights = weights_->data(),
-                       .bias = bias,
-                       .x = input.halves(),
-                       .x_stride = input.stride(),
-                       .out = out.data,
-                       .out_stride = out.stride,
-                       .float_out = float_out,
-                       .accumulate = accumulate},
-                      stream, overlap);
-  }
+  FloatGemmProblem p = float_problem(input, out, n_, k_, bias_, accumulate);
+  p.weights = weights_->data();
+  if (!cublas_) return float_gemm(p, stream, overlap);
   cublas_->gemm(out.count, n_, k_, weights_->data(), input.halves(), input.stride(), out.data, out.stride,
-                float_out, accumulate);
-  if (bias) add_bias(bias, out.count, n_, out.data, out.stride, float_out, stream);
+                p.float_out, accumulate);
+  if (p.bias) add_bias(p.bias, out.count, n_, out.data, out.stride, p.float_out, stream);
 }
 
 }  // namespace tessera::cuda

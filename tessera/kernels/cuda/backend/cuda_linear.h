@@ -48,12 +48,34 @@ class IntegerLinear : public CudaLinear {
   mutable std::unordered_map<int64_t, GemmConfig> configs_;  ///< by tokens, chosen on first use
 };
 
+/// Weight-only layers: 4-bit codes, made to half where they are multiplied.
+class CodeLinear : public CudaLinear {
+ public:
+  /// True for 4-bit codes that the kernel reads: inputs as they come, inputs and groups multiples of 32.
+  static bool runs(const QuantizedLinear& linear);
+  /// Of layers that can_join() and of which it runs() the first.
+  CodeLinear(std::span<const QuantizedLinear* const> parts, WeightUpload& upload);
+
+  int64_t n() const override { return n_; }
+  int64_t k_in() const override { return k_; }
+  KernelInfo info() const override { return info_; }
+  void run(const CudaInput& input, const Rows& out, bool accumulate, cudaStream_t stream,
+           bool overlap) const override;
+
+ private:
+  KernelInfo info_;
+  int64_t n_, k_, group_size_;
+  FloatCodesMemory codes_;
+  std::unique_ptr<DeviceBuffer> scale_, bias_;
+};
+
 /// Half times half: float_gemm.h where the order of sums is fixed, otherwise cuBLAS.
 class HalfLinear : public CudaLinear {
  public:
   /// `cublas`: null where the order of sums is fixed.
   HalfLinear(std::span<const FloatWeight> parts, const Cublas* cublas, WeightUpload& upload);
-  /// A weight-only layer, its weights over the float inputs expanded: map, gains and outliers are in them.
+  /// A weight-only layer that no CodeLinear runs, its weights over the float inputs expanded: map, gains and
+  /// outliers are in them.
   HalfLinear(const QuantizedLinear& linear, WeightUpload& upload);
 
   int64_t n() const override { return n_; }

@@ -110,12 +110,37 @@ std::unique_ptr<DeviceBuffer> WeightUpload::halves(std::span<const TensorView> p
               halves->as<Half>(static_cast<size_t>(first) * sizeof(Half)), too_large_.as<int32_t>(), stream_);
     first += part.size();
   }
+  check_too_large();
+  return halves;
+}
+
+FloatCodesMemory WeightUpload::float_codes(std::span<const QuantizedLinear* const> parts,
+                                           int64_t group_size) {
+  const QuantizedLinear& first = *parts[0];
+  FloatCodesProblem p{.n = outputs_of(parts),
+                      .k = first.k,
+                      .twos_complement = first.weight_format == WeightFormat::kInt4,
+                      .group_size = group_size,
+                      .half_scale = first.weight_format == WeightFormat::kUint4Float};
+  FloatCodesMemory memory{
+      std::make_unique<DeviceBuffer>(static_cast<size_t>(p.n * p.k / 2)),
+      std::make_unique<DeviceBuffer>(static_cast<size_t>(p.n * (p.k / p.group_size)) * 2 * sizeof(Half))};
+  p.codes = stage(parts, &QuantizedLinear::qweight, codes_);
+  p.group_scale = stage(parts, &QuantizedLinear::group_scale, group_scale_);
+  p.group_zero = static_cast<const uint8_t*>(stage(parts, &QuantizedLinear::group_zero, group_zero_));
+  p.words = memory.words->data();
+  p.groups = memory.groups->data();
+  pack_float_codes(p, too_large_.as<int32_t>(), stream_);
+  check_too_large();
+  return memory;
+}
+
+void WeightUpload::check_too_large() {
   int32_t too_large = 0;
   check(cudaMemcpyAsync(&too_large, too_large_.data(), sizeof too_large, cudaMemcpyDeviceToHost, stream_),
         "download of a flag");
   check(cudaStreamSynchronize(stream_), "waiting for the device");
   if (too_large != 0) throw Error("CUDA: a weight is larger than 65504, the largest number of 16 bits");
-  return halves;
 }
 
 }  // namespace tessera::cuda

@@ -13,6 +13,11 @@
 
 namespace tessera::cuda {
 
+/// FloatCodes::words and groups.
+struct FloatCodesMemory {
+  std::unique_ptr<DeviceBuffer> words, groups;
+};
+
 /// All work happens on `stream`; what is returned may be used there at once.
 class WeightUpload {
  public:
@@ -27,6 +32,8 @@ class WeightUpload {
   std::unique_ptr<DeviceBuffer> packed_outliers(std::span<const QuantizedLinear* const> parts);
   /// half [rows of all parts, K]. Throws Error when a value exceeds 65504.
   std::unique_ptr<DeviceBuffer> halves(std::span<const TensorView> parts);
+  /// 4-bit codes in groups of `group_size` of layers that can_join(). Throws Error as halves().
+  FloatCodesMemory float_codes(std::span<const QuantizedLinear* const> parts, int64_t group_size);
 
  private:
   static constexpr size_t kPieceBytes = size_t{8} << 20;
@@ -50,6 +57,8 @@ class WeightUpload {
   /// A field of all parts; null when they do not have it.
   const void* stage(std::span<const QuantizedLinear* const> parts, Tensor QuantizedLinear::*field,
                     Staging& staging);
+  /// Throws Error when a kernel has set too_large_.
+  void check_too_large();
 
   cudaStream_t stream_;
   std::array<Piece, 4> pieces_;
