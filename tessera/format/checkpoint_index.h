@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <string>
 
+#include "tessera/base/hash.h"
+
 namespace tessera {
 
 /// The weights of a checkpoint that is not cut into shards.
@@ -16,5 +18,13 @@ std::string shard_name(int64_t index, int64_t shards);
 
 /// Writes the index of the shards in `dir`, which must be there.
 void write_index(const std::filesystem::path& dir, int64_t shards);
+
+/// A checkpoint of at most so many bytes is one file.
+inline constexpr uint64_t kOneFileBytes = uint64_t{1} << 30;
+
+/// Bytes of the shards in `dir`, which must be there.
+uint64_t shard_bytes(const std::filesystem::path& dir, int64_t shards);
+/// Writes the tensors of all shards into `dir`/model.safetensors. The shards stay.
+FileDigest join_shards(const std::filesystem::path& dir, int64_t shards);
 
 }  // namespace tessera

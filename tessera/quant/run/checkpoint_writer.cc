@@ -3,7 +3,6 @@
 
 #include "tessera/base/atomic_output.h"
 #include "tessera/base/json_node.h"
-#include "tessera/format/checkpoint_index.h"
 #include "tessera/quant/run/owned_files.h"
 
 namespace tessera {
@@ -18,7 +17,7 @@ CheckpointWriter::CheckpointWriter(fs::path dir, const fs::path& model, int64_t 
 
 std::set<std::string> CheckpointWriter::files() const {
   std::set<std::string> names = copied_;
-  names.insert({kIndexName, "config.json", kReportName});
+  names.insert({kWeightsName, kIndexName, "config.json", kReportName});
   for (int64_t i = 0; i < shards_; ++i) names.insert(shard_name(i));
   return names;
 }
@@ -32,7 +31,7 @@ FileDigest CheckpointWriter::write_shard(int64_t index, const std::vector<NamedT
 }
 
 void CheckpointWriter::write_metadata(const nlohmann::json& quantization_config, bool untied_embedding) {
-  write_index(dir_, shards_);
+  if (!fs::exists(dir_ / kWeightsName)) write_index(dir_, shards_);
   auto config = parse_ordered_json(source_.read("config.json"), source_.where("config.json"));
   if (untied_embedding) config["tie_word_embeddings"] = false;
   config["quantization_config"] = quantization_config;

@@ -1,5 +1,5 @@
-// What a quantized checkpoint consists of: shards as they come, then the index, config.json and the
-// tokenizer.
+// What a quantized checkpoint consists of: shards as they come, joined where they are small, otherwise with
+// an index, then config.json and the tokenizer.
 #pragma once
 
 #include <filesystem>
@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "tessera/format/checkpoint_index.h"
 #include "tessera/format/safetensors.h"
 #include "tessera/source/model_files.h"
 
@@ -19,13 +20,17 @@ class CheckpointWriter {
   /// `model`: the source, a folder or a GGUF file.
   CheckpointWriter(std::filesystem::path dir, const std::filesystem::path& model, int64_t shards);
 
-  /// Names of all files: those that are written here, and the report.
+  /// Names of all files that may be written here, and of the report.
   std::set<std::string> files() const;
+  int64_t shards() const { return shards_; }
   /// model-00001-of-0000N.safetensors is shard 0.
   std::string shard_name(int64_t index) const;
   FileDigest write_shard(int64_t index, const std::vector<NamedTensor>& tensors);
-  /// Writes the index of all shards and config.json, copies the source's other files (tokenizer, generation
-  /// settings; not weights, not golden values).
+  /// When all shards are there: true where they belong into one file.
+  bool is_small() const { return shard_bytes(dir_, shards_) <= kOneFileBytes; }
+  FileDigest join() const { return join_shards(dir_, shards_); }
+  /// Writes the index of all shards, where they are not joined, and config.json, copies the source's other
+  /// files (tokenizer, generation settings; not weights, not golden values).
   void write_metadata(const nlohmann::json& quantization_config, bool untied_embedding);
 
  private:

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "tessera/format/checkpoint_index.h"
 #include "tessera/quant/run/lm_head.h"
 #include "tessera/quant/run/shards.h"
 
@@ -52,8 +53,9 @@ DiskPlan plan_disk(const ModelSpec& spec, const Checkpoint& checkpoint,
                  outer =
                      outer_bytes(spec, checkpoint, changed) + (rounds_lm_head ? lm_head_disk_bytes(spec) : 0);
   const int64_t stream = windows * tokens * spec.hidden_size * kFloat;
-  return {.result = outer + static_cast<uint64_t>(spec.n_layers) * block,
-          .largest_shard = std::max(outer, block),
+  const uint64_t result = outer + static_cast<uint64_t>(spec.n_layers) * block;
+  return {.result = result,
+          .beside = result <= kOneFileBytes ? result : std::max(outer, block),
           .streams = static_cast<uint64_t>(2 * 2 * stream)};
 }
 

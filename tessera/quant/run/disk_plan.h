@@ -11,11 +11,11 @@ namespace tessera {
 
 /// Bytes on the disk.
 struct DiskPlan {
-  uint64_t result = 0;         ///< the weights of the finished checkpoint
-  uint64_t largest_shard = 0;  ///< room for what is beside the weights
-  uint64_t streams = 0;        ///< activations between blocks: those of two blocks exist for a moment
+  uint64_t result = 0;   ///< the weights of the finished checkpoint
+  uint64_t beside = 0;   ///< a shard that is being written, or all, where they become one file
+  uint64_t streams = 0;  ///< activations between blocks: those of two blocks exist for a moment
 
-  uint64_t total() const { return result + largest_shard + streams; }
+  uint64_t total() const { return result + beside + streams; }
 };
 
 /// For calibration with `windows` x `tokens` tokens; an upper bound.

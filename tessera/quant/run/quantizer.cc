@@ -63,6 +63,7 @@ class Run {
   json finish_block(BlockContext& context, ProgressMeter& meter);
   void run_pass(Pass& pass, BlockContext& context, ProgressMeter& meter);
   void write_shard(int64_t index, const Shard& shard);
+  void join_shards();
   void write_report();
 
   MemoryPlan plan_memory() const {
@@ -153,6 +154,7 @@ void Run::execute() {
   try {
     calibrate();
     quantize_blocks();
+    join_shards();
     writer_.write_metadata(
         plan_.quantization_config(options_.recipe).to_json(),
         plan_.unties_embedding() || plan_.stores_other_head() || options_.recipe.lm_head_w8a8);
@@ -271,6 +273,17 @@ void Run::start() {
 
 void Run::write_shard(int64_t index, const Shard& shard) {
   journal_->keep(writer_.shard_name(index), writer_.write_shard(index, shard.tensors()));
+}
+
+/// A resumed run relies on the shards until the journal names the file that holds them all.
+void Run::join_shards() {
+  if (!journal_->kept().contains(kWeightsName)) {
+    if (!writer_.is_small()) return;
+    journal_->keep(kWeightsName, writer_.join());
+    for (int64_t i = 0; i < writer_.shards(); ++i) journal_->forget(writer_.shard_name(i));
+    journal_->write();
+  }
+  for (int64_t i = 0; i < writer_.shards(); ++i) fs::remove(partial(writer_.shard_name(i)));
 }
 
 std::vector<json> Run::quantize_group(int64_t first, int64_t count, ProgressMeter& meter) {

@@ -76,13 +76,9 @@ TEST_F(RunTest, WritesACheckpointThatReadsBack) {
 
   std::set<std::string> names;
   for (const auto& [name, content] : files(out)) names.insert(name);
-  EXPECT_EQ(names, (std::set<std::string>{
-                       "config.json", "generation_config.json", "model-00001-of-00007.safetensors",
-                       "model-00002-of-00007.safetensors", "model-00003-of-00007.safetensors",
-                       "model-00004-of-00007.safetensors", "model-00005-of-00007.safetensors",
-                       "model-00006-of-00007.safetensors", "model-00007-of-00007.safetensors",
-                       "model.safetensors.index.json", "report.json", "special_tokens_map.json",
-                       "tokenizer.json", "tokenizer_config.json"}));
+  EXPECT_EQ(names, (std::set<std::string>{"config.json", "generation_config.json", "model.safetensors",
+                                          "report.json", "special_tokens_map.json", "tokenizer.json",
+                                          "tokenizer_config.json"}));
   EXPECT_EQ(read_file(out / "tokenizer.json"), read_file(demo_ / "tokenizer.json"));
 }
 
@@ -150,7 +146,7 @@ TEST_F(RunTest, AsksForTheRoomThatItNeeds) {
     std::vector<std::unique_ptr<Pass>> passes;
     for (const json& step : options_.recipe.passes) passes.push_back(make_pass(step));
     const DiskPlan plan = plan_disk(spec, source, options_.recipe.schemes(spec), passes, 4, 48);
-    EXPECT_GE(plan.result + plan.largest_shard, written) << method;
+    EXPECT_GE(plan.result, written) << method;
     EXPECT_LE(static_cast<double>(plan.result), 1.2 * static_cast<double>(written)) << method;
     EXPECT_EQ(plan.streams, 2u * 2 * 4 * 48 * 256 * sizeof(float));
   }
