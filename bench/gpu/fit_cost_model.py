@@ -27,14 +27,14 @@ def load(arguments):
         layout, path = argument.split("=", 1)
         rows += [{**json.loads(line), "layout": layout} for line in open(path)]
     t = {name: np.array([row[name] for row in rows], float)
-         for name in ("k", "n", "m", "rows", "tokens", "split", "warps", "us")}
+         for name in ("k", "n", "m", "outputs", "tokens", "split", "warps", "us")}
     t["bytes"] = np.array([LAYOUTS[row["layout"]][0] / 8192 for row in rows])
     t["kind"] = np.array([LAYOUTS[row["layout"]][1] for row in rows])
     _, t["problem"] = np.unique([f"{r['layout']} {r['k']} {r['n']} {r['m']}" for r in rows], return_inverse=True)
-    t["streams"] = (t["rows"] < 64) | (t["rows"] == 64) & (t["tokens"] < 64)
+    t["streams"] = (t["outputs"] < 64) | (t["outputs"] == 64) & (t["tokens"] < 64)
     t["token_tiles"] = np.ceil(t["m"] / t["tokens"])
     t["tile_tokens"] = np.ceil(t["m"] / t["token_tiles"])
-    t["tiles"] = t["token_tiles"] * np.ceil(t["n"] / t["rows"])
+    t["tiles"] = t["token_tiles"] * np.ceil(t["n"] / t["outputs"])
     best = np.full(t["problem"].max() + 1, np.inf)
     np.minimum.at(best, t["problem"], t["us"])
     t["best"] = best[t["problem"]]
@@ -48,8 +48,8 @@ def part(t, where):
 def stream_blocks_per_sm(t):
     """plan_stream()"""
     per_sm = np.clip(np.ceil(t["tiles"] * t["split"] / SMS), 1, 16 // t["warps"])
-    stage = t["rows"] * 128 * t["bytes"] + t["tokens"] * 128 + 8
-    sums = (t["warps"] + 1) * t["rows"] * t["tokens"] * 4 + t["tokens"] * 8 + 8
+    stage = t["outputs"] * 128 * t["bytes"] + t["tokens"] * 128 + 8
+    sums = (t["warps"] + 1) * t["outputs"] * t["tokens"] * 4 + t["tokens"] * 8 + 8
     for _ in range(4):
         shared = np.minimum(227 * 1024, 228 * 1024 / per_sm - 1024)
         per_sm -= (shared - sums < 2 * stage * t["warps"]) & (per_sm > 1)
@@ -68,8 +68,8 @@ def estimate_stream(c, t):
     uneven = (np.where(rounds > 1, rounds * slots, np.ceil(blocks / SMS) * SMS) / blocks) ** 0.75
     work = blocks * t["k"] / t["split"]
     device = t["n"] * t["k"] * t["bytes"] / c["device_bandwidth"]
-    inbound = work * (t["rows"] * t["bytes"] + t["tile_tokens"]) / c["l2_bandwidth"] * uneven
-    products = work * t["rows"] * (t["tokens"] + c["expansion"] * (t["kind"] == 1)) / c["rate"] * uneven
+    inbound = work * (t["outputs"] * t["bytes"] + t["tile_tokens"]) / c["l2_bandwidth"] * uneven
+    products = work * t["outputs"] * (t["tokens"] + c["expansion"] * (t["kind"] == 1)) / c["rate"] * uneven
     alone = np.clip(2 - blocks / SMS, 0, 1)
     return (c["launch"] + longest(device, inbound, products) + rounds * c["end"] + c["exchange"] * (t["split"] > 1) +
             c["four_warps"] * (t["warps"] == 4) * alone)
@@ -78,7 +78,7 @@ def estimate_stream(c, t):
 def estimate_tile(logs, t):
     """estimate_tiles(), of one tile. `logs`: of a stage by kind of layout, of an end by split, of the exponents of
     sharing an SM and of filling the device."""
-    per_sm = np.where((t["rows"] == 128) & (t["tokens"] <= 64), 2, 1)
+    per_sm = np.where((t["outputs"] == 128) & (t["tokens"] <= 64), 2, 1)
     sms = np.where(t["split"] <= 2, SMS, np.where(t["split"] == 4, 120, 112))
     rounds = np.ceil(t["tiles"] / np.floor(sms * per_sm / t["split"]))
     blocks_per_sm = t["tiles"] * t["split"] / sms
@@ -94,7 +94,7 @@ def fit_tile(t):
     """Gauss-Newton with damping."""
     weights = np.clip(1.6 - t["us"] / t["best"], 0.03, 0.6)
     loss = lambda logs: (np.log(estimate_tile(logs, t)) - np.log(t["us"])) * weights
-    area = t["rows"][0] * t["tokens"][0] / 16384
+    area = t["outputs"][0] * t["tokens"][0] / 16384
     logs = np.log([0.3 * area, 0.4 * area, 0.4 * area, 1.5, 2.5, 3.5, 5, 1, 0.2])
     rest, damping = loss(logs), 1e-2
     for _ in range(80):
@@ -112,14 +112,14 @@ def fit_tile(t):
 
 def fit_tiles(t):
     large = part(t, ~t["streams"])
-    sizes = sorted({*zip(large["rows"], large["tokens"])})
-    return {(rows, tokens): fit_tile(part(t, (t["rows"] == rows) & (t["tokens"] == tokens))) for rows, tokens in sizes}
+    sizes = sorted({*zip(large["outputs"], large["tokens"])})
+    return {(outputs, tokens): fit_tile(part(t, (t["outputs"] == outputs) & (t["tokens"] == tokens))) for rows, tokens in sizes}
 
 
 def estimate(stream, tiles, t):
     estimates = np.array(estimate_stream(stream, t))
     for size, logs in tiles.items():
-        where = (t["rows"] == size[0]) & (t["tokens"] == size[1])
+        where = (t["outputs"] == size[0]) & (t["tokens"] == size[1])
         estimates[where] = estimate_tile(logs, part(t, where))
     return estimates
 
@@ -189,11 +189,11 @@ def main():
     print("};")
     print(f"constexpr double kTileLaunch = {LAUNCH:.4g}, kTileBandwidth = {BANDWIDTH:.4g};")
     print("constexpr TileCosts kTileCosts[] = {")
-    for (rows, tokens), logs in tiles.items():
-        timed = t["split"][(t["rows"] == rows) & (t["tokens"] == tokens)]
+    for (outputs, tokens), logs in tiles.items():
+        timed = t["split"][(t["outputs"] == outputs) & (t["tokens"] == tokens)]
         timed = [True] * 3 + [split in timed for split in SPLITS] + [True] * 2
         v = [f"{value:.4g}" if known else "0" for value, known in zip(np.exp(logs), timed)]
-        print(f"    {{{{{rows:.0f}, {tokens:.0f}}}, {{{', '.join(v[:3])}}}, {{{', '.join(v[3:7])}}}, {v[7]}, {v[8]}}},")
+        print(f"    {{{{{outputs:.0f}, {tokens:.0f}}}, {{{', '.join(v[:3])}}}, {{{', '.join(v[3:7])}}}, {v[7]}, {v[8]}}},")
     print("};")
 
 

@@ -250,9 +250,9 @@ std::string name_of(WeightLayout layout) {
 
 void print(const Point& at, const std::string& kernel, double us, const GemmConfig& config = {}) {
   fmt::print(
-      R"({{"model": "{}", "k": {}, "n": {}, "m": {}, "kernel": "{}", "us": {:.3f}, "rows": {}, "tokens": {}, "split": {}, "warps": {}}})"
+      R"({{"model": "{}", "k": {}, "n": {}, "m": {}, "kernel": "{}", "us": {:.3f}, "outputs": {}, "tokens": {}, "split": {}, "warps": {}}})"
       "\n",
-      at.shape.model, at.shape.k, at.shape.n, at.m, kernel, us, config.rows, config.tokens, config.split,
+      at.shape.model, at.shape.k, at.shape.n, at.m, kernel, us, config.outputs, config.tokens, config.split,
       config.warps);
   std::fflush(stdout);
 }
@@ -323,7 +323,7 @@ std::vector<GemmConfig> candidates(const Point& at, const GemmProblem& problem) 
   for (const GemmConfig& config : cuda::configs_for(problem, 0)) {
     if (config.family != cuda::KernelFamily::kSm90a) continue;
     const int64_t blocks =
-        cuda::ceil_div(at.m, config.tokens) * cuda::ceil_div(at.shape.n, config.rows) * config.split;
+        cuda::ceil_div(at.m, config.tokens) * cuda::ceil_div(at.shape.n, config.outputs) * config.split;
     if (blocks >= kFewBlocks && cuda::is_plausible(config, at.m, at.shape.n)) found.push_back(config);
   }
   return found;

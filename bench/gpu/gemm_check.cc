@@ -135,7 +135,7 @@ int run(bool small, bool only_sm80) {
       if (c.code_bits == 4 && config.family != KernelFamily::kSm80Int4) continue;
       const bool every = c.k == 1280 && c.group_size == 0 && (config.split == 2 || sm80);
       if (small) {
-        std::printf("%s tile %dx%d split %d\n", name_of(config.family), config.rows, config.tokens,
+        std::printf("%s tile %dx%d split %d\n", name_of(config.family), config.outputs, config.tokens,
                     config.split);
         std::fflush(stdout);
       }

@@ -123,7 +123,7 @@ inline const char* name_of(KernelFamily family) {
 
 inline std::string describe(const GemmProblem& p, const GemmConfig& c) {
   return fmt::format("{} bits g{} N={} K={} M={} {} tile {}x{} split {}", p.weights.layout.bits,
-                     p.weights.layout.group_size, p.weights.n, p.weights.k, p.m, name_of(c.family), c.rows,
+                     p.weights.layout.group_size, p.weights.n, p.weights.k, p.m, name_of(c.family), c.outputs,
                      c.tokens, c.split);
 }
 

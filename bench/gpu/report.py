@@ -116,8 +116,8 @@ def print_borders(table):
             if kernel + " best" not in there:
                 break
             ours, best = there[kernel], there[kernel + " best"]
-            print(f"  {step:.2f} {k} x {n}, M = {m + 1}: {ours['rows']} x {ours['tokens']} split {ours['split']} {ours['us']:.1f} us, "
-                  f"best {best['rows']} x {best['tokens']} split {best['split']} {best['us'] / ours['us']:.2f} of it")
+            print(f"  {step:.2f} {k} x {n}, M = {m + 1}: {ours['outputs']} x {ours['tokens']} split {ours['split']} {ours['us']:.1f} us, "
+                  f"best {best['outputs']} x {best['tokens']} split {best['split']} {best['us'] / ours['us']:.2f} of it")
 
 
 def print_shapes(table):
@@ -127,7 +127,7 @@ def print_shapes(table):
             cells = []
             for kernel, row in by_kernel.items():
                 share = roofline(kernel, m, k, n) / row["us"]
-                tile = f" {row['rows']}x{row['tokens']}/{row['split']}" if row["rows"] else ""
+                tile = f" {row['outputs']}x{row['tokens']}/{row['split']}" if row["outputs"] else ""
                 cells.append(f"{kernel} {row['us']:.2f} ({share:.0%}{tile})")
             print(f"{model} K={k} N={n} M={m}: " + ", ".join(cells))
 

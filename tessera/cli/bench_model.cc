@@ -22,7 +22,7 @@ using nlohmann::json;
 
 struct ModelOptions {
   std::vector<std::string> models;
-  std::string format = "w4a8";
+  std::string format = "w4a8", keep;
   DeviceOption device;
   std::vector<int> kv_bits, threads;
   std::vector<int64_t> batches{1, 8, 32}, prompts{128, 512}, contexts;
@@ -30,7 +30,8 @@ struct ModelOptions {
   Repetitions repetitions;
 };
 
-/// A model folder or GGUF file, or a config.json alone, for which random weights are made and removed again.
+/// A model folder or GGUF file, or a config.json alone, for which random weights are made, and removed again
+/// unless they are to be kept.
 class BenchModel {
  public:
   BenchModel(const std::string& name, const ModelOptions& o, Backend& backend) {
@@ -40,12 +41,15 @@ class BenchModel {
       if (!std::filesystem::exists(name))
         throw Error("{}: no such model folder, GGUF file or config.json", name);
       dir = std::filesystem::temp_directory_path() / fmt::format("tessera_bench_{}", getpid());
+      if (!o.keep.empty()) dir = o.keep;
+      if (std::filesystem::exists(dir)) throw Error("--keep {}: exists", dir.string());
       write_random_model(name, gemm_format_from_name(o.format), dir);
     }
     const Stopwatch watch;
     model_ = Model::load(dir, backend);
     load_seconds_ = watch.seconds();
-    if (random_) std::filesystem::remove_all(dir);  // mapped: what is in use stays until the end
+    if (random_ && o.keep.empty())
+      std::filesystem::remove_all(dir);  // mapped: what is in use stays until the end
   }
 
   Model& model() { return *model_; }
@@ -143,6 +147,7 @@ json report(const Model& model, const std::vector<Point>& points, const std::map
 }
 
 void run(ModelOptions o, const GlobalOptions& global) {
+  if (!o.keep.empty() && o.models.size() > 1) throw Error("--keep: name one config.json");
   if (o.threads.empty()) o.threads = {thread_count()};
   const int most_threads = *std::ranges::max_element(o.threads);
   Backend& backend = o.device.backend();
@@ -195,6 +200,8 @@ void add_bench_model(CLI::App& bench, const GlobalOptions& global) {
   command->add_option("models", o->models, "Model folders, GGUF files, or config.json files alone")
       ->required();
   command->add_option("--format", o->format, "Random weights: a format of bench gemm")->capture_default_str();
+  command->add_option("--keep", o->keep,
+                      "A new folder where the model of random weights stays; of one config.json");
   o->device.add_to(*command);
   const auto list = [command](const char* name, auto& values, const char* help) {
     return command->add_option(name, values, help)->delimiter(',');

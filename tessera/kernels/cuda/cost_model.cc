@@ -40,7 +40,7 @@ struct TileCosts {
 static_assert(std::ranges::equal(kTileCosts, kTileSizes, {}, &TileCosts::size));
 
 double weight_bytes(WeightLayout layout) {
-  return static_cast<double>(block_bytes(layout)) / (kBlockRows * kBlockInputs);
+  return static_cast<double>(block_bytes(layout)) / (kBlockOutputs * kBlockInputs);
 }
 
 /// What several times make that overlap, but not wholly.
@@ -53,7 +53,7 @@ double estimate_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
                        int64_t outliers) {
   constexpr const StreamCosts& c = kStreamCosts;
   const int64_t token_tiles = ceil_div(m, config.tokens);
-  const int64_t blocks = ceil_div(n, config.rows) * config.split * token_tiles;
+  const int64_t blocks = ceil_div(n, config.outputs) * config.split * token_tiles;
   const int64_t slots = int64_t{kSms} * plan_stream(layout, config, m, n, outliers > 0).per_sm;
   const int64_t rounds = ceil_div(blocks, slots);
   constexpr int64_t kInputsAnOutlier = kBlockInputs / kOutlierColumns;
@@ -66,10 +66,10 @@ double estimate_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
   // The share of SMs with one block, where the others have two.
   const double alone = std::clamp(2 - static_cast<double>(blocks) / kSms, 0.0, 1.0);
   const double device = static_cast<double>(n) * inputs * weight_bytes(layout) / c.device_bandwidth;
-  const double inbound =
-      work * (config.rows * weight_bytes(layout) + tile_tokens(m, config.tokens)) / c.l2_bandwidth * uneven;
+  const double inbound = work * (config.outputs * weight_bytes(layout) + tile_tokens(m, config.tokens)) /
+                         c.l2_bandwidth * uneven;
   const double products =
-      work * config.rows * (config.tokens + (layout.group_size > 0 ? c.expansion : 0)) / c.rate * uneven;
+      work * config.outputs * (config.tokens + (layout.group_size > 0 ? c.expansion : 0)) / c.rate * uneven;
   return c.launch + longest(device, inbound, products) + static_cast<double>(rounds) * c.end +
          (config.split > 1 ? c.exchange : 0) + (config.warps == 4 ? c.four_warps * alone : 0);
 }
@@ -82,10 +82,10 @@ int sms_for(int split) {
 double estimate_tiles(WeightLayout layout, const GemmConfig& config, int64_t m, int64_t n, int64_t k,
                       int64_t outliers) {
   const auto costs = std::find_if(std::begin(kTileCosts), std::end(kTileCosts), [&](const TileCosts& tile) {
-    return tile.size == TileSize{config.rows, config.tokens};
+    return tile.size == TileSize{config.outputs, config.tokens};
   });
-  const int per_sm = tile_blocks_per_sm(config.rows, config.tokens), sms = sms_for(config.split);
-  const int64_t tiles = ceil_div(m, config.tokens) * ceil_div(n, config.rows);
+  const int per_sm = tile_blocks_per_sm(config.outputs, config.tokens), sms = sms_for(config.split);
+  const int64_t tiles = ceil_div(m, config.tokens) * ceil_div(n, config.outputs);
   const int64_t rounds = ceil_div(tiles, sms * per_sm / config.split);
   const double blocks_per_sm = static_cast<double>(tiles * config.split) / sms;
   const double sharing = std::clamp(std::ceil(blocks_per_sm), 1.0, double(per_sm));
@@ -112,10 +112,10 @@ StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
   // Two stages keep 32 KB or more of weights in flight on an SM; with more, codes wait behind weights.
   constexpr int kWarpsPerSm = 16, kStages = 2, kReservedPerBlock = 1024;
   StreamPlan plan{config.split, config.warps};
-  const int stage = config.rows / kStripRows * strip_bytes(layout) + config.tokens * kBlockInputs + 8;
+  const int stage = config.outputs / kStripOutputs * strip_bytes(layout) + config.tokens * kBlockInputs + 8;
   const int sums_of_warps = config.warps * (outliers ? 2 : 1);
-  const int sums = (sums_of_warps + 1) * config.rows * config.tokens * 4 + config.tokens * 8 + 8;
-  const int64_t blocks = ceil_div(n, config.rows) * config.split * ceil_div(m, config.tokens);
+  const int sums = (sums_of_warps + 1) * config.outputs * config.tokens * 4 + config.tokens * 8 + 8;
+  const int64_t blocks = ceil_div(n, config.outputs) * config.split * ceil_div(m, config.tokens);
   plan.per_sm = static_cast<int>(std::clamp<int64_t>(ceil_div(blocks, kSms), 1, kWarpsPerSm / config.warps));
   for (;; --plan.per_sm) {
     const int shared = std::min(kSharedPerBlock, kSharedPerSm / plan.per_sm - kReservedPerBlock);
@@ -127,15 +127,15 @@ StreamPlan plan_stream(WeightLayout layout, const GemmConfig& config, int64_t m,
 const std::vector<GemmConfig>& all_configs() {
   static const std::vector<GemmConfig> configs = [] {
     std::vector<GemmConfig> all;
-    for (const auto [rows, tokens] : kTileSizes) {
-      const int warps = 4 * multiplying_warpgroups(rows);
+    for (const auto [outputs, tokens] : kTileSizes) {
+      const int warps = 4 * multiplying_warpgroups(outputs);
       for (int split : {1, 2, 4, 8}) {
-        if (splits(rows, tokens, split)) all.push_back({rows, tokens, split, warps});
+        if (splits(outputs, tokens, split)) all.push_back({outputs, tokens, split, warps});
       }
     }
-    for (const auto [rows, tokens] : kStreamTileSizes) {
+    for (const auto [outputs, tokens] : kStreamTileSizes) {
       for (int split : {1, 2}) {
-        for (int warps : {4, 8}) all.push_back({rows, tokens, split, warps});
+        for (int warps : {4, 8}) all.push_back({outputs, tokens, split, warps});
       }
     }
     return all;
@@ -144,7 +144,7 @@ const std::vector<GemmConfig>& all_configs() {
 }
 
 bool has_inputs(const GemmConfig& config, int64_t k) {
-  const int groups = !config.streams() && config.rows == 64 ? multiplying_warpgroups(config.rows) : 1;
+  const int groups = !config.streams() && config.outputs == 64 ? multiplying_warpgroups(config.outputs) : 1;
   return ceil_div(k, kBlockInputs) >= config.split * groups;
 }
 
@@ -154,7 +154,7 @@ bool runs(const GemmConfig& config, int64_t k) {
 }
 
 bool is_plausible(const GemmConfig& config, int64_t m, int64_t n) {
-  const int64_t token_tiles = ceil_div(m, config.tokens), tiles = token_tiles * ceil_div(n, config.rows);
+  const int64_t token_tiles = ceil_div(m, config.tokens), tiles = token_tiles * ceil_div(n, config.outputs);
   if (config.tokens > 8 && config.tokens / 2 > m) return false;
   if (token_tiles > 4 && config.tokens < 64) return false;
   return config.split == 1 || tiles <= 2 * kSms;

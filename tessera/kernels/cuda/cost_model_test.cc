@@ -21,8 +21,8 @@ TEST(CostModel, ChoosesOnlyWhatWasTimed) {
     for (int64_t m = 1; m <= 5000; m += 1 + m / 7) {
       for (int64_t n : {256, 5120, 27648}) {
         const GemmConfig config = choose_config(layout, m, n, 5120);
-        EXPECT_TRUE(is_plausible(config, m, n))
-            << m << " x " << n << ": " << config.rows << " x " << config.tokens << " split " << config.split;
+        EXPECT_TRUE(is_plausible(config, m, n)) << m << " x " << n << ": " << config.outputs << " x "
+                                                << config.tokens << " split " << config.split;
       }
     }
   }
@@ -40,7 +40,7 @@ TEST(CostModel, WideTilesForFewTokensAndSharedOnesForManyAreNotPlausible) {
 TEST(CostModel, FewTokensTakeSmallTilesAndManyTakeLargeOnes) {
   EXPECT_LE(choose_config({4, 0}, 1, 4096, 4096).tokens, 16);
   const GemmConfig many = choose_config({4, 0}, 4096, 22016, 4096);
-  EXPECT_GE(many.rows * many.tokens, 192 * 128);
+  EXPECT_GE(many.outputs * many.tokens, 192 * 128);
   EXPECT_EQ(many.split, 1);
 }
 

@@ -1,10 +1,9 @@
 // A warp owns 16 or 32 outputs and all tokens of the tile, and walks along K: its weights go from device
 // memory into registers, in the order in which mma takes them; tokens pass through shared memory, which warps
 // that read the same inputs share.
-//   bound   few tokens: by memory, weights are read once a tile. Many tokens: by mma.sync
-//   order   K is kSlices chains of products, added one after another. Where there are few tiles the warps of
-//   a
-//           block take a slice each, otherwise every warp takes all: the sums are the same
+//   bound   by instructions: codes become halves where they are multiplied. Many tokens: by mma.sync
+//   order   K is kSlices chains of products, added one after another. With few tiles the warps of a block
+//           take a slice each, otherwise every warp takes all: the sums are the same
 #include "tessera/kernels/cuda/float_gemm.h"
 #include "tessera/kernels/cuda/float_weights.cuh"
 #include "tessera/kernels/cuda/launch.cuh"
@@ -74,7 +73,7 @@ __device__ __forceinline__ void end_slice(float (&sum)[kTiles][kTokenTiles][4],
 }
 
 template <class Out, class Row, int kTokens, int kTiles, int kParallel>
-__global__ void __launch_bounds__(32 * kGemmWarps, kParallel > 1 ? 2 : 1)
+__global__ void __launch_bounds__(32 * kGemmWarps)
     float_gemm_kernel(const __grid_constant__ FloatGemmProblem p) {
   using T = Tile<kTokens, kTiles, kParallel>;
   constexpr int kTokenTiles = kTokens / 8, kThreads = 32 * T::kGroups, kAhead = Row::ahead(kTiles * kTokens);
@@ -179,7 +178,7 @@ __global__ void __launch_bounds__(32 * kGemmWarps, kParallel > 1 ? 2 : 1)
   }
 }
 
-template <class Row, int kTokens, int kTiles, int kParallel>
+template <int kTokens, int kTiles, int kParallel>
 LaunchShape shape_of(const FloatGemmProblem& p) {
   using T = Tile<kTokens, kTiles, kParallel>;
   return {.blocks = (p.n + T::kOutputs - 1) / T::kOutputs,
@@ -190,7 +189,7 @@ LaunchShape shape_of(const FloatGemmProblem& p) {
 
 template <class Row, int kTokens, int kTiles, int kParallel>
 void launch_tile(const FloatGemmProblem& p, cudaStream_t stream, bool overlap_previous) {
-  LaunchShape shape = shape_of<Row, kTokens, kTiles, kParallel>(p);
+  LaunchShape shape = shape_of<kTokens, kTiles, kParallel>(p);
   shape.stream = stream;
   shape.overlap_previous = overlap_previous;
   if (p.float_out) return launch(float_gemm_kernel<float, Row, kTokens, kTiles, kParallel>, shape, p);
@@ -202,7 +201,7 @@ template <class Row, int kTiles>
 void launch_best(const FloatGemmProblem& p, cudaStream_t stream, bool overlap_previous) {
   if (p.m <= 8) return launch_tile<Row, 8, 1, kSlices>(p, stream, overlap_previous);
   if (p.m <= 16) return launch_tile<Row, 16, 1, kSlices>(p, stream, overlap_previous);
-  const LaunchShape whole = shape_of<Row, 64, kTiles, 1>(p);
+  const LaunchShape whole = shape_of<64, kTiles, 1>(p);
   if (whole.blocks * whole.blocks_y < 2 * device_attribute(cudaDevAttrMultiProcessorCount))
     return launch_tile<Row, 32, kTiles, kSlices>(p, stream, overlap_previous);
   launch_tile<Row, 64, kTiles, 1>(p, stream, overlap_previous);

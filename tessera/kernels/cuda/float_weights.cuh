@@ -38,7 +38,7 @@ struct CodeRow {
   uint4 words;
   uint32_t group;
 
-  static constexpr int ahead(int columns) { return columns <= 16 ? 4 : 1; }
+  static constexpr int ahead(int columns) { return columns <= 16 ? 4 : columns <= 64 ? 2 : 1; }
 
   static __device__ __forceinline__ int position(int i) { return i % 4 * 4 + i / 4; }
 

@@ -152,7 +152,7 @@ void gemm(const GemmProblem& problem, cudaStream_t stream, const LaunchOptions& 
   const GemmConfig config = options.config ? *options.config : choose_config(problem, device);
   if (options.config && !exists(config, problem, runs_sm90a(device))) {
     throw Error("integer GEMM: no kernel for {} outputs x {} tokens a block, {} warps, K = {} split {} ways",
-                config.rows, config.tokens, config.warps, w.k, config.split);
+                config.outputs, config.tokens, config.warps, w.k, config.split);
   }
   if (config.family != KernelFamily::kSm90a) return sm80::launch(problem, config, stream);
   launch_sm90a(problem, config, options.overlap_previous, stream);

@@ -86,14 +86,14 @@ enum class KernelFamily : uint8_t {
 /// (192 outputs x 32 to 160 tokens with 12 warps that multiply; 64 x 64 to 144, and 128 or 256 x 32 to 256
 /// with 8). Those for 8.0 have the tiles of sm80/configs.h.
 struct GemmConfig {
-  int rows = 0;    ///< outputs a block
-  int tokens = 0;  ///< tokens a block
-  int split = 1;   ///< blocks that share one tile along K, as a cluster: 1, 2, 4 or 8, as splits() says
+  int outputs = 0;  ///< outputs a block
+  int tokens = 0;   ///< tokens a block
+  int split = 1;    ///< blocks that share one tile along K, as a cluster: 1, 2, 4 or 8, as splits() says
   int warps = 8;
   KernelFamily family = KernelFamily::kSm90a;
 
   /// Runs the kernel for few tokens.
-  bool streams() const { return rows < 64 || (rows == 64 && tokens < 64); }
+  bool streams() const { return outputs < 64 || (outputs == 64 && tokens < 64); }
   friend bool operator==(const GemmConfig&, const GemmConfig&) = default;
 };
 

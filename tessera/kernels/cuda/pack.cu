@@ -64,19 +64,19 @@ __device__ uint32_t group_parameters(const PackProblem& p, int64_t row, int64_t 
 template <int kBits>
 __global__ void __launch_bounds__(kThreads) pack_kernel(const __grid_constant__ PackProblem p) {
   const int64_t row_block = blockIdx.y, input_block = blockIdx.x;
-  const int64_t row = row_block * kBlockRows, input = input_block * kBlockInputs;
+  const int64_t row = row_block * kBlockOutputs, input = input_block * kBlockInputs;
   auto* const block = static_cast<std::byte*>(p.blocks) + block_offset(p.layout, p.k, row_block, input_block);
-  constexpr int kStrips = kBlockRows / kStripRows, kFragments = strip_code_bytes(kBits) / 16;
+  constexpr int kStrips = kBlockOutputs / kStripOutputs, kFragments = strip_code_bytes(kBits) / 16;
   for (int i = threadIdx.x; i < kStrips * kFragments; i += kThreads) {
     const int strip = i / kFragments, part = i % kFragments / 32, lane = i % 32;
     *reinterpret_cast<uint4*>(block + strip * strip_bytes(p.layout) + fragment_offset(part, lane)) =
-        fragment<kBits>(p, row + strip * kStripRows, input, part, lane);
+        fragment<kBits>(p, row + strip * kStripOutputs, input, part, lane);
   }
   if (p.layout.group_size == 0) return;
   const int words = kBlockInputs / p.layout.group_size * 8;
   for (int i = threadIdx.x; i < kStrips * words; i += kThreads) {
     const int strip = i / words, group = i % words / 8, g = i % 8;
-    const int64_t first = row + strip * kStripRows + g, at = input + group * p.layout.group_size;
+    const int64_t first = row + strip * kStripOutputs + g, at = input + group * p.layout.group_size;
     *reinterpret_cast<uint32_t*>(block + strip * strip_bytes(p.layout) + group_offset(group, g)) =
         group_parameters(p, first, at) | group_parameters(p, first + 8, at) << 16;
   }
@@ -85,10 +85,10 @@ __global__ void __launch_bounds__(kThreads) pack_kernel(const __grid_constant__ 
 __global__ void __launch_bounds__(kThreads) outlier_kernel(const uint16_t* weights, int64_t n, int64_t count,
                                                            int64_t column_blocks, std::byte* packed) {
   for (int64_t f = threadIdx.x; f < count; f += kThreads) {
-    const int64_t row = blockIdx.x, block = row / kBlockRows * column_blocks + f / kOutlierColumns;
-    const int64_t strip = block * (kBlockRows / kStripRows) + row % kBlockRows / kStripRows;
+    const int64_t row = blockIdx.x, block = row / kBlockOutputs * column_blocks + f / kOutlierColumns;
+    const int64_t strip = block * (kBlockOutputs / kStripOutputs) + row % kBlockOutputs / kStripOutputs;
     const int at =
-        outlier_position(static_cast<int>(row % kStripRows), static_cast<int>(f % kOutlierColumns));
+        outlier_position(static_cast<int>(row % kStripOutputs), static_cast<int>(f % kOutlierColumns));
     *reinterpret_cast<uint16_t*>(packed + strip * kOutlierStripBytes + at) = weights[row * count + f];
   }
 }
@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kThreads)
 void pack(const PackProblem& problem, cudaStream_t stream) {
   launch(problem.layout.bits == 8 ? pack_kernel<8> : pack_kernel<4>,
          {.blocks = ceil_div(problem.k, kBlockInputs),
-          .blocks_y = ceil_div(problem.n, kBlockRows),
+          .blocks_y = ceil_div(problem.n, kBlockOutputs),
           .threads = kThreads,
           .stream = stream},
          problem);

@@ -34,17 +34,18 @@ struct GroupParameters {
 /// K is a multiple of 4.
 void pack_codes(const QuantizedLinear& linear, WeightLayout layout, int64_t row_block, int64_t input_block,
                 uint8_t* block) {
-  const int64_t rows = std::min<int64_t>(kBlockRows, linear.n - row_block * kBlockRows);
+  const int64_t rows = std::min<int64_t>(kBlockOutputs, linear.n - row_block * kBlockOutputs);
   const int64_t inputs = std::min<int64_t>(kBlockInputs, linear.k - input_block * kBlockInputs);
   const auto* codes = reinterpret_cast<const uint8_t*>(linear.qweight.data());
   for (int row = 0; row < rows; ++row) {
-    uint8_t* const strip = block + row / kStripRows * strip_bytes(layout);
-    const int64_t first = (row_block * kBlockRows + row) * linear.k + input_block * kBlockInputs;
+    uint8_t* const strip = block + row / kStripOutputs * strip_bytes(layout);
+    const int64_t first = (row_block * kBlockOutputs + row) * linear.k + input_block * kBlockInputs;
     for (int input = 0; input < inputs; input += 4) {
-      const CodePosition at = code_position(layout.bits, row % kStripRows, input);
+      const CodePosition at = code_position(layout.bits, row % kStripOutputs, input);
       uint32_t word, four = load_codes(codes + (first + input) * layout.bits / 8, layout.bits);
       if (layout.group_size > 0) {
-        const GroupParameters group(linear, row_block * kBlockRows + row, input_block * kBlockInputs + input);
+        const GroupParameters group(linear, row_block * kBlockOutputs + row,
+                                    input_block * kBlockInputs + input);
         four -= static_cast<uint32_t>(group.shift()) * 0x01010101u;
       }
       std::memcpy(&word, strip + at.byte, sizeof word);
@@ -58,12 +59,12 @@ void pack_groups(const QuantizedLinear& linear, WeightLayout layout, int64_t row
                  uint8_t* block) {
   for (int group = 0; group < kBlockInputs / layout.group_size; ++group) {
     const int64_t input = input_block * kBlockInputs + group * layout.group_size;
-    for (int row = 0; row < kBlockRows; ++row) {
-      const int64_t n = row_block * kBlockRows + row;
+    for (int row = 0; row < kBlockOutputs; ++row) {
+      const int64_t n = row_block * kBlockOutputs + row;
       if (n >= linear.n || input >= linear.k) continue;
       const GroupParameters of(linear, n, input);
-      uint8_t* strip = block + row / kStripRows * strip_bytes(layout);
-      uint8_t* parameters = strip + group_offset(group, row % 8) + row % kStripRows / 8 * 2;
+      uint8_t* strip = block + row / kStripOutputs * strip_bytes(layout);
+      uint8_t* parameters = strip + group_offset(group, row % 8) + row % kStripOutputs / 8 * 2;
       parameters[0] = static_cast<uint8_t>(of.scale);
       parameters[1] = static_cast<uint8_t>(128 - of.scale * (of.zero - of.shift()));
     }
@@ -85,7 +86,7 @@ WeightLayout layout_of(const QuantizedLinear& linear) {
 std::vector<uint8_t> pack_weights(const QuantizedLinear& linear) {
   const WeightLayout layout = layout_of(linear);
   std::vector<uint8_t> packed(static_cast<size_t>(packed_bytes(layout, linear.n, linear.k)));
-  parallel_for(ceil_div(linear.n, kBlockRows), [&](int64_t row_block) {
+  parallel_for(ceil_div(linear.n, kBlockOutputs), [&](int64_t row_block) {
     for (int64_t input_block = 0; input_block < ceil_div(linear.k, kBlockInputs); ++input_block) {
       uint8_t* block = packed.data() + block_offset(layout, linear.k, row_block, input_block);
       pack_codes(linear, layout, row_block, input_block, block);
@@ -104,14 +105,14 @@ std::vector<uint8_t> pack_outliers(const QuantizedLinear& linear) {
   const auto count = static_cast<int64_t>(linear.outlier_index.as<int32_t>().size());
   const auto weights = linear.outlier_weight.as<Half>();
   const int64_t column_blocks = padded_outliers(linear) / kOutlierColumns;
-  std::vector<uint8_t> packed(static_cast<size_t>(ceil_div(linear.n, kBlockRows) * column_blocks *
-                                                  kBlockRows / kStripRows * kOutlierStripBytes));
+  std::vector<uint8_t> packed(static_cast<size_t>(ceil_div(linear.n, kBlockOutputs) * column_blocks *
+                                                  kBlockOutputs / kStripOutputs * kOutlierStripBytes));
   parallel_for(linear.n, [&](int64_t n) {
     for (int64_t f = 0; f < count; ++f) {
-      const int64_t block = n / kBlockRows * column_blocks + f / kOutlierColumns;
-      const int64_t strip = block * (kBlockRows / kStripRows) + n % kBlockRows / kStripRows;
+      const int64_t block = n / kBlockOutputs * column_blocks + f / kOutlierColumns;
+      const int64_t strip = block * (kBlockOutputs / kStripOutputs) + n % kBlockOutputs / kStripOutputs;
       const int at =
-          outlier_position(static_cast<int>(n % kStripRows), static_cast<int>(f % kOutlierColumns));
+          outlier_position(static_cast<int>(n % kStripOutputs), static_cast<int>(f % kOutlierColumns));
       std::memcpy(packed.data() + strip * kOutlierStripBytes + at,
                   &weights[static_cast<size_t>(n * count + f)], sizeof(Half));
     }

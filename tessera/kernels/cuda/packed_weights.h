@@ -27,18 +27,18 @@ struct QuantizedLinear;
 
 namespace tessera::cuda {
 
-constexpr int kStripRows = 16, kBlockRows = 64, kBlockInputs = 128;
+constexpr int kStripOutputs = 16, kBlockOutputs = 64, kBlockInputs = 128;
 
 /// Bytes of the codes of a strip, of a whole strip and of a block.
 constexpr int strip_code_bytes(int bits) {
-  return kStripRows * kBlockInputs * bits / 8;
+  return kStripOutputs * kBlockInputs * bits / 8;
 }
 constexpr int strip_bytes(WeightLayout layout) {
   const int groups = layout.group_size > 0 ? kBlockInputs / layout.group_size : 0;
-  return strip_code_bytes(layout.bits) + groups * kStripRows * 2;
+  return strip_code_bytes(layout.bits) + groups * kStripOutputs * 2;
 }
 constexpr int block_bytes(WeightLayout layout) {
-  return kBlockRows / kStripRows * strip_bytes(layout);
+  return kBlockOutputs / kStripOutputs * strip_bytes(layout);
 }
 
 /// Offset in a strip of the 16 bytes that a lane reads at once; `part` is a half (4 bits) or a step (8 bits).
@@ -65,8 +65,8 @@ constexpr CodePosition code_position(int bits, int row, int input) {
   return {fragment_offset(step / 2, lane) + 4 * (2 * (step % 2) + half_step) + byte, lower_rows == 1};
 }
 
-constexpr int kOutlierColumns = 32, kOutlierStripBytes = kStripRows * kOutlierColumns * 2;
-constexpr int kOutlierBlockBytes = kBlockRows / kStripRows * kOutlierStripBytes;
+constexpr int kOutlierColumns = 32, kOutlierStripBytes = kStripOutputs * kOutlierColumns * 2;
+constexpr int kOutlierBlockBytes = kBlockOutputs / kStripOutputs * kOutlierStripBytes;
 
 /// Byte offset in a strip of the outlier weight (row, column).
 constexpr int outlier_position(int row, int column) {
@@ -92,7 +92,7 @@ constexpr int64_t block_offset(WeightLayout layout, int64_t k, int64_t row_block
 
 /// Bytes of a whole layer.
 constexpr int64_t packed_bytes(WeightLayout layout, int64_t n, int64_t k) {
-  return block_offset(layout, k, ceil_div(n, kBlockRows), 0);
+  return block_offset(layout, k, ceil_div(n, kBlockOutputs), 0);
 }
 
 /// The layout that holds `linear`.

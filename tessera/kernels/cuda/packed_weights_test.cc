@@ -18,14 +18,14 @@ namespace {
 TEST(PackedWeights, EveryCodeHasItsOwnPlace) {
   for (int bits : {4, 8}) {
     std::set<int> places;
-    for (int row = 0; row < kStripRows; ++row) {
+    for (int row = 0; row < kStripOutputs; ++row) {
       for (int input = 0; input < kBlockInputs; ++input) {
         const CodePosition at = code_position(bits, row, input);
         ASSERT_LT(at.byte, strip_code_bytes(bits));
         places.insert(2 * at.byte + at.high_nibble);
       }
     }
-    EXPECT_EQ(places.size(), static_cast<size_t>(kStripRows * kBlockInputs));
+    EXPECT_EQ(places.size(), static_cast<size_t>(kStripOutputs * kBlockInputs));
   }
 }
 
@@ -44,9 +44,9 @@ TEST(PackedWeights, LanesReadTheRowsAndInputsOfTheirFragment) {
 /// As the kernels expand four codes at once (expand.cuh): the codes of inputs k .. k + 3.
 uint32_t expanded(const std::vector<uint8_t>& packed, const QuantizedLinear& linear, int64_t n, int64_t k) {
   const WeightLayout layout = layout_of(linear);
-  const int row = static_cast<int>(n % kStripRows), input = static_cast<int>(k % kBlockInputs);
-  const uint8_t* strip = packed.data() + block_offset(layout, linear.k, n / kBlockRows, k / kBlockInputs) +
-                         n % kBlockRows / kStripRows * strip_bytes(layout);
+  const int row = static_cast<int>(n % kStripOutputs), input = static_cast<int>(k % kBlockInputs);
+  const uint8_t* strip = packed.data() + block_offset(layout, linear.k, n / kBlockOutputs, k / kBlockInputs) +
+                         n % kBlockOutputs / kStripOutputs * strip_bytes(layout);
   const CodePosition at = code_position(4, row, input);
   uint32_t codes;
   std::memcpy(&codes, strip + at.byte, sizeof codes);
@@ -93,10 +93,10 @@ TEST(PackedWeights, PacksBytesWithRemainders) {
   for (int64_t n = 0; n < linear.n; ++n) {
     for (int64_t k = 0; k < linear.k; ++k) {
       const uint8_t* strip = packed.data() +
-                             block_offset(layout, linear.k, n / kBlockRows, k / kBlockInputs) +
-                             n % kBlockRows / kStripRows * strip_bytes(layout);
+                             block_offset(layout, linear.k, n / kBlockOutputs, k / kBlockInputs) +
+                             n % kBlockOutputs / kStripOutputs * strip_bytes(layout);
       const CodePosition at =
-          code_position(8, static_cast<int>(n % kStripRows), static_cast<int>(k % kBlockInputs));
+          code_position(8, static_cast<int>(n % kStripOutputs), static_cast<int>(k % kBlockInputs));
       ASSERT_EQ(static_cast<int8_t>(strip[at.byte]), codes[static_cast<size_t>(n * linear.k + k)]);
     }
   }
@@ -104,10 +104,10 @@ TEST(PackedWeights, PacksBytesWithRemainders) {
 
 TEST(PackedWeights, OutliersLieAsOperandsAndArePadded) {
   std::set<int> places;
-  for (int row = 0; row < kStripRows; ++row) {
+  for (int row = 0; row < kStripOutputs; ++row) {
     for (int column = 0; column < kOutlierColumns; ++column) places.insert(outlier_position(row, column));
   }
-  EXPECT_EQ(places.size(), static_cast<size_t>(kStripRows * kOutlierColumns));
+  EXPECT_EQ(places.size(), static_cast<size_t>(kStripOutputs * kOutlierColumns));
   EXPECT_EQ(*places.rbegin(), kOutlierStripBytes - 2);
   // Lane 4 g + t, word 2 h + r: row g + 8 r, columns 8 h + 2 t and + 1 of a step.
   EXPECT_EQ(outlier_position(8 + 5, 16 + 8 + 6), fragment_offset(1, 4 * 5 + 3) + 4 * 3);

@@ -83,15 +83,15 @@ __device__ __forceinline__ void multiply_narrow_block(const uint8_t* strips, uin
   }
 }
 
-/// Word of (token, row) in the sums of a tile of kRows outputs: rows are swizzled so that the fragments'
+/// Word of (token, row) in the sums of a tile of kOutputs outputs: rows are swizzled so that the fragments'
 /// stores meet few bank conflicts and aligned runs of four outputs stay together.
-template <int kRows>
+template <int kOutputs>
 __device__ __forceinline__ int sum_index(int token, int row) {
-  return token * kRows + (row ^ (token % 8 / 2 * 8 % kRows));
+  return token * kOutputs + (row ^ (token % 8 / 2 * 8 % kOutputs));
 }
 
-/// Stores a warp's sums, whose first element is (first_token, first_row) of a tile of kRows outputs.
-template <int kRows, int kStrips, int kGroups, class V>
+/// Stores a warp's sums, whose first element is (first_token, first_row) of a tile of kOutputs outputs.
+template <int kOutputs, int kStrips, int kGroups, class V>
 __device__ __forceinline__ void store_sums(V* sums, int first_token, int first_row, int lane,
                                            const WarpSums<kStrips, kGroups, V>& acc) {
   const int row = first_row + lane / 4, token = first_token + 2 * (lane % 4);
@@ -101,7 +101,7 @@ __device__ __forceinline__ void store_sums(V* sums, int first_token, int first_r
     for (int i = 0; i < kGroups; ++i) {
 #pragma unroll
       for (int d = 0; d < 4; ++d) {
-        sums[sum_index<kRows>(8 * i + token + d % 2, 16 * j + row + d / 2 * 8)] = acc[j][i][d];
+        sums[sum_index<kOutputs>(8 * i + token + d % 2, 16 * j + row + d / 2 * 8)] = acc[j][i][d];
       }
     }
   }

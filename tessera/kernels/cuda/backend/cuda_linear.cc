@@ -87,7 +87,7 @@ GemmProblem IntegerLinear::problem(int64_t m) const {
 
 std::string IntegerLinear::tile(int64_t rows) const {
   const GemmConfig& config = config_for(problem(rows));
-  return fmt::format("{} x {}{}", config.rows, config.tokens,
+  return fmt::format("{} x {}{}", config.outputs, config.tokens,
                      config.split > 1 ? fmt::format(", split {}", config.split) : "");
 }
 

@@ -95,7 +95,7 @@ std::unique_ptr<DeviceBuffer> WeightUpload::packed_outliers(std::span<const Quan
   if (first.outlier_index.empty()) return nullptr;
   const int64_t n = outputs_of(parts), count = first.outlier_index.view().size();
   auto packed = std::make_unique<DeviceBuffer>(static_cast<size_t>(
-      ceil_div(n, kBlockRows) * padded_outliers(first) / kOutlierColumns * kOutlierBlockBytes));
+      ceil_div(n, kBlockOutputs) * padded_outliers(first) / kOutlierColumns * kOutlierBlockBytes));
   pack_outliers(stage(parts, &QuantizedLinear::outlier_weight, codes_), n, count, packed->data(), stream_);
   return packed;
 }

@@ -12,7 +12,7 @@ namespace {
 
 const TileShape& shape_of(const GemmConfig& config) {
   return *std::find_if(std::begin(kShapes), std::end(kShapes), [&](const TileShape& shape) {
-    return shape.rows() == config.rows && shape.tokens() == config.tokens;
+    return shape.outputs() == config.outputs && shape.tokens() == config.tokens;
   });
 }
 
@@ -24,13 +24,13 @@ bool has_4bit_operands(const GemmProblem& p) {
 /// warps move through shared memory; or its operands' way from L2.
 double block_cycles(const TileShape& shape, WeightLayout layout, bool int4_products) {
   constexpr double kProducts = 2048, kExpanded = 512, kL2Bytes = 64, kSharedBytes = 128, kSharedPart = 0.4;
-  const double weights = shape.rows() * static_cast<double>(block_bytes(layout)) / kBlockRows;
+  const double weights = shape.outputs() * static_cast<double>(block_bytes(layout)) / kBlockOutputs;
   const double codes = shape.tokens() * kBlockInputs, stored_codes = int4_products ? codes / 2 : codes;
-  const double tile = static_cast<double>(kBlockInputs) * shape.rows();
+  const double tile = static_cast<double>(kBlockInputs) * shape.outputs();
   const double products = tile * shape.tokens() / (int4_products ? 2 * kProducts : kProducts) +
                           (layout.bits == 4 ? tile * shape.token_warps / kExpanded : 0);
   const double shared =
-      ((shape.row_warps + 1) * stored_codes + (shape.token_warps + 1) * weights) / kSharedBytes;
+      ((shape.output_warps + 1) * stored_codes + (shape.token_warps + 1) * weights) / kSharedBytes;
   return std::max(products + kSharedPart * shared, (weights + codes) / kL2Bytes);
 }
 
@@ -39,7 +39,7 @@ double product_cycles(const GemmProblem& p, const GemmConfig& config, int sms) {
   constexpr double kStartAndEnd = 1000, kSmallTail = 0.2;
   const TileShape& shape = shape_of(config);
   const PackedWeights& w = p.weights;
-  const int64_t tiles = ceil_div(p.m, config.tokens) * ceil_div(w.n, config.rows);
+  const int64_t tiles = ceil_div(p.m, config.tokens) * ceil_div(w.n, config.outputs);
   const auto rounds = static_cast<double>(ceil_div(tiles, sms));
   const double tile = static_cast<double>(ceil_div(w.k, kBlockInputs)) *
                       block_cycles(shape, w.layout, config.family == KernelFamily::kSm80Int4);
@@ -55,7 +55,7 @@ std::span<const GemmConfig> all_configs() {
       for (const TileShape& shape : kShapes) {
         const bool int4_products = family == KernelFamily::kSm80Int4;
         if (exists(shape, false, int4_products) || exists(shape, true, int4_products))
-          all.push_back({shape.rows(), shape.tokens(), 1, shape.warps(), family});
+          all.push_back({shape.outputs(), shape.tokens(), 1, shape.warps(), family});
       }
     }
     return all;

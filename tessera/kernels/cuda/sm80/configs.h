@@ -12,10 +12,10 @@ namespace tessera::cuda::sm80 {
 /// How the eight warps of a block lie in its tile: along outputs, tokens and runs of K that they add up. A
 /// warp has `strips` x 16 outputs and `groups` x 8 tokens.
 struct TileShape {
-  int row_warps, token_warps, input_warps, strips, groups;
+  int output_warps, token_warps, input_warps, strips, groups;
 
-  constexpr int warps() const { return row_warps * token_warps * input_warps; }
-  constexpr int rows() const { return row_warps * strips * kStripRows; }
+  constexpr int warps() const { return output_warps * token_warps * input_warps; }
+  constexpr int outputs() const { return output_warps * strips * kStripOutputs; }
   constexpr int tokens() const { return token_warps * groups * 8; }
 };
 

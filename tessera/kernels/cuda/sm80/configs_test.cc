@@ -29,8 +29,8 @@ TEST(Sm80Configs, TilesGrowWithTokensAndLeaveRoomForOutliers) {
   int last = 0;
   for (int64_t m : {1, 16, 64, 256, 4096}) {
     const GemmConfig config = sm80::choose_config(problem(8, {4, 0}, m), 108);
-    EXPECT_GE(config.rows * config.tokens, last);
-    last = config.rows * config.tokens;
+    EXPECT_GE(config.outputs * config.tokens, last);
+    last = config.outputs * config.tokens;
   }
   GemmProblem p = problem(8, {4, 0}, 4096);
   const GemmConfig largest = sm80::choose_config(p, 108);

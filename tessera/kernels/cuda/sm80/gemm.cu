@@ -20,9 +20,9 @@ void launch_tile(const GemmProblem& problem, cudaStream_t stream) {
   params.input_stages = static_cast<int>(ceil_div(params.input_blocks, T::kInputWarps));
   if (T::kOutliers) params.outlier_blocks = static_cast<int>(problem.outliers.count / kOutlierColumns);
   params.outlier_stages = static_cast<int>(ceil_div(params.outlier_blocks, T::kInputWarps));
-  params.row_blocks = static_cast<int>(ceil_div(problem.weights.n, kBlockRows));
+  params.row_blocks = static_cast<int>(ceil_div(problem.weights.n, kBlockOutputs));
   params.order = {static_cast<int>(ceil_div(problem.m, T::kTokens)),
-                  static_cast<int>(ceil_div(problem.weights.n, T::kRows))};
+                  static_cast<int>(ceil_div(problem.weights.n, T::kOutputs))};
   cudaLaunchConfig_t config{};
   config.gridDim = static_cast<unsigned>(params.order.token_tiles * params.order.row_tiles);
   config.blockDim = T::kThreads;
@@ -37,7 +37,7 @@ void launch_shape(const GemmProblem& problem, const GemmConfig& config, cudaStre
   if constexpr (kShape < std::size(kShapes)) {
     constexpr TileShape shape = kShapes[kShape];
     if constexpr (exists(shape, kOutliers, Weights::kCodeBits == 4)) {
-      if (config.rows == shape.rows() && config.tokens == shape.tokens())
+      if (config.outputs == shape.outputs() && config.tokens == shape.tokens())
         return launch_tile<Weights, Tile<Weights, shape, kOutliers>>(problem, stream);
     }
     launch_shape<Weights, kOutliers, kShape + 1>(problem, config, stream);

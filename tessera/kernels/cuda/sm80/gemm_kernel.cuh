@@ -30,8 +30,9 @@ struct WarpPlace {
 template <class T>
 __device__ __forceinline__ WarpPlace warp_place() {
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  return {static_cast<int>(threadIdx.x) % 32, warp % T::kRowWarps * T::kWarpRows,
-          warp / T::kRowWarps % T::kTokenWarps * T::kWarpTokens, warp / (T::kRowWarps * T::kTokenWarps)};
+  return {static_cast<int>(threadIdx.x) % 32, warp % T::kOutputWarps * T::kWarpOutputs,
+          warp / T::kOutputWarps % T::kTokenWarps * T::kWarpTokens,
+          warp / (T::kOutputWarps * T::kTokenWarps)};
 }
 
 /// Copies the tokens' values of blocks of outliers.
@@ -54,10 +55,10 @@ __device__ __forceinline__ void copy_outliers(const Params& p, const Origin& at,
 template <class T, int kStripBytes>
 __device__ __forceinline__ void copy_strips(const void* blocks, int row_blocks, int count, const Origin& at,
                                             int block, uint32_t to) {
-  constexpr int kRunBytes = T::kRows / kStripRows * kStripBytes;
+  constexpr int kRunBytes = T::kOutputs / kStripOutputs * kStripBytes;
   constexpr int kBytes = T::kInputWarps * kRunBytes, kStep = 16 * T::kThreads;
-  constexpr int kBlockBytes = kBlockRows / kStripRows * kStripBytes;
-  const int row_block = static_cast<int>(at.row / kBlockRows);
+  constexpr int kBlockBytes = kBlockOutputs / kStripOutputs * kStripBytes;
+  const int row_block = static_cast<int>(at.row / kBlockOutputs);
   const auto* from =
       static_cast<const uint8_t*>(blocks) + (static_cast<int64_t>(row_block) * count + block) * kBlockBytes;
 #pragma unroll
@@ -65,7 +66,8 @@ __device__ __forceinline__ void copy_strips(const void* blocks, int row_blocks, 
     const int piece = i * kStep + 16 * static_cast<int>(threadIdx.x);
     if (kBytes % kStep != 0 && piece >= kBytes) break;
     const int run = piece / kRunBytes;
-    const int byte = static_cast<int>(at.row % kBlockRows) / kStripRows * kStripBytes + piece % kRunBytes;
+    const int byte =
+        static_cast<int>(at.row % kBlockOutputs) / kStripOutputs * kStripBytes + piece % kRunBytes;
     const int next_row_blocks = byte / kBlockBytes;
     const bool live = block + run < count && row_block + next_row_blocks < row_blocks;
     const int offset = (next_row_blocks * count + run) * kBlockBytes + byte % kBlockBytes;
@@ -107,7 +109,7 @@ __device__ __forceinline__ void complete_stage(const Params& p, int index, uint8
 template <class Weights, class T>
 __device__ __forceinline__ void multiply_inputs(const uint8_t* strips, uint32_t codes, const WarpPlace& me,
                                                 WarpSums<T::kStrips, T::kGroups>& acc) {
-  strips += me.row / kStripRows * T::kStripBytes;
+  strips += me.row / kStripOutputs * T::kStripBytes;
   codes += me.token * T::kTokenBytes;
   if constexpr (Weights::kCodeBits == 4) {
     multiply_narrow_block<Weights>(strips, codes, me.lane, acc);
@@ -141,7 +143,7 @@ __device__ __forceinline__ void accumulate_tile(const Params& p, const Origin& a
     if (!T::kOutliers || i < p.input_stages) {
       multiply_inputs<Weights, T>(strips, codes, me, acc.integer);
     } else {
-      multiply_narrow_block<OutlierWeights>(strips + me.row / kStripRows * kOutlierStripBytes,
+      multiply_narrow_block<OutlierWeights>(strips + me.row / kStripOutputs * kOutlierStripBytes,
                                             codes + narrow_offset(me.token, 0), me.lane, acc.bypass);
     }
     complete_stage<T>(p, next, shared, incoming);
@@ -164,7 +166,7 @@ __device__ __forceinline__ void finish_turn(const GemmProblem& p, const ColumnRu
   const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll 1
   for (int i = thread / T::kRunsPerToken; i < tokens; i += T::kThreads / T::kRunsPerToken) {
-    const int index = sum_index<T::kRows>(i, 4 * (thread % T::kRunsPerToken));
+    const int index = sum_index<T::kOutputs>(i, 4 * (thread % T::kRunsPerToken));
     const int4 sum = sum_of_warps<T>(reinterpret_cast<const int4*>(sums + index));
     const TokenFactors factors = load_token(p, first_token + i);
     if constexpr (T::kOutliers) {
@@ -189,10 +191,10 @@ __device__ __forceinline__ void finish_tile(const GemmProblem& p, const Origin& 
     __syncthreads();  // what lay there has been read
     if (T::kTurns == 1 || me.token / T::kTurnTokens == turn) {
       const int token = me.token % T::kTurnTokens;
-      store_sums<T::kRows>(sums + me.input * T::kSums, token, me.row, me.lane, acc.integer);
+      store_sums<T::kOutputs>(sums + me.input * T::kSums, token, me.row, me.lane, acc.integer);
       if constexpr (T::kOutliers) {
-        store_sums<T::kRows>(reinterpret_cast<float*>(sums) + (T::kInputWarps + me.input) * T::kSums, token,
-                             me.row, me.lane, acc.bypass);
+        store_sums<T::kOutputs>(reinterpret_cast<float*>(sums) + (T::kInputWarps + me.input) * T::kSums,
+                                token, me.row, me.lane, acc.bypass);
       }
     }
     __syncthreads();
@@ -206,7 +208,7 @@ __global__ void __launch_bounds__(T::kThreads) gemm_kernel(const __grid_constant
   extern __shared__ __align__(128) uint8_t shared[];
   const TileIndex tile = p.order.at(static_cast<int>(blockIdx.x));
   const int64_t first_token = static_cast<int64_t>(tile.token) * T::kTokens;
-  const Origin at{static_cast<int64_t>(tile.row) * T::kRows, first_token,
+  const Origin at{static_cast<int64_t>(tile.row) * T::kOutputs, first_token,
                   static_cast<int>(min(p.problem.m - first_token, static_cast<int64_t>(T::kTokens)))};
   const WarpPlace me = warp_place<T>();
   WarpAccumulators<T::kStrips, T::kGroups> acc;

@@ -12,25 +12,26 @@ namespace tessera::cuda::sm80 {
 template <class Weights, TileShape kShape, bool kOutliers_>
 struct Tile {
   static constexpr bool kOutliers = kOutliers_;
-  static constexpr int kRowWarps = kShape.row_warps, kTokenWarps = kShape.token_warps,
+  static constexpr int kOutputWarps = kShape.output_warps, kTokenWarps = kShape.token_warps,
                        kInputWarps = kShape.input_warps;
   static constexpr int kStrips = kShape.strips, kGroups = kShape.groups;
-  static constexpr int kWarpRows = kStrips * kStripRows, kWarpTokens = 8 * kGroups;
-  static constexpr int kRows = kShape.rows(), kTokens = kShape.tokens(), kThreads = 32 * kShape.warps();
+  static constexpr int kWarpOutputs = kStrips * kStripOutputs, kWarpTokens = 8 * kGroups;
+  static constexpr int kOutputs = kShape.outputs(), kTokens = kShape.tokens(), kThreads = 32 * kShape.warps();
   static constexpr int kStripBytes = strip_bytes(Weights::kLayout);
   static constexpr int kTokenBytes = kBlockInputs * Weights::kCodeBits / 8;
   /// Of 128 inputs; a stage has kInputWarps of each, codes first.
-  static constexpr int kCodeBytes = kTokens * kTokenBytes, kWeightBytes = kRows / kStripRows * kStripBytes;
+  static constexpr int kCodeBytes = kTokens * kTokenBytes,
+                       kWeightBytes = kOutputs / kStripOutputs * kStripBytes;
   static constexpr int kStageBytes = kInputWarps * (kCodeBytes + kWeightBytes);
   static constexpr int kMaxSharedBytes = 99 * 1024, kMaxStages = 4;
   static constexpr int kStages = std::min(kMaxStages, kMaxSharedBytes / kStageBytes);
   /// Where not all sums fit at once, token warps take turns.
-  static constexpr int kSumBytes = kInputWarps * kRows * kTokens * (kOutliers ? 8 : 4);
+  static constexpr int kSumBytes = kInputWarps * kOutputs * kTokens * (kOutliers ? 8 : 4);
   static constexpr int kTurns = static_cast<int>(ceil_div(kSumBytes, kMaxSharedBytes));
   static constexpr int kTurnTokens = kTokens / kTurns;
-  static constexpr int kSums = kRows * kTurnTokens;  ///< of one run of K in a turn
+  static constexpr int kSums = kOutputs * kTurnTokens;  ///< of one run of K in a turn
   static constexpr int kSharedBytes = std::max(kStages * kStageBytes, kSumBytes / kTurns);
-  static constexpr int kRunsPerToken = kRows / 4;  ///< runs of four outputs, which one thread finishes
+  static constexpr int kRunsPerToken = kOutputs / 4;  ///< runs of four outputs, which one thread finishes
 
   static_assert(kStages >= 2 && kSharedBytes <= kMaxSharedBytes);
   static_assert(kTokenWarps % kTurns == 0);

@@ -17,7 +17,7 @@ namespace tessera::cuda {
 /// Word of (token, row) in a transposed slot: rows are swizzled so that the fragment's stores meet no bank
 /// conflict and aligned runs of four outputs stay together.
 __device__ __forceinline__ int transposed_index(int token, int row) {
-  return token * kBlockRows + (row ^ (token / 2 * 8));
+  return token * kBlockOutputs + (row ^ (token / 2 * 8));
 }
 
 /// Writes sums to shared memory, token by token: from the group kFirst on, as far as there is room.
@@ -32,9 +32,9 @@ __device__ __forceinline__ void transpose(const SharedMemory<T>& shared, const C
   for (int i = kFirst; i < min(Own::kMost, kFirst + T::kSlots); ++i) {
     const int at = (i - kFirst) * (kSlotBytes / 4);
     low[at] = sums[4 * i];
-    low[at + kBlockRows] = sums[4 * i + 1];
+    low[at + kBlockOutputs] = sums[4 * i + 1];
     high[at] = sums[4 * i + 2];
-    high[at + kBlockRows] = sums[4 * i + 3];
+    high[at + kBlockOutputs] = sums[4 * i + 3];
   }
 }
 
@@ -59,7 +59,8 @@ __device__ __forceinline__ void fetch_constants(const GemmProblem& p, const Shar
                                                 const Consumer& me, const TilePlace& tile) {
   typename T::Constants& constants = shared.constants(me.group);
   const auto tokens = static_cast<int>(tile.end_token - tile.first_token);
-  const auto rows = static_cast<int>(min(p.weights.n - tile.first_row, int64_t{T::kRowBlocks * kBlockRows}));
+  const auto rows =
+      static_cast<int>(min(p.weights.n - tile.first_row, int64_t{T::kRowBlocks * kBlockOutputs}));
   const auto fetch = [&](auto& to, const auto* from, int64_t first, int count) {
     fetch_words(to, from ? from + first : nullptr, count, me);
   };
@@ -157,7 +158,7 @@ struct RowConstants {
 /// Byte offset of eight outputs of a token in a packed tile [tokens][64]: the chunks of a token are swizzled,
 /// so that neither stmatrix nor the loads meet a bank conflict.
 __device__ __forceinline__ int packed_offset(int token, int chunk) {
-  return token * (kBlockRows * 2) + (chunk ^ token % 8) * 16;
+  return token * (kBlockOutputs * 2) + (chunk ^ token % 8) * 16;
 }
 
 template <class Out>
@@ -207,8 +208,8 @@ __device__ __forceinline__ void pack_groups(const float (&token_scale)[T::kToken
         y[v] = __fmul_rn(y[v], v % 2 == 0 ? scale[i - batch].x : scale[i - batch].y);
         y[v] = __fadd_rn(y[v], rows.bias[v / 2]);
       }
-      ptx::store_matrices_transposed(first + i * (kSlotTokens * kBlockRows * 2), pack_pair<Out>(y[0], y[1]),
-                                     pack_pair<Out>(y[2], y[3]));
+      ptx::store_matrices_transposed(first + i * (kSlotTokens * kBlockOutputs * 2),
+                                     pack_pair<Out>(y[0], y[1]), pack_pair<Out>(y[2], y[3]));
     }
   }
 }
@@ -220,7 +221,7 @@ __device__ __forceinline__ void pack_outputs(const GemmProblem& p, const SharedM
                                              const Own& own, const Consumer& me, int j, uint8_t* to,
                                              GroupSums<Own::kMost>& sums) {
   const typename T::Constants& constants = shared.constants(me.group);
-  RowConstants rows(constants, p.weights.bias != nullptr, j * kBlockRows, me);
+  RowConstants rows(constants, p.weights.bias != nullptr, j * kBlockOutputs, me);
   if (p.token_zero) {
     subtract_zeros<kShift, T>(constants.token_zero, own, me, rows, sums);
   } else {
@@ -238,7 +239,7 @@ __device__ __forceinline__ void pack_outputs(const GemmProblem& p, const SharedM
 template <class Own>
 __device__ __forceinline__ void store_packed(const GemmProblem& p, const Own& own, const Consumer& me,
                                              const TilePlace& tile, const uint8_t* from) {
-  constexpr int kChunks = kBlockRows / 8, kTokensAtOnce = 128 / kChunks;
+  constexpr int kChunks = kBlockOutputs / 8, kTokensAtOnce = 128 / kChunks;
   const int chunk = me.thread() % kChunks;
   const int64_t n = tile.first_row + 8 * chunk;
   if (n >= p.weights.n) return;

@@ -196,7 +196,7 @@ __device__ __forceinline__ void finish_tile(const CUtensorMap* out, const GemmPa
   const Ownership<T, kSplit> own(rank, me.group);
   const bool packs = T::kOutliers || packs_outputs(p.problem);
 #pragma unroll
-  for (int j = 0; j < T::kRowBlocks; ++j, tile.first_row += kBlockRows) {
+  for (int j = 0; j < T::kRowBlocks; ++j, tile.first_row += kBlockOutputs) {
     GroupSums<Ownership<T, kSplit>::kMost> sums;
     sum_members(shared, own, me, round, acc[j][0], sums);
     if (kSplit * T::kInputGroups > 1) ptx::group_sync(1 + me.group);  // everybody has read the slots
@@ -242,8 +242,8 @@ __device__ __forceinline__ void consume(const CUtensorMap* out, const GemmParams
     const TileIndex tile = p.order.at(index);
     const int64_t first_token = static_cast<int64_t>(tile.token) * p.tile_tokens;
     const int first_block = T::kInputGroups > 1 ? 0 : me.group * T::kRowBlocks;
-    const TilePlace place{static_cast<int64_t>(tile.row) * T::kRows + first_block * kBlockRows, first_token,
-                          min(first_token + p.tile_tokens, p.problem.m)};
+    const TilePlace place{static_cast<int64_t>(tile.row) * T::kOutputs + first_block * kBlockOutputs,
+                          first_token, min(first_token + p.tile_tokens, p.problem.m)};
     if (index != work.first) ptx::group_sync(1 + me.group);  // everybody has finished the tile before
     fetch_constants(p.problem, shared, me, place);
     Accumulators<T> acc;

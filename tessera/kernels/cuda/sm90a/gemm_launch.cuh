@@ -32,10 +32,10 @@ void launch_tile(const GemmProblem& problem, const TensorMaps& maps, int split, 
   GemmParams params;
   params.problem = problem;
   params.order = {static_cast<int>(ceil_div(problem.m, T::kTokens)),
-                  static_cast<int>(ceil_div(problem.weights.n, T::kRows))};
+                  static_cast<int>(ceil_div(problem.weights.n, T::kOutputs))};
   params.input_blocks = static_cast<int>(ceil_div(problem.weights.k, kBlockInputs));
   if (T::kOutliers) params.outlier_blocks = static_cast<int>(problem.outliers.count / kOutlierColumns);
-  params.row_blocks = static_cast<int>(ceil_div(problem.weights.n, kBlockRows));
+  params.row_blocks = static_cast<int>(ceil_div(problem.weights.n, kBlockOutputs));
   params.tile_tokens = tile_tokens(problem.m, T::kTokens);
   params.overlapped = overlap_previous;
   params.split_log2 = std::countr_zero(static_cast<unsigned>(split));
@@ -71,8 +71,8 @@ void launch_layout(const GemmProblem& problem, const TensorMaps& maps, const Gem
   if (config.streams())
     return launch_stream<Weights, kOutliers>(problem, maps, config, overlap_previous, stream);
   with_size<kTileSizes, kOutliers>(config, [&]<TileSize kSize>() {
-    launch_tile<Weights, Tile<Weights, kSize.rows, kSize.tokens, kOutliers>>(problem, maps, config.split,
-                                                                             overlap_previous, stream);
+    launch_tile<Weights, Tile<Weights, kSize.outputs, kSize.tokens, kOutliers>>(problem, maps, config.split,
+                                                                                overlap_previous, stream);
   });
 }
 

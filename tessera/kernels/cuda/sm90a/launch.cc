@@ -51,7 +51,7 @@ TensorMaps make_maps(const GemmProblem& p, int tokens) {
   TensorMaps maps{};
   maps.codes = tensor_map({p.codes, p.weights.k, p.m, p.codes_stride, 1, kBlockInputs}, rows);
   if (packs_outputs(p))
-    maps.out = tensor_map({p.out, p.weights.n, p.m, p.out_stride, 2, 2 * kBlockRows}, rows);
+    maps.out = tensor_map({p.out, p.weights.n, p.m, p.out_stride, 2, 2 * kBlockOutputs}, rows);
   if (p.adds_outliers()) {
     maps.outliers =
         tensor_map({p.outliers.x, p.outliers.count, p.m, p.outliers.stride, 2, 2 * kOutlierColumns}, rows);

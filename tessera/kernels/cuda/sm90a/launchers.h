@@ -23,9 +23,9 @@ constexpr bool packs_outputs(const GemmProblem& p) {
 
 /// True when the sm_90a kernels have `config` for problems with outliers.
 constexpr bool runs_outliers(const GemmProblem& p, const GemmConfig& config) {
-  if (p.weights.layout.group_size > 0 || !has_outliers({config.rows, config.tokens})) return false;
+  if (p.weights.layout.group_size > 0 || !has_outliers({config.outputs, config.tokens})) return false;
   if (config.streams()) return config.split == 1;
-  return splits_outliers(config.rows, config.tokens, config.split) && packs_outputs(p);
+  return splits_outliers(config.outputs, config.tokens, config.split) && packs_outputs(p);
 }
 
 using GemmLauncher = void(const GemmProblem& problem, const TensorMaps& maps, const GemmConfig& config,

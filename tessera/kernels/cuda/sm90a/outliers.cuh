@@ -76,7 +76,7 @@ __device__ __forceinline__ void pack_values(const RowConstants& rows, const Cons
                                             const Outputs<Own>& y) {
   uint32_t address = ptx::shared_address(to) + packed_offset(me.lane % 8, 2 * me.warp + me.lane / 8 % 2);
 #pragma unroll
-  for (int i = 0; i < 4 * Own::kMost; i += 4, address += kSlotTokens * kBlockRows * 2) {
+  for (int i = 0; i < 4 * Own::kMost; i += 4, address += kSlotTokens * kBlockOutputs * 2) {
     ptx::store_matrices_transposed(
         address, pack_pair<Out>(__fadd_rn(y[i], rows.bias[0]), __fadd_rn(y[i + 1], rows.bias[0])),
         pack_pair<Out>(__fadd_rn(y[i + 2], rows.bias[1]), __fadd_rn(y[i + 3], rows.bias[1])));

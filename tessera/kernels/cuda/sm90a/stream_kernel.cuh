@@ -34,14 +34,14 @@ struct StreamParams {
 template <class Weights, int kStrips_, int kTokens_, bool kOutliers_>
 struct StreamTile {
   static constexpr bool kOutliers = kOutliers_;
-  static constexpr int kStrips = kStrips_, kTokens = kTokens_, kRows = kStrips * kStripRows;
+  static constexpr int kStrips = kStrips_, kTokens = kTokens_, kOutputs = kStrips * kStripOutputs;
   static constexpr int kWeightBytes = kStrips * strip_bytes(Weights::kLayout);
   static constexpr int kCodeBytes = kTokens * kBlockInputs;
   static constexpr int kOutlierBytes = kStrips * kOutlierStripBytes;  ///< fits in the place of weights
-  static constexpr int kSumBytes = kRows * kTokens * 4;
+  static constexpr int kSumBytes = kOutputs * kTokens * 4;
   static constexpr int kMaxThreads = 256, kMinBlocks = kTokens > 32 ? 1 : 2;
   /// Runs of four outputs of one token, which one thread finishes.
-  static constexpr int kRunsPerToken = kRows / 4, kRuns = kTokens * kRunsPerToken;
+  static constexpr int kRunsPerToken = kOutputs / 4, kRuns = kTokens * kRunsPerToken;
 
   static constexpr int shared_bytes(int warps, int stages) {
     return warps * stages * (kCodeBytes + kWeightBytes + 8) + (warps * (kOutliers ? 2 : 1) + 1) * kSumBytes +
@@ -120,7 +120,7 @@ struct StreamStage {
 template <class T>
 __device__ __forceinline__ void stream_weights(const StreamParams& p, const StreamShared<T>& shared, int warp,
                                                int stage, StreamCursor at) {
-  constexpr int kTilesPerBlock = kBlockRows / T::kRows;
+  constexpr int kTilesPerBlock = kBlockOutputs / T::kOutputs;
   const int64_t block = static_cast<int64_t>(at.tile / kTilesPerBlock) * p.input_blocks + at.k;
   const uint32_t full = shared.full(warp, stage);
   if (!ptx::elect_lane()) return;
@@ -159,7 +159,7 @@ __device__ __forceinline__ void stream_codes(const TensorMaps& maps, const Strea
 /// Sums of a run of four outputs over the block's warps, whose sums begin at `first`.
 template <class T, class Four>
 __device__ __forceinline__ Four sum_of_warps(const StreamShared<T>& shared, const Four* first, int run) {
-  const int at = sum_index<T::kRows>(run / T::kRunsPerToken, run % T::kRunsPerToken * 4) / 4;
+  const int at = sum_index<T::kOutputs>(run / T::kRunsPerToken, run % T::kRunsPerToken * 4) / 4;
   Four sum = first[at];
 #pragma unroll 4
   for (int warp = 1; warp < shared.warps; ++warp) add(sum, first[warp * (T::kSumBytes / 16) + at]);
@@ -227,7 +227,7 @@ __device__ __forceinline__ void finish_tile(const StreamParams& p, const StreamS
 template <class T>
 __device__ __forceinline__ ColumnRun columns_of(const StreamParams& p, const StreamWork& work, int tile) {
   const int run = (static_cast<int>(threadIdx.x) * work.split + work.rank) % T::kRunsPerToken;
-  return ColumnRun(p.problem, static_cast<int64_t>(tile) * T::kRows + 4 * run);
+  return ColumnRun(p.problem, static_cast<int64_t>(tile) * T::kOutputs + 4 * run);
 }
 
 /// Starts the first copies of a warp, of weights alone while the producers of codes may still run. Returns
@@ -307,8 +307,8 @@ __device__ __forceinline__ void stream_tiles(const TensorMaps& maps, const Strea
     } else if (threadIdx.x < T::kTokens) {
       shared.factors()[threadIdx.x] = factors;
     }
-    store_sums<T::kRows>(shared.sums(work.warp), 0, 0, lane, acc.integer);
-    if constexpr (T::kOutliers) store_sums<T::kRows>(shared.bypass(work.warp), 0, 0, lane, acc.bypass);
+    store_sums<T::kOutputs>(shared.sums(work.warp), 0, 0, lane, acc.integer);
+    if constexpr (T::kOutliers) store_sums<T::kOutputs>(shared.bypass(work.warp), 0, 0, lane, acc.bypass);
     if (work.split > 1) ptx::cluster_wait();  // everybody has started, or read the inbox
     __syncthreads();
     finish_tile<Weights, T>(p, shared, work, columns, round & 1);

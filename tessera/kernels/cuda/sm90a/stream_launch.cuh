@@ -22,7 +22,7 @@ void launch_stream_tile(const GemmProblem& problem, const TensorMaps& maps, cons
   if (T::kOutliers) params.outlier_blocks = static_cast<int>(problem.outliers.count / kOutlierColumns);
   params.input_blocks_per_rank =
       static_cast<int>(ceil_div(params.input_blocks + params.outlier_blocks, plan.split));
-  params.row_tiles = static_cast<int>(ceil_div(problem.weights.n, T::kRows));
+  params.row_tiles = static_cast<int>(ceil_div(problem.weights.n, T::kOutputs));
   params.tile_tokens = tile_tokens(problem.m, T::kTokens);
   params.stages = plan.stages;
   params.overlapped = overlap_previous;
@@ -53,7 +53,7 @@ void launch_stream(const GemmProblem& problem, const TensorMaps& maps, const Gem
                    bool overlap_previous, cudaStream_t stream) {
   const StreamPlan plan = plan_stream(Weights::kLayout, config, problem.m, problem.weights.n, kOutliers);
   with_size<kStreamTileSizes, kOutliers>(config, [&]<TileSize kSize>() {
-    using Size = StreamTile<Weights, kSize.rows / kStripRows, kSize.tokens, kOutliers>;
+    using Size = StreamTile<Weights, kSize.outputs / kStripOutputs, kSize.tokens, kOutliers>;
     launch_stream_tile<Weights, Size>(problem, maps, plan, overlap_previous, stream);
   });
 }

@@ -11,8 +11,8 @@
 namespace tessera::cuda {
 
 /// Runs of four outputs in 64; a thread of a warpgroup finishes one run of each of its tokens.
-constexpr int kRuns = kBlockRows / 4;
-constexpr int kSlotTokens = 8, kSlotBytes = kSlotTokens * kBlockRows * 4;
+constexpr int kRuns = kBlockOutputs / 4;
+constexpr int kSlotTokens = 8, kSlotBytes = kSlotTokens * kBlockOutputs * 4;
 constexpr int kSharedPerTwoBlocks = 113 * 1024;
 
 /// What a launch tells the kernel. What the first copies depend on comes first and together: a miss of the
@@ -31,21 +31,21 @@ struct GemmParams {
 };
 
 /// What a warpgroup's epilogue needs of its tokens and outputs.
-template <int kTokens, int kRows>
+template <int kTokens, int kOutputs>
 struct TileConstants {
   float token_scale[kTokens];
   int token_zero[kTokens];
-  float scale[kRows], bias[kRows];
-  int row_sum[kRows];
+  float scale[kOutputs], bias[kOutputs];
+  int row_sum[kOutputs];
 };
 
 /// Shared memory and launch bounds of one tile size.
-template <class Weights, int kRows_, int kTokens_, bool kOutliers_>
+template <class Weights, int kOutputs_, int kTokens_, bool kOutliers_>
 struct Tile {
   static constexpr bool kOutliers = kOutliers_;
-  static constexpr int kRows = kRows_, kTokens = kTokens_;
-  static constexpr int kTileBlocks = kRows / kBlockRows;  ///< 64-row blocks
-  static constexpr int kConsumerGroups = multiplying_warpgroups(kRows);
+  static constexpr int kOutputs = kOutputs_, kTokens = kTokens_;
+  static constexpr int kTileBlocks = kOutputs / kBlockOutputs;  ///< 64-row blocks
+  static constexpr int kConsumerGroups = multiplying_warpgroups(kOutputs);
   /// Warpgroups that take the stages in turn, and add up their sums as the blocks of a cluster do: tiles of
   /// 64 outputs have one row block for all.
   static constexpr int kInputGroups = kTileBlocks == 1 ? kConsumerGroups : 1;
@@ -58,7 +58,7 @@ struct Tile {
   static constexpr int kStageBytes =
       static_cast<int>(ceil_div(kCodeBytes + kTileBlocks * kBlockBytes, 1024)) * 1024;
   /// Slots of the 16-bit outputs of a 64-row block of an unsplit tile, on their way to device memory.
-  static constexpr int kPackedSlots = kTokens * kBlockRows * 2 / kSlotBytes;
+  static constexpr int kPackedSlots = kTokens * kBlockOutputs * 2 / kSlotBytes;
   /// Groups of 8 tokens whose sums a warpgroup has when those of its block have been added up, and slots in
   /// which it receives them from the others: half of them at a time where that gives the ring more stages.
   static constexpr int kLocalGroups = kTokens / kSlotTokens / kInputGroups;
@@ -66,7 +66,7 @@ struct Tile {
   static constexpr int kGroupsAtOnce = static_cast<int>(ceil_div(kLocalGroups, kLocalPasses));
   static constexpr int kLocalSlots = kGroupsAtOnce * (kInputGroups - 1);
   static constexpr bool splits(int split) {
-    return kOutliers ? splits_outliers(kRows, kTokens, split) : cuda::splits(kRows, kTokens, split);
+    return kOutliers ? splits_outliers(kOutputs, kTokens, split) : cuda::splits(kOutputs, kTokens, split);
   }
   /// Slots in which it receives them and those of `split` - 1 blocks.
   static constexpr int slots_of(int split) {
@@ -76,13 +76,13 @@ struct Tile {
   /// 32-bit outputs in two pieces if need be.
   static constexpr int kSlots = std::max({kRowBlocks * kPackedSlots, slots_of(2), slots_of(4), slots_of(8)});
   static constexpr int kExchangeBytes = kSlots * kSlotBytes;
-  using Constants = TileConstants<kTokens, kRowBlocks * kBlockRows>;
+  using Constants = TileConstants<kTokens, kRowBlocks * kBlockOutputs>;
   /// Stages of the ring at most. All blocks fill theirs at the same time: with more, the first stage comes
   /// late. Warpgroups that take turns have six each.
   static constexpr int kMaxStages = kInputGroups > 1 ? 6 * kInputGroups : 7;
   static constexpr int kFixedBytes =
       kConsumerGroups * (kExchangeBytes + sizeof(Constants)) + 2 * (kMaxStages + kConsumerGroups) * 8;
-  static constexpr int kBlocksPerSm = tile_blocks_per_sm(kRows, kTokens);
+  static constexpr int kBlocksPerSm = tile_blocks_per_sm(kOutputs, kTokens);
   /// Where warpgroups take the stages in turn, a whole number of turns, so that each always meets the same
   /// stages. Otherwise one could ask for a stage that another has not seen full yet, and take the parity of
   /// the time before for its own.

@@ -5,7 +5,7 @@ namespace tessera::cuda {
 
 /// Outputs x tokens of a block.
 struct TileSize {
-  int rows, tokens;
+  int outputs, tokens;
   friend constexpr bool operator==(const TileSize&, const TileSize&) = default;
 };
 
@@ -18,27 +18,27 @@ constexpr TileSize kTileSizes[] = {{64, 64},   {64, 80},   {64, 128},  {64, 144}
 constexpr TileSize kStreamTileSizes[] = {{32, 8}, {32, 16}, {32, 24}, {32, 32}, {32, 48}, {64, 8}, {64, 16}};
 
 /// Warpgroups of a block of the kernel on wgmma that multiply.
-constexpr int multiplying_warpgroups(int rows) {
-  return rows == 192 ? 3 : 2;
+constexpr int multiplying_warpgroups(int outputs) {
+  return outputs == 192 ? 3 : 2;
 }
 /// Blocks of it that an SM holds: of small tiles two, so that one's start and end hide behind the other's
 /// stream.
-constexpr int tile_blocks_per_sm(int rows, int tokens) {
-  return rows == 128 && tokens <= 64 ? 2 : 1;
+constexpr int tile_blocks_per_sm(int outputs, int tokens) {
+  return outputs == 128 && tokens <= 64 ? 2 : 1;
 }
 /// True when the kernel on wgmma lets `split` blocks share a tile of this size along K. Left out is what
 /// takes a stage off the ring and was never the best.
-constexpr bool splits(int rows, int tokens, int split) {
+constexpr bool splits(int outputs, int tokens, int split) {
   switch (split) {
     case 1:
       return true;
     case 2:
-      return rows <= 192 && tokens <= 176;
+      return outputs <= 192 && tokens <= 176;
     case 4:
-      return (rows == 64 && tokens == 128) || (rows == 128 && tokens <= 128) ||
-             (rows == 192 && tokens <= 144);
+      return (outputs == 64 && tokens == 128) || (outputs == 128 && tokens <= 128) ||
+             (outputs == 192 && tokens <= 144);
     case 8:
-      return rows == 192 && tokens == 64;
+      return outputs == 192 && tokens == 64;
     default:
       return false;
   }
@@ -46,13 +46,13 @@ constexpr bool splits(int rows, int tokens, int split) {
 
 /// True for tiles that exist with outliers, too. Two sums of the kernel for few tokens must fit in registers.
 constexpr bool has_outliers(TileSize size) {
-  if (size.rows <= 64) return size.rows * size.tokens <= 512;
-  if (size.rows == 128) return size.tokens <= 144;
-  return size.rows == 192 && (size.tokens == 64 || size.tokens == 80 || size.tokens == 128);
+  if (size.outputs <= 64) return size.outputs * size.tokens <= 512;
+  if (size.outputs == 128) return size.tokens <= 144;
+  return size.outputs == 192 && (size.tokens == 64 || size.tokens == 80 || size.tokens == 128);
 }
 /// splits() with outliers: blocks share out a tile's groups of 8 tokens evenly.
-constexpr bool splits_outliers(int rows, int tokens, int split) {
-  return splits(rows, tokens, split) && split <= 4 && tokens % (8 * split) == 0;
+constexpr bool splits_outliers(int outputs, int tokens, int split) {
+  return splits(outputs, tokens, split) && split <= 4 && tokens % (8 * split) == 0;
 }
 
 }  // namespace tessera::cuda

@@ -16,7 +16,7 @@ template <const auto& kSizes, bool kOutliers, class Call>
 void with_size(const GemmConfig& config, Call call) {
   const auto call_if = [&]<TileSize kSize>() {
     if constexpr (!kOutliers || has_outliers(kSize)) {
-      if (kSize != TileSize{config.rows, config.tokens}) return false;
+      if (kSize != TileSize{config.outputs, config.tokens}) return false;
       call.template operator()<kSize>();
       return true;
     }
