@@ -41,13 +41,18 @@ TEST_F(DocumentsTest, ParquetOfEveryKindHasTheRowsThatWereWritten) {
 }
 
 TEST_F(DocumentsTest, ParquetColumnsWithoutValuesSignsOrAMeaningHere) {
-  const std::vector<Document> expected{
-      {{"none", nullptr}, {"empty", Document::array()}, {"u32", 0}, {"u64", 7}, {"last", "x"}},
-      {{"none", nullptr},
-       {"empty", Document::array()},
-       {"u32", 4294967295u},
-       {"u64", UINT64_MAX},
-       {"last", "y"}}};
+  const std::vector<Document> expected{{{"none", nullptr},
+                                        {"empty", Document::array()},
+                                        {"u32", 0},
+                                        {"u64", 7},
+                                        {"span", {{"name", "a"}}},
+                                        {"last", "x"}},
+                                       {{"none", nullptr},
+                                        {"empty", Document::array()},
+                                        {"u32", 4294967295u},
+                                        {"u64", UINT64_MAX},
+                                        {"span", nullptr},
+                                        {"last", "y"}}};
   EXPECT_EQ(read_documents(kGolden / "types.parquet"), expected);
   EXPECT_THROW(read_documents(write("empty.parquet", "")), Error);
 }

@@ -45,12 +45,16 @@ def main():
             "zstd-v2": {"compression": "zstd", "data_page_version": "2.0", "row_group_size": 13},
             "gzip-pages": {"compression": "gzip", "data_page_size": 64, "write_batch_size": 4}}.items():
         pq.write_table(table, FOLDER / f"{name}.parquet", **options)
-    # Columns without a value, numbers without a sign, and types that are left out.
+    # Columns without a value, numbers without a sign, and types that are left out, alone and in lists and structs.
     pq.write_table(pa.table({
         "none": pa.array([None, None], pa.string()), "empty": pa.array([[], []], pa.list_(pa.string())),
         "u32": pa.array([0, 2**32 - 1], pa.uint32()), "u64": pa.array([7, 2**64 - 1], pa.uint64()),
         "day": pa.array([1, 2], pa.date32()), "time": pa.array([1, 2], pa.timestamp("us")),
-        "price": pa.array([decimal.Decimal("1.50"), None], pa.decimal128(9, 2)), "last": pa.array(["x", "y"])}),
+        "price": pa.array([decimal.Decimal("1.50"), None], pa.decimal128(9, 2)),
+        "days": pa.array([[1, 2], None], pa.list_(pa.date32())),
+        "weeks": pa.array([[[1], []], [None]], pa.list_(pa.list_(pa.date32()))),
+        "span": pa.array([{"from": 1, "name": "a"}, None], pa.struct([("from", pa.date32()), ("name", pa.string())])),
+        "moment": pa.array([{"at": 1}, {"at": None}], pa.struct([("at", pa.date32())])), "last": pa.array(["x", "y"])}),
         FOLDER / "types.parquet", compression="gzip")
 
 

@@ -34,6 +34,10 @@ struct Field {
   size_t slot = 0, value = 0;
 
   bool is_leaf() const { return fields.empty(); }
+  /// False where all leaves are of types that are not read.
+  bool is_read() const {
+    return is_leaf() ? kind != ValueKind::kUnread : std::ranges::any_of(fields, &Field::is_read);
+  }
   Field& first_leaf() { return is_leaf() ? *this : fields.front().first_leaf(); }
   bool at_end() { return slot >= column.definition.size(); }
 };
@@ -88,7 +92,7 @@ Json assemble(Field& field);
 /// Leaves out what is not read.
 void add_member(Json& object, Field& field) {
   Json value = assemble(field);
-  if (!field.is_leaf() || field.kind != ValueKind::kUnread) object[field.name] = std::move(value);
+  if (field.is_read()) object[field.name] = std::move(value);
 }
 
 /// What a field holds once it is present.
@@ -99,7 +103,8 @@ Json content(Field& field) {
   }
   Json object = Json::object();
   for (Field& below : field.fields) add_member(object, below);
-  if (!field.is_list || field.fields.size() != 1 || field.fields[0].repetition != Repetition::kRepeated)
+  if (!field.is_list || !field.is_read() || field.fields.size() != 1 ||
+      field.fields[0].repetition != Repetition::kRepeated)
     return object;
   // A list is a group around a repeated one, around the element.
   Json list = std::move(object.front());
