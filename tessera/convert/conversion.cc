@@ -66,6 +66,7 @@ void Conversion::check_target() const {
   if (model_.checkpoint().contains(model_.spec().lm_head_bias()))
     throw Error("{}: {} comes from a rotation, and no Hugging Face architecture has it; quantize without one",
                 where, model_.spec().lm_head_bias());
+  if (!writer_->folder()) check_gguf(model_);
   if (options_.round) return;
   for (const auto& [format, count] : model_.rounded_formats())
     throw Error("{}: {} tensors in {} are read as float16; --round allows that", where, count, format);
@@ -91,6 +92,9 @@ std::vector<LinearOutcome> Conversion::survey(Reporter& reporter) const {
     outcomes.push_back(std::move(outcome));
     reporter.progress("checking, linears", std::ssize(outcomes), std::ssize(model_.linears()));
   }
+  const auto refused = [](const LinearOutcome& outcome) { return !outcome.refusal.empty(); };
+  if (writer_->folder() && std::ranges::none_of(outcomes, refused))
+    writer_->config(schemes_of(outcomes));  // throws for layers that do not go together
   return outcomes;
 }
 
@@ -100,6 +104,8 @@ void Conversion::write(const std::vector<LinearOutcome>& outcomes, Reporter& rep
   }
   ordered_json record = {{"tool", "tessera " TESSERA_VERSION}, {"to", options_.target}};
   record["input"] = {{"format", model_.format()}};
+  for (const auto& [format, count] : model_.rounded_formats())
+    record["input"]["tensors_read_as_float16"][format] = count;
   for (const LinearOutcome& outcome : outcomes) record["linears"][outcome.linear.name] = record_of(outcome);
   std::future<ordered_json> digests = std::async(std::launch::async, [this] {  // takes as long as writing
     ordered_json sha256 = ordered_json::object();

@@ -12,6 +12,7 @@ namespace {
 using Answer = DeployVerdict::Answer;
 
 constexpr const char* kVllm = "vLLM's compressed_tensors schemes and kernels, 2026";
+constexpr const char* kVllmDocs = "vLLM's documentation, supported hardware of quantization, 2026";
 constexpr const char* kGptqModel = "GPTQModel 7.7.0, nn_modules/qlinear";
 constexpr const char* kTransformers = "Transformers 5.24.0, quantizers";
 constexpr const char* kLlamaCpp = "ggml, 2026-08";
@@ -23,6 +24,7 @@ const std::vector<DeployRule> kRules = {
      .activation_bits = 8,
      .zero_points = false,
      .act_order = false,
+     .static_inputs = false,
      .remark = "compute capability 7.5 or later; whether biases are added is not known",
      .source = kVllm},
     {.engine = "vllm",
@@ -31,6 +33,7 @@ const std::vector<DeployRule> kRules = {
      .activation_bits = 4,
      .zero_points = false,
      .act_order = false,
+     .static_inputs = false,
      .remark = "compute capability 7.5 or later",
      .source = kVllm},
     {.engine = "vllm",
@@ -59,6 +62,15 @@ const std::vector<DeployRule> kRules = {
      .n_multiple = 64,
      .remark = "sizes as Marlin wants them",
      .source = kVllm},
+    {.engine = "vllm",
+     .format = "gptq",
+     .remark = "sizes that its kernels take are not checked",
+     .source = kVllmDocs},
+    {.engine = "vllm",
+     .format = "awq",
+     .remark = "sizes that its kernels take are not checked",
+     .source = kVllmDocs},
+    {.engine = "vllm", .format = "gguf", .remark = "NVIDIA and AMD GPUs", .source = kVllmDocs},
     {.engine = "vllm", .format = "float", .source = kVllm},
     {.engine = "gptqmodel", .format = "gptq", .remark = "other sizes are padded", .source = kGptqModel},
     {.engine = "gptqmodel",
@@ -83,7 +95,7 @@ const std::vector<DeployRule> kRules = {
 struct Facts {
   int weight_bits = 16, activation_bits = 16;
   int64_t group_size = -1;
-  bool zero_points = false, act_order = false;
+  bool zero_points = false, act_order = false, static_inputs = false;
 };
 
 Facts facts_of(const SourceModel& model, const SourceModel::Linear& linear) {
@@ -93,7 +105,8 @@ Facts facts_of(const SourceModel& model, const SourceModel::Linear& linear) {
           .activation_bits = l.activation.bits,
           .group_size = l.groups() > 1 ? l.group_size : -1,
           .zero_points = !l.group_zero.empty(),
-          .act_order = !l.input_index.empty()};
+          .act_order = !l.input_index.empty(),
+          .static_inputs = !l.activation.weight_only() && !l.activation.per_token};
 }
 
 bool speaks_of(const DeployRule& rule, const Facts& facts) {
@@ -109,6 +122,7 @@ std::optional<std::string> objection(const DeployRule& rule, const Facts& facts,
                        fmt::join(rule.group_sizes, ", "));
   if (facts.zero_points && !rule.zero_points) return "zero points of weights";
   if (facts.act_order && !rule.act_order) return "act-order";
+  if (facts.static_inputs && !rule.static_inputs) return "static scales of inputs; it runs dynamic ones";
   if (k % rule.k_multiple != 0)
     return fmt::format("{} inputs on a rank, no multiple of {}", k, rule.k_multiple);
   if (n % rule.n_multiple != 0)

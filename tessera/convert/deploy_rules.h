@@ -18,6 +18,7 @@ struct DeployRule {
   std::vector<int64_t> group_sizes = {};   ///< -1: one scale an output
   bool zero_points = true;                 ///< are run, too
   bool act_order = true;                   ///< is run, too
+  bool static_inputs = true;               ///< one scale for all tokens is run, too
   int64_t k_multiple = 1, n_multiple = 1;  ///< of what one rank holds
   const char* remark = "";                 ///< what else is needed, or is not known
   const char* source = "";                 ///< where the rule is from, and of which version

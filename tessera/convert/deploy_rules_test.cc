@@ -47,7 +47,18 @@ TEST(DeployRules, VllmRunsWhatItsSchemesTake) {
   EXPECT_THAT(of(check("qqq", "vllm"), "up_proj").reason, HasSubstr("vllm does not read qqq"));
 }
 
+TEST(DeployRules, StaticInputsRunWithEightBitWeightsAlone) {
+  expect_all(check("ct-w8a8-static", "vllm"), Answer::kRuns);
+  for (const DeployRule& rule : deploy_rules()) {
+    if (rule.engine == std::string("vllm") && rule.weight_bits == 4) {
+      EXPECT_EQ(rule.static_inputs, rule.activation_bits == 16);
+    }
+  }
+}
+
 TEST(DeployRules, OtherEngines) {
+  expect_all(check("gptq-act-order", "vllm"), Answer::kRuns);
+  expect_all(check("awq-g32", "vllm"), Answer::kRuns);
   expect_all(check("gptq-act-order", "gptqmodel"), Answer::kRuns);
   expect_all(check("qqq", "gptqmodel"), Answer::kRuns);
   expect_all(check("ct-w4a8", "transformers"), Answer::kRuns);

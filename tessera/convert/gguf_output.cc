@@ -104,7 +104,17 @@ class Plan {
   std::vector<Item> items_;
 };
 
+nlohmann::ordered_json metadata_of(const SourceModel& model, const std::string& name) {
+  nlohmann::ordered_json metadata = gguf_parameters(model, name);
+  metadata.update(gguf_vocabulary(model.files(), model.checkpoint().dir(), model.spec().vocab_size));
+  return metadata;
+}
+
 }  // namespace
+
+void check_gguf(const SourceModel& model) {
+  metadata_of(model, "");
+}
 
 void write_gguf_file(const SourceModel& model, const std::vector<LinearOutcome>& outcomes,
                      const foreign::Writer& writer, const foreign::WriteOptions& options,
@@ -120,11 +130,9 @@ void write_gguf_file(const SourceModel& model, const std::vector<LinearOutcome>&
         plan.add_linear(outcome, writer, options);
     }
   }
-  nlohmann::ordered_json metadata = gguf_parameters(model, path.stem().string());
-  metadata.update(gguf_vocabulary(model.files(), model.checkpoint().dir(), model.spec().vocab_size));
   std::vector<GgufEntry> entries;
   for (const Item& item : plan.items()) entries.push_back(item.entry);
-  GgufWriter file(path, metadata, entries);
+  GgufWriter file(path, metadata_of(model, path.stem().string()), entries);
   for (const Item& item : plan.items()) {
     const Tensor data = item.make();
     file.add({data.data(), data.bytes()});

@@ -12,4 +12,7 @@ void write_gguf_file(const SourceModel& model, const std::vector<LinearOutcome>&
                      const foreign::Writer& writer, const foreign::WriteOptions& options,
                      const std::filesystem::path& path, Reporter& reporter);
 
+/// Throws Error as write_gguf_file for a model that llama.cpp has no architecture or tokenizer for.
+void check_gguf(const SourceModel& model);
+
 }  // namespace tessera

@@ -40,8 +40,10 @@ TEST(FloatGroups, RunWithFloatInputs) {
   };
   EXPECT_EQ(error_of([](QuantizedLinear&) {}), "");
   EXPECT_EQ(error_of([](QuantizedLinear& l) { l.group_scale.as<Half>()[3] = to_half(0); }), "");
-  EXPECT_THAT(error_of([](QuantizedLinear& l) { l.activation = {}; }),
-              HasSubstr("8-bit activations with float group scales have no integer kernel; quantize again"));
+  EXPECT_THAT(
+      error_of([](QuantizedLinear& l) { l.activation = {}; }),
+      HasSubstr(
+          "8-bit activations with float group scales have no integer kernel; start from the float model"));
   for (float bad : {-1.0f, INFINITY, NAN}) {
     EXPECT_THAT(error_of([&](QuantizedLinear& l) { l.group_scale.as<Half>()[3] = to_half(bad); }),
                 HasSubstr("negative or not finite"));

@@ -79,8 +79,7 @@ void validate_float_groups(const QuantizedLinear& l, const std::string& where) {
   validate_group_shapes(l, DType::kF16, where);
   if (!l.activation.weight_only()) {
     throw Error(
-        "{}: {}-bit activations with float group scales have no integer kernel; quantize again with "
-        "tessera quantize, which takes this model as its input",
+        "{}: {}-bit activations with float group scales have no integer kernel; start from the float model",
         where, l.activation.bits);
   }
   if (l.group_size % kGroupMultiple != 0) {

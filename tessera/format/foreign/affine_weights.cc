@@ -221,6 +221,13 @@ void fill_groups(const AffineWeights& w, QuantizedLinear& l) {
 
 }  // namespace
 
+void check_group_size(const std::string& where, std::optional<int64_t> labelled, int64_t k, int64_t groups) {
+  const int64_t count = std::max<int64_t>(groups, 1);
+  if (!labelled || k % count != 0 || (*labelled == -1 ? count == 1 : *labelled == k / count)) return;
+  throw Error("{}: has {} for {} inputs, but config.json says group_size {}", where,
+              count == 1 ? "one group" : fmt::format("{} groups", count), k, *labelled);
+}
+
 QuantizedLinear to_quantized_linear(AffineWeights w, const ActivationFormat& activation) {
   check(w);
   QuantizedLinear l;

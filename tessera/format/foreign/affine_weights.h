@@ -1,6 +1,7 @@
 // The form that most tools' layers share, and the ways between it and ours.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,10 @@ struct AffineWeights {
   uint8_t middle() const { return static_cast<uint8_t>(1 << (bits - 1)); }
   uint8_t largest() const { return static_cast<uint8_t>((1 << bits) - 1); }
 };
+
+/// Throws Error naming both when config.json's "group_size" is not that of a linear of `k` inputs in `groups`
+/// groups: -1 is one an output. Groups that differ in size are not judged here.
+void check_group_size(const std::string& where, std::optional<int64_t> labelled, int64_t k, int64_t groups);
 
 /// The same real weights, to the last bit, in the first of our formats that holds them:
 ///   one scale an output, no zero points   int4 (up to 4 bits) or int8

@@ -11,7 +11,8 @@ namespace {
 
 using namespace awq;
 
-QuantizedLinear read(const Checkpoint& checkpoint, const std::string& prefix) {
+QuantizedLinear read(std::optional<int64_t> group_size, const Checkpoint& checkpoint,
+                     const std::string& prefix) {
   const StoredLinear stored(checkpoint, prefix);
   AffineWeights w{.where = stored.where(), .bits = kBits};
   const auto [inputs, words] = stored.matrix("qweight");
@@ -26,6 +27,7 @@ QuantizedLinear read(const Checkpoint& checkpoint, const std::string& prefix) {
   fill_codes(w, [&](int64_t n, int64_t k) { return code_of(codes, k, n); });
   fill_zeros(w, [&](int64_t n, int64_t g) { return code_of(zeros, g, n); });
   transpose_scales(w, stored.floats("scales", {w.groups, w.n}));
+  check_group_size(w.where, group_size, w.k, w.groups);
   QuantizedLinear linear = to_quantized_linear(std::move(w), {.bits = 16});
   linear.bias = stored.bias(linear.n);
   return linear;
@@ -38,7 +40,13 @@ LinearReader awq_reader(const JsonNode& section) {
   if (bits.get<int>() != kBits) bits.fail("codes of {} bits are not readable here (4 are)", bits.shown());
   if (!version.is_null()) version.choice<int>({{"gemm", 0}, {"GEMM", 0}});
   if (!backend.is_null()) backend.choice<int>({{"autoawq", 0}});
-  return read;
+  std::optional<int64_t> group_size;
+  for (const char* key : {"q_group_size", "group_size"}) {
+    if (const JsonNode size = section[key]; !size.is_null()) group_size = size.get<int64_t>();
+  }
+  return [group_size](const Checkpoint& checkpoint, const std::string& prefix) {
+    return read(group_size, checkpoint, prefix);
+  };
 }
 
 }  // namespace tessera::foreign

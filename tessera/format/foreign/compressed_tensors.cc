@@ -1,4 +1,5 @@
 // compressed-tensors checkpoints (LLM Compressor, AutoRound, vLLM's).
+#include <algorithm>
 #include <memory>
 #include <tuple>
 
@@ -55,9 +56,10 @@ void read_scales(const StoredLinear& stored, const Scheme& scheme, AffineWeights
   if (one) w.scales.resize(static_cast<size_t>(w.n), w.scales[0]);
 }
 
+/// Some files of symmetric weights hold zero points, too; they must then be the middle code.
 void read_zeros(const StoredLinear& stored, const Scheme& scheme, AffineWeights& w) {
-  if (scheme.symmetric) return;
-  if (scheme.packed) {
+  if (scheme.symmetric && !stored.has("weight_zero_point")) return;
+  if (stored.at("weight_zero_point").dtype == DType::kI32) {
     const Shape shape = {PackedFields::words(w.n, w.bits), w.groups};
     const auto zeros = stored.values<int32_t>("weight_zero_point", shape);
     fill_zeros(w, [&](int64_t n, int64_t g) { return PackedFields(zeros, g, w.groups, w.bits)[n]; });
@@ -67,6 +69,9 @@ void read_zeros(const StoredLinear& stored, const Scheme& scheme, AffineWeights&
       return static_cast<uint8_t>(zeros[static_cast<size_t>(n * w.groups + g)] + w.middle());
     });
   }
+  const auto is_middle = [&](uint8_t zero) { return zero == w.middle(); };
+  if (scheme.symmetric && !std::ranges::all_of(w.zeros, is_middle))
+    throw Error("{}.weight_zero_point: holds zero points, but config.json says symmetric: true", w.where);
 }
 
 QuantizedLinear read(const Scheme& scheme, const StoredLinear& stored) {

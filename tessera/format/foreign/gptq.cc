@@ -12,6 +12,7 @@ namespace {
 struct Config {
   int bits = 4;
   bool symmetric = false;
+  std::optional<int64_t> group_size = {};
   int stored_less = 1;  ///< zero points are stored less this: 1 in the first convention, 0 in the second
 };
 
@@ -57,6 +58,7 @@ QuantizedLinear read(const Config& config, const Checkpoint& checkpoint, const s
     const auto groups = stored.values<int32_t>("g_idx", {w.k});
     w.input_group.assign(groups.begin(), groups.end());
   }
+  check_group_size(w.where, config.group_size, w.k, w.groups);
   QuantizedLinear linear = to_quantized_linear(std::move(w), {.bits = 16});
   linear.bias = stored.bias(linear.n);
   return linear;
@@ -70,6 +72,7 @@ LinearReader gptq_reader(const JsonNode& section) {
   config.bits = bits.get<int>();
   if (config.bits != 2 && config.bits != 3 && config.bits != 4 && config.bits != 8)
     bits.fail("codes of {} bits are not readable here (2, 3, 4 and 8 are)", config.bits);
+  if (const JsonNode size = section["group_size"]; !size.is_null()) config.group_size = size.get<int64_t>();
   config.symmetric = section["sym"].get_or(false);
   const JsonNode format = section["checkpoint_format"], older = section["format"];
   const JsonNode& label = format.is_null() ? older : format;

@@ -5,6 +5,7 @@
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
+#include "tessera/format/foreign/affine_weights.h"
 #include "tessera/format/foreign/qqq_layout.h"
 #include "tessera/format/foreign/readers.h"
 #include "tessera/format/foreign/stored_linear.h"
@@ -114,9 +115,11 @@ void fill_weights(const Stored& s, QuantizedLinear& linear) {
   }
 }
 
-QuantizedLinear load_linear(const Checkpoint& checkpoint, const std::string& prefix) {
+QuantizedLinear load_linear(std::optional<int64_t> group_size, const Checkpoint& checkpoint,
+                            const std::string& prefix) {
   const StoredLinear stored(checkpoint, prefix);
   const Stored s = read(stored);
+  check_group_size(stored.where(), group_size, s.k, s.groups);
   QuantizedLinear linear;
   linear.n = s.n;
   linear.k = s.k;
@@ -136,7 +139,11 @@ QuantizedLinear load_linear(const Checkpoint& checkpoint, const std::string& pre
 LinearReader qqq_reader(const JsonNode& config) {
   const auto bits = config["wbits"].get_or(config["bits"].get_or(4));
   if (bits != 4) config.fail("weights of {} bits are not readable here (4 are)", bits);
-  return load_linear;
+  std::optional<int64_t> group_size;
+  if (const JsonNode size = config["group_size"]; !size.is_null()) group_size = size.get<int64_t>();
+  return [group_size](const Checkpoint& checkpoint, const std::string& prefix) {
+    return load_linear(group_size, checkpoint, prefix);
+  };
 }
 
 }  // namespace tessera::foreign

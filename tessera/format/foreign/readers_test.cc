@@ -132,10 +132,29 @@ TEST_F(Readers, GptqRefusals) {
   EXPECT_THAT(error_of(kGptq, tensors), HasSubstr("g_idx does not spread 64 inputs over 2 groups"));
   tensors = gptq_tensors(0x77777777);
   tensors["qweight"] = words({kInputs / 4, kOutputs}, 0);  // of other sizes
-  EXPECT_THAT(error_of(kGptq, tensors), HasSubstr("config.json asks for"));
+  EXPECT_THAT(error_of(with(kGptq, {{"group_size", nullptr}}), tensors), HasSubstr("config.json asks for"));
   // A file of 8 bits with a label of 4, and the other way round: the tensors do not fit.
   EXPECT_THAT(error_of(with(kGptq, {{"bits", 8}}), gptq_tensors(0x77777777)),
               HasSubstr("qzeros: is I32 [2, 4]"));
+}
+
+TEST_F(Readers, GroupSizesAreThoseOfTheTensors) {
+  const auto tensors = gptq_tensors(0x77777777);
+  for (int64_t size : {64, 16, 0, -1, -7}) {
+    EXPECT_THAT(
+        error_of(with(kGptq, {{"group_size", size}}), tensors),
+        HasSubstr(fmt::format("has 2 groups for 64 inputs, but config.json says group_size {}", size)));
+  }
+  EXPECT_EQ(error_of(with(kGptq, {{"group_size", nullptr}}), tensors), "no error");
+  Tensors awq;
+  awq["qweight"] = words({kInputs, kOutputs / 8}, 1);
+  awq["qzeros"] = words({1, kOutputs / 8}, 1);
+  awq["scales"] = halves({1, kOutputs}, 0.5f);
+  const json section = {{"quant_method", "awq"}, {"bits", 4}};
+  EXPECT_EQ(error_of(with(section, {{"group_size", -1}}), awq), "no error");
+  EXPECT_EQ(error_of(with(section, {{"group_size", 64}}), awq), "no error");
+  EXPECT_THAT(error_of(with(section, {{"q_group_size", 32}}), awq),
+              HasSubstr("has one group for 64 inputs, but config.json says group_size 32"));
 }
 
 // ---- AWQ
@@ -190,10 +209,9 @@ TEST_F(Readers, CompressedTensorsWithIntegerRatiosRunOnIntegers) {
   EXPECT_EQ(describe(linear), "w4a8 g32");
   tensors["weight_scale"].as<Half>()[3] = to_half(0.3333f);
   EXPECT_EQ(describe(load(compressed(kWeights, nullptr), tensors)), "w4a16 g32 f16 scales");
-  EXPECT_THAT(
-      error_of(compressed(kWeights, kTokens), tensors),
-      HasSubstr(
-          "mlp.up_proj: 8-bit activations with float group scales have no integer kernel; quantize again"));
+  EXPECT_THAT(error_of(compressed(kWeights, kTokens), tensors),
+              HasSubstr("mlp.up_proj: 8-bit activations with float group scales have no integer kernel; "
+                        "start from the float model"));
 }
 
 TEST_F(Readers, CompressedTensorsReadsEveryActivationThatRuns) {
@@ -257,6 +275,12 @@ TEST_F(Readers, CompressedTensorsRefusals) {
     tensors["weight_shape"].as<int64_t>()[1] = bad;
     EXPECT_THAT(error_of(section, tensors), HasSubstr("weight_shape"));
   }
+  tensors = packed_tensors();
+  tensors["weight_zero_point"] = words({kOutputs / 8, 2}, static_cast<int32_t>(0x88888888));
+  EXPECT_EQ(error_of(section, tensors), "no error") << "the middle code";
+  tensors["weight_zero_point"].as<int32_t>()[1] = 0x77777777;
+  EXPECT_THAT(error_of(section, tensors),
+              HasSubstr("weight_zero_point: holds zero points, but config.json says symmetric: true"));
   EXPECT_THAT(
       error_of(with(section, {{"ignore", {"mlp.up_proj"}}}), packed_tensors()),
       HasSubstr("mlp.up_proj: holds codes, but config.json's quantization_config does not target it"));
