@@ -133,7 +133,8 @@ TEST_P(ModelTest, CheckpointsOfQqqFollowTheReferenceArithmetic) {
   for (auto format : {WeightFormat::kInt4, WeightFormat::kUint4Grouped}) {
     TestLlama llama(shape);
     quantize(llama, format, kTokenActivation, kTokenActivation);
-    llama.config["quantization_config"] = {{"quant_method", "qqq"}, {"wbits", 4}, {"group_size", 16}};
+    const int group_size = format == WeightFormat::kInt4 ? -1 : 16;
+    llama.config["quantization_config"] = {{"quant_method", "qqq"}, {"wbits", 4}, {"group_size", group_size}};
     for (const auto& [name, linear] : llama.quantized) llama.foreign[name] = qqq::stored_tensors(linear);
     expect_double_forward(*load(llama), llama, 1e-3);
   }

@@ -124,6 +124,8 @@ TEST_F(Readers, GptqRefusals) {
   auto tensors = gptq_tensors(0x77777777);
   tensors.erase("scales");
   EXPECT_THAT(error_of(kGptq, tensors), HasSubstr("mlp.up_proj.scales is missing"));
+  tensors["scales"] = words({2, kOutputs}, 1);
+  EXPECT_THAT(error_of(kGptq, tensors), HasSubstr("mlp.up_proj.scales: is I32, expected floats"));
   tensors = gptq_tensors(0x77777777);
   tensors["qzeros"] = words({2, kOutputs}, 0);
   EXPECT_THAT(error_of(kGptq, tensors), HasSubstr("qzeros: is I32 [2, 32], expected I32 [2, 4]"));
