@@ -113,7 +113,8 @@ def fit_tile(t):
 def fit_tiles(t):
     large = part(t, ~t["streams"])
     sizes = sorted({*zip(large["outputs"], large["tokens"])})
-    return {(outputs, tokens): fit_tile(part(t, (t["outputs"] == outputs) & (t["tokens"] == tokens))) for rows, tokens in sizes}
+    return {(outputs, tokens): fit_tile(part(t, (t["outputs"] == outputs) & (t["tokens"] == tokens)))
+            for outputs, tokens in sizes}
 
 
 def estimate(stream, tiles, t):

@@ -6,9 +6,8 @@
 //   gemm_bench sm80 [KxN ...] [M ...]        the kernels for 8.0, as dispatched there, beside cuBLAS FP16
 //   gemm_bench tune KIND [KxN ...] [M ...]   every configuration of int4, int8, g128, g64 or g32, input of
 //                                            fit_cost_model.py; or of int4 with "outliers"
-//   gemm_bench borders [KxN ...] [M ...]     what one token more costs than a full tile; where that is over
-//   10 %,
-//                                            also the fastest of all configurations ("best")
+//   gemm_bench borders [KxN ...] [M ...]     what one token more costs than a full tile; where that is over a
+//                                            tenth, also the fastest of all configurations ("best")
 #include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_fp16.h>

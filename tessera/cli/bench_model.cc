@@ -41,8 +41,10 @@ class BenchModel {
       if (!std::filesystem::exists(name))
         throw Error("{}: no such model folder, GGUF file or config.json", name);
       dir = std::filesystem::temp_directory_path() / fmt::format("tessera_bench_{}", getpid());
-      if (!o.keep.empty()) dir = o.keep;
-      if (std::filesystem::exists(dir)) throw Error("--keep {}: exists", dir.string());
+      if (!o.keep.empty()) {
+        if (std::filesystem::exists(o.keep)) throw Error("--keep {}: exists", o.keep);
+        dir = o.keep;
+      }
       write_random_model(name, gemm_format_from_name(o.format), dir);
     }
     const Stopwatch watch;
