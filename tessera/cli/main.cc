@@ -3,9 +3,12 @@
 #include "tessera/cli/commands.h"
 #include "tessera/program/restart.h"
 
+/// Longer than the pauses between the layers of a token.
+static constexpr int kSpins = 10000;
+
 int main(int argc, char** argv) {
   using namespace tessera;
-  restart_with(thread_settings(), argv);
+  restart_with(thread_settings(kSpins), argv);
   return run_program(
       argc, argv,
       "Tessera quantizes language models to 4-bit weights and 8-bit activations and runs them with integer "

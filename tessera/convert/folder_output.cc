@@ -36,6 +36,18 @@ std::string float_type(const foreign::Writer& writer, const std::string& variant
   return variant == "f32" ? "float32" : variant == "bf16" ? "bfloat16" : "float16";
 }
 
+/// The index of the shards, or for a small model one file in their place.
+void finish_shards(AtomicFolder& folder, int64_t shards) {
+  if (shard_bytes(folder.partial(), shards) > kOneFileBytes) {
+    folder.file(kIndexName);
+    write_index(folder.partial(), shards);
+    return;
+  }
+  folder.file(kWeightsName);
+  join_shards(folder.partial(), shards);
+  for (int64_t i = 0; i < shards; ++i) std::filesystem::remove(folder.file(shard_name(i, shards)));
+}
+
 }  // namespace
 
 void write_folder(const SourceModel& model, const foreign::Writer& writer,
@@ -53,8 +65,7 @@ void write_folder(const SourceModel& model, const foreign::Writer& writer,
     reporter.progress("writing, shards", layer + 1, layers + 1);
   }
   writing.get();
-  folder.file(kIndexName);
-  write_index(folder.partial(), layers + 1);
+  finish_shards(folder, layers + 1);
 
   auto config = parse_ordered_json(model.files().read("config.json"), model.config().file());
   config.erase("quantization_config");

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstring>
 #include <limits>
 #include <map>
 #include <set>
@@ -16,6 +17,21 @@
 
 namespace tessera {
 namespace {
+
+// Two runs side by side, each waiting for its own threads, must not take each other's cores.
+TEST_F(Cli, TheQuantizerSpinsForShortAlsoWhenTesseraStartsIt) {
+  const auto spins = [&](const std::string& before, const std::string& arguments) {
+    program_ = before + " " + TESSERA_BINARY;
+    const std::string shown = run(arguments).err;  // once for each start
+    const size_t last = shown.rfind("GOMP_SPINCOUNT = '");
+    return last == std::string::npos ? -1
+                                     : std::atoi(shown.c_str() + last + std::strlen("GOMP_SPINCOUNT = '"));
+  };
+  const std::string show = "env -u OMP_WAIT_POLICY OMP_DISPLAY_ENV=verbose";
+  EXPECT_EQ(spins(show, "--version"), 10000);
+  EXPECT_EQ(spins(show, "methods"), 1000);
+  EXPECT_EQ(spins(show + " GOMP_SPINCOUNT=77", "methods"), 77);
+}
 
 TEST_F(Cli, HelpTeaches) {
   const Outcome quantize = run("quantize --help"), methods = run("methods --help");
