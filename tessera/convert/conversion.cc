@@ -36,7 +36,8 @@ ordered_json record_of(const LinearOutcome& outcome) {
 
 }  // namespace
 
-Conversion::Conversion(ConversionOptions options) : options_(std::move(options)), model_(options_.in) {
+Conversion::Conversion(ConversionOptions options)
+    : options_(std::move(options)), model_(options_.in, options_.round ? DType::kF16 : DType::kF32) {
   std::tie(writer_, write_options_.variant) = foreign::find_writer(options_.target);
   write_options_.round = options_.round;
   write_options_.group_size = options_.group_size;
@@ -67,9 +68,6 @@ void Conversion::check_target() const {
     throw Error("{}: {} comes from a rotation, and no Hugging Face architecture has it; quantize without one",
                 where, model_.spec().lm_head_bias());
   if (!writer_->folder()) check_gguf(model_);
-  if (options_.round) return;
-  for (const auto& [format, count] : model_.rounded_formats())
-    throw Error("{}: {} tensors in {} are read as float16; --round allows that", where, count, format);
 }
 
 std::vector<LinearOutcome> Conversion::survey(Reporter& reporter) const {

@@ -204,19 +204,32 @@ TEST_F(ConversionTest, GgufFilesHoldTheModel) {
     EXPECT_EQ(file.metadata()["tokenizer.ggml.token_type"].value()[61], 5);
     EXPECT_EQ(file.metadata()["tokenizer.ggml.bos_token_id"].value(), 60);
     EXPECT_EQ(file.metadata()["tokenizer.chat_template"].value(), "{{ messages }}");
-    // The rows of q are interleaved in the file; the reader puts them back. It rounds to float16.
+    // The rows of q are interleaved in the file; the reader puts them back.
     const SourceModel original(in), found(out);
     EXPECT_EQ(found.spec().n_kv_heads, original.spec().n_kv_heads);
     EXPECT_EQ(found.spec().rope.theta, original.spec().rope.theta);
     for (const SourceModel::Linear& linear : original.linears()) {
-      std::vector<float> expected = input_weights(original.load(linear));
-      for (float& w : expected) w = to_float(to_half(w));
-      EXPECT_EQ(to_floats(found.checkpoint().at(linear.name + ".weight")), expected) << linear.name;
+      EXPECT_EQ(to_floats(found.checkpoint().at(linear.name + ".weight")),
+                input_weights(original.load(linear)))
+          << linear.name;
     }
     EXPECT_EQ(to_floats(found.checkpoint().at("model.norm.weight")),
               to_floats(original.checkpoint().at("model.norm.weight")));
     EXPECT_EQ(read_json(out.string() + ".conversion.json").at("to"), "gguf");
   }
+}
+
+/// Blocks whose codes are not kept: exact as float32, or rounded to float16 and counted.
+TEST_F(ConversionTest, BlocksOfGgufFilesBecomeFloats) {
+  const fs::path in = with_tokenizer(golden("ct-w8a8"), dir_ / "ct-w8a8"), file = convert(in, "gguf:q8_0");
+  const fs::path exact = convert(file, "hf");
+  EXPECT_EQ(digests(exact), digests(in));
+  EXPECT_EQ(SourceModel(exact).checkpoint().info("model.layers.0.mlp.up_proj.weight").dtype, DType::kF32);
+  EXPECT_FALSE(read_json(exact / "conversion.json").at("input").contains("tensors_read_as_float16"));
+  const fs::path rounded = convert(file, "hf:f16", {.round = true});
+  EXPECT_EQ(SourceModel(rounded).checkpoint().info("model.layers.0.mlp.up_proj.weight").dtype, DType::kF16);
+  EXPECT_EQ(read_json(rounded / "conversion.json").at("input").at("tensors_read_as_float16"),
+            (json{{"Q8_0", digests(in).size()}}));
 }
 
 /// Models in floats that Transformers judged; tests/golden/make_tiny_models.py made them.

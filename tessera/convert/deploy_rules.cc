@@ -13,6 +13,7 @@ using Answer = DeployVerdict::Answer;
 
 constexpr const char* kVllm = "vLLM's compressed_tensors schemes and kernels, 2026";
 constexpr const char* kVllmDocs = "vLLM's documentation, supported hardware of quantization, 2026";
+constexpr const char* kVllmModels = "vLLM's model definitions, packed_modules_mapping, 2026";
 constexpr const char* kGptqModel = "GPTQModel 7.7.0, nn_modules/qlinear";
 constexpr const char* kTransformers = "Transformers 5.24.0, quantizers";
 constexpr const char* kLlamaCpp = "ggml, 2026-08";
@@ -73,6 +74,7 @@ const std::vector<DeployRule> kRules = {
     {.engine = "vllm", .format = "gguf", .remark = "NVIDIA and AMD GPUs", .source = kVllmDocs},
     {.engine = "vllm", .format = "float", .source = kVllm},
     {.engine = "gptqmodel", .format = "gptq", .remark = "other sizes are padded", .source = kGptqModel},
+    {.engine = "gptqmodel", .format = "awq", .source = kGptqModel},
     {.engine = "gptqmodel",
      .format = "qqq",
      .weight_bits = 4,
@@ -88,14 +90,27 @@ const std::vector<DeployRule> kRules = {
      .remark = "dequantized to floats when it is loaded",
      .source = kTransformers},
     {.engine = "transformers", .format = "gptq", .remark = "through GPTQModel", .source = kTransformers},
+    {.engine = "transformers", .format = "awq", .remark = "through GPTQModel", .source = kTransformers},
     {.engine = "transformers", .format = "float", .source = kTransformers},
     {.engine = "llama.cpp", .format = "gguf", .source = kLlamaCpp}};
+
+/// Linears that an engine runs as one, so that they must be quantized in one way.
+struct FusedSet {
+  const char* engine;
+  std::vector<LinearRole> roles;
+  const char* source;
+};
+
+const std::vector<FusedSet> kFusedSets = {{"vllm", {kQ, kK, kV}, kVllmModels},
+                                          {"vllm", {kGate, kUp}, kVllmModels}};
 
 /// What a rule looks at.
 struct Facts {
   int weight_bits = 16, activation_bits = 16;
   int64_t group_size = -1;
   bool zero_points = false, act_order = false, static_inputs = false;
+
+  friend bool operator==(const Facts&, const Facts&) = default;
 };
 
 Facts facts_of(const SourceModel& model, const SourceModel::Linear& linear) {
@@ -130,15 +145,16 @@ std::optional<std::string> objection(const DeployRule& rule, const Facts& facts,
   return {};
 }
 
-/// The linear's inputs are split over the ranks, not its outputs.
-bool splits_inputs(const ModelSpec& spec, const std::string& linear) {
-  return std::ranges::any_of(spec.linears, [&](const LinearSpec& l) {
-    return (l.role == kO || l.role == kDown) && linear.ends_with("." + l.name);
-  });
+/// Of a linear that has a tensor of its own.
+std::optional<LinearRole> role_of(const ModelSpec& spec, const SourceModel::Linear& linear) {
+  const auto found = std::ranges::find_if(
+      spec.linears, [&](const LinearSpec& l) { return linear.name.ends_with("." + l.name); });
+  if (found == spec.linears.end()) return {};
+  return found->role;
 }
 
-DeployVerdict judge(const SourceModel& model, const SourceModel::Linear& linear, const std::string& engine,
-                    int64_t ranks) {
+DeployVerdict judge(const SourceModel& model, const SourceModel::Linear& linear, const Facts& facts,
+                    const std::string& engine, int64_t ranks) {
   DeployVerdict verdict{.linear = linear};
   const auto fail = [&](std::string reason) {
     verdict.answer = Answer::kFails;
@@ -150,10 +166,10 @@ DeployVerdict judge(const SourceModel& model, const SourceModel::Linear& linear,
   if (std::ranges::none_of(kRules, reads))
     return fail(fmt::format("{} does not read {}, as far as is known; tessera convert writes other formats",
                             engine, format));
-  const Facts facts = facts_of(model, linear);
   const auto rule =
       std::ranges::find_if(kRules, [&](const DeployRule& r) { return reads(r) && speaks_of(r, facts); });
-  const bool by_inputs = splits_inputs(model.spec(), linear.name);
+  const auto role = role_of(model.spec(), linear);
+  const bool by_inputs = role == kO || role == kDown;  // what is split over the ranks
   const int64_t split = by_inputs ? linear.k : linear.n;
   if (split % ranks != 0)
     return fail(fmt::format("{} {} on {} ranks", split, by_inputs ? "inputs" : "outputs", ranks));
@@ -174,6 +190,22 @@ DeployVerdict judge(const SourceModel& model, const SourceModel::Linear& linear,
   verdict.answer = Answer::kRuns;
   verdict.reason = rule->remark;
   return verdict;
+}
+
+/// The linears of `set` in one block.
+void judge_together(const SourceModel& model, const FusedSet& set, std::span<const Facts> facts,
+                    std::span<DeployVerdict> block) {
+  std::optional<size_t> first;
+  for (size_t i = 0; i < block.size(); ++i) {
+    const auto role = role_of(model.spec(), block[i].linear);
+    if (!role || std::ranges::find(set.roles, *role) == set.roles.end()) continue;
+    if (!first) first = i;
+    if (facts[i] == facts[*first]) continue;
+    block[i].answer = Answer::kFails;
+    block[i].reason = fmt::format("runs as one with {}, which is quantized in another way",
+                                  last_component(block[*first].linear.name));
+    block[i].source = set.source;
+  }
 }
 
 }  // namespace
@@ -205,8 +237,19 @@ std::vector<DeployVerdict> check_deployment(const SourceModel& model, const std:
                 spec.n_heads, spec.n_kv_heads, ranks);
   }
   std::vector<DeployVerdict> verdicts;
-  for (const SourceModel::Linear& linear : model.linears())
-    verdicts.push_back(judge(model, linear, engine, ranks));
+  std::vector<Facts> facts;
+  for (const SourceModel::Linear& linear : model.linears()) {
+    facts.push_back(facts_of(model, linear));
+    verdicts.push_back(judge(model, linear, facts.back(), engine, ranks));
+  }
+  const size_t block = model.linears().size() / static_cast<size_t>(spec.n_layers);
+  for (size_t first = 0; first < verdicts.size(); first += block) {
+    for (const FusedSet& set : kFusedSets) {
+      if (engine == set.engine)
+        judge_together(model, set, std::span(facts).subspan(first, block),
+                       std::span(verdicts).subspan(first, block));
+    }
+  }
   return verdicts;
 }
 

@@ -4,9 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "tessera/base/error.h"
+#include "tessera/format/safetensors.h"
 
 namespace tessera {
 namespace {
@@ -56,9 +59,31 @@ TEST(DeployRules, StaticInputsRunWithEightBitWeightsAlone) {
   }
 }
 
+TEST(DeployRules, VllmRunsQueriesKeysAndValuesAsOne) {
+  // One linear of three left in floats.
+  const auto path = std::filesystem::temp_directory_path() / fmt::format("tessera_deploy_{}", ::getpid());
+  const auto golden = std::filesystem::path(TESSERA_SOURCE_DIR) / "tests" / "golden" / "foreign" / "ct-w8a8";
+  std::filesystem::copy(golden, path);
+  const std::string linear = "model.layers.0.self_attn.k_proj";
+  const SafetensorsFile original(golden / "model.safetensors");
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, view] : original.tensors()) {
+    if (!name.starts_with(linear)) tensors.push_back({name, view});
+  }
+  tensors.push_back({linear + ".weight", share(Tensor(DType::kF16, original.at(linear + ".weight").shape))});
+  write_safetensors(path / "model.safetensors", tensors);
+  const auto verdicts = check_deployment(SourceModel(path), "vllm", 1);
+  std::filesystem::remove_all(path);
+  EXPECT_EQ(of(verdicts, "k_proj").answer, Answer::kFails);
+  EXPECT_THAT(of(verdicts, "k_proj").reason, HasSubstr("runs as one with q_proj"));
+  EXPECT_EQ(of(verdicts, "q_proj").answer, Answer::kRuns);
+  EXPECT_EQ(of(verdicts, "up_proj").answer, Answer::kRuns);
+}
+
 TEST(DeployRules, OtherEngines) {
   expect_all(check("gptq-act-order", "vllm"), Answer::kRuns);
-  expect_all(check("awq-g32", "vllm"), Answer::kRuns);
+  for (const char* engine : {"vllm", "gptqmodel", "transformers"})
+    expect_all(check("awq-g32", engine), Answer::kRuns);
   expect_all(check("gptq-act-order", "gptqmodel"), Answer::kRuns);
   expect_all(check("qqq", "gptqmodel"), Answer::kRuns);
   expect_all(check("ct-w4a8", "transformers"), Answer::kRuns);

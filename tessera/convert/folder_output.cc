@@ -55,14 +55,15 @@ void write_folder(const SourceModel& model, const foreign::Writer& writer,
                   Reporter& reporter) {
   const int64_t layers = model.spec().n_layers;
   std::future<void> writing;  // of a shard, while the next is prepared
-  for (int64_t layer = 0; layer <= layers; ++layer) {
-    std::vector<NamedTensor> tensors = block_tensors(model, writer, options, layer);
+  for (int64_t shard = 0; shard <= layers;
+       ++shard) {  // what is outside the blocks first, as tessera quantize does
+    std::vector<NamedTensor> tensors = block_tensors(model, writer, options, shard == 0 ? layers : shard - 1);
     if (writing.valid()) writing.get();
     writing =
-        std::async(std::launch::async, [file = folder.file(shard_name(layer, layers + 1)),
+        std::async(std::launch::async, [file = folder.file(shard_name(shard, layers + 1)),
                                         tensors = std::move(tensors)] { write_safetensors(file, tensors); });
     model.checkpoint().release_pages();
-    reporter.progress("writing, shards", layer + 1, layers + 1);
+    reporter.progress("writing, shards", shard + 1, layers + 1);
   }
   writing.get();
   finish_shards(folder, layers + 1);

@@ -5,10 +5,10 @@
 
 namespace tessera {
 
-SourceModel::SourceModel(const std::filesystem::path& path)
+SourceModel::SourceModel(const std::filesystem::path& path, DType decoded)
     : files_(path),
       config_(ModelConfig::load(path)),
-      checkpoint_(path),
+      checkpoint_(path, decoded),
       spec_(make_model_spec(config_, checkpoint_)),
       quantization_(read_quantization_config(config_)) {
   check_tensors(spec_, checkpoint_);
@@ -46,11 +46,6 @@ std::vector<std::string> SourceModel::float_tensors(int64_t layer) const {
     if (belongs(name) && !quantized_names_.contains(linear) && name != kRopeFactors) names.push_back(name);
   }
   return names;
-}
-
-std::map<std::string, int64_t> SourceModel::rounded_formats() const {
-  if (!is_gguf(checkpoint_.dir())) return {};
-  return GgufModel(checkpoint_.dir()).rounded_formats();
 }
 
 std::string SourceModel::where(const Linear& linear) const {

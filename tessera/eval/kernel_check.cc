@@ -84,6 +84,7 @@ bool rounds_to_halves(Backend& backend) {
 
 void check_layer(const std::string& name, const QuantizedLinear& linear, int64_t width, Backend& backend,
                  KernelCheck& check) {
+  linear.require_kernel(name);
   const std::vector<float> x = test_rows(width);
   std::vector<float> expected(static_cast<size_t>(kTokens * linear.n));
   parallel_for(kTokens, [&](int64_t t) {

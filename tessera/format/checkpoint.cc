@@ -70,12 +70,12 @@ std::set<std::string> weight_files(const fs::path& dir, std::map<std::string, st
 
 }  // namespace
 
-Checkpoint::Checkpoint(const fs::path& path) : path_(path) {
+Checkpoint::Checkpoint(const fs::path& path, DType decoded) : path_(path) {
   require_model(path);
   if (fs::is_directory(path)) {
     open_folder();
   } else {
-    gguf_ = std::make_unique<GgufModel>(path);
+    gguf_ = std::make_unique<GgufModel>(path, decoded);
     tensors_ = gguf_->tensors();
   }
 }
@@ -150,6 +150,10 @@ bool Checkpoint::has_gguf_codes(const std::string& prefix) const {
 
 GgufCodes Checkpoint::gguf_codes(const std::string& prefix) const {
   return gguf_->codes(prefix + ".weight");
+}
+
+std::map<std::string, int64_t> Checkpoint::rounded_formats() const {
+  return gguf_ ? gguf_->rounded_formats() : std::map<std::string, int64_t>{};
 }
 
 std::vector<std::string> Checkpoint::names() const {

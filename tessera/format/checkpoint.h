@@ -19,8 +19,9 @@ class Checkpoint {
  public:
   /// `path` is the folder or the GGUF file. Throws Error when there are no weights, or a file is missing or
   /// malformed. A tensor that cannot be read is no error until it is asked for: of a dtype that is not known
-  /// here, named by the index but absent, or in two shards of which the index names neither.
-  explicit Checkpoint(const std::filesystem::path& path);
+  /// here, named by the index but absent, or in two shards of which the index names neither. `decoded` is
+  /// what a GGUF file's blocks become (GgufModel).
+  explicit Checkpoint(const std::filesystem::path& path, DType decoded = DType::kF16);
 
   /// The folder or the GGUF file.
   const std::filesystem::path& dir() const { return path_; }
@@ -42,6 +43,8 @@ class Checkpoint {
   /// must have some.
   bool has_gguf_codes(const std::string& prefix) const;
   GgufCodes gguf_codes(const std::string& prefix) const;
+  /// GgufModel::rounded_formats; empty for a folder.
+  std::map<std::string, int64_t> rounded_formats() const;
   /// The files, in order of their names.
   std::vector<std::filesystem::path> files() const;
   /// Lets the system drop what is in memory of the mapped files.

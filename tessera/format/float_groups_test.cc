@@ -33,6 +33,7 @@ TEST(FloatGroups, RunWithFloatInputs) {
     change(l);
     try {
       l.validate("x");
+      l.require_kernel("x");
     } catch (const Error& e) {
       return e.what();
     }
@@ -42,8 +43,7 @@ TEST(FloatGroups, RunWithFloatInputs) {
   EXPECT_EQ(error_of([](QuantizedLinear& l) { l.group_scale.as<Half>()[3] = to_half(0); }), "");
   EXPECT_THAT(
       error_of([](QuantizedLinear& l) { l.activation = {}; }),
-      HasSubstr(
-          "8-bit activations with float group scales have no integer kernel; start from the float model"));
+      HasSubstr("x: 8-bit activations with float group scales have no integer kernel; quantize the model again"));
   for (float bad : {-1.0f, INFINITY, NAN}) {
     EXPECT_THAT(error_of([&](QuantizedLinear& l) { l.group_scale.as<Half>()[3] = to_half(bad); }),
                 HasSubstr("negative or not finite"));
@@ -55,7 +55,7 @@ TEST(FloatGroups, RunWithFloatInputs) {
                 l.group_scale = Tensor(DType::kF16, {4, 4});
                 l.group_zero = {};
               }),
-              HasSubstr("groups of a multiple of 32 run"));
+              HasSubstr("groups of 16 inputs have no kernel, multiples of 32 have"));
 }
 
 TEST(InputWeights, AreWhatTheLayerComputes) {

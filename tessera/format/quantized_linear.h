@@ -102,10 +102,12 @@ struct QuantizedLinear {
   QuantizedLinear clone() const;
 
   /// Throws Error ("WHERE: ...") when shapes, dtypes or value ranges do not fit together: a group scale that
-  /// drives some w8 out of int8, float group scales with integer activations or in groups of no multiple of
-  /// 32 inputs, K so large that sums could overflow, a map out of order, numbers that are not finite. Only
-  /// load_quantized_linear knows whether indexes are within the input.
+  /// drives some w8 out of int8, K so large that sums could overflow, a map out of order, numbers that are
+  /// not finite. Only load_quantized_linear knows whether indexes are within the input.
   void validate(const std::string& where) const;
+  /// Throws Error ("WHERE: ...") for a layer that other tools write and nothing here multiplies: float group
+  /// scales with integer activations, or in groups of no multiple of 32 inputs.
+  void require_kernel(const std::string& where) const;
 };
 
 /// What it computes with, in short: "w4a8 per-channel", "w4a8 g128", "w4a4 asymmetric per-channel, mapped,

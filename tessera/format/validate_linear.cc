@@ -75,17 +75,7 @@ void validate_integer_groups(const QuantizedLinear& l, const std::string& where)
 }
 
 void validate_float_groups(const QuantizedLinear& l, const std::string& where) {
-  constexpr int64_t kGroupMultiple = 32;  // what the kernels' packed layouts need
   validate_group_shapes(l, DType::kF16, where);
-  if (!l.activation.weight_only()) {
-    throw Error(
-        "{}: {}-bit activations with float group scales have no integer kernel; start from the float model",
-        where, l.activation.bits);
-  }
-  if (l.group_size % kGroupMultiple != 0) {
-    throw Error("{}: float scales of groups of {} inputs; groups of a multiple of {} run", where,
-                l.group_size, kGroupMultiple);
-  }
   for (Half scale : l.group_scale.as<Half>()) {
     if (!std::isfinite(to_float(scale)) || to_float(scale) < 0)
       throw Error("{}: group_scale holds a value that is negative or not finite", where);
@@ -197,6 +187,23 @@ void QuantizedLinear::validate(const std::string& where) const {
   validate_activation(*this, where);
   validate_outliers(*this, where);
   validate_map(*this, where);
+}
+
+void QuantizedLinear::require_kernel(const std::string& where) const {
+  constexpr int64_t kGroupMultiple = 32;  // what the kernels' packed layouts need
+  if (weight_format != WeightFormat::kUint4Float) return;
+  if (!activation.weight_only()) {
+    throw Error(
+        "{}: {}-bit activations with float group scales have no integer kernel; quantize the model again (tessera "
+        "quantize takes it), or convert it to float activations (--to gptq)",
+        where, activation.bits);
+  }
+  if (group_size % kGroupMultiple != 0) {
+    throw Error(
+        "{}: float scales of groups of {} inputs have no kernel, multiples of {} have; quantize the model again "
+        "(tessera quantize takes it)",
+        where, group_size, kGroupMultiple);
+  }
 }
 
 }  // namespace tessera

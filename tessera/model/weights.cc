@@ -216,6 +216,7 @@ class WeightLoader {
                   checkpoint_.dir().string(), name);
     }
     QuantizedLinear linear = load_quantized_linear(checkpoint_, name, *quantization_, shape.n, shape.k);
+    linear.require_kernel(fmt::format("{}: {}", checkpoint_.dir().string(), name));
     if (shape.bias && linear.bias.empty()) {
       throw Error("{}: {}.bias is missing", checkpoint_.dir().string(), name);
     }

@@ -8,7 +8,9 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
+#include "tessera/base/dyadic.h"
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
 #include "tessera/source/gguf_names.h"
@@ -20,17 +22,18 @@ namespace fs = std::filesystem;
 
 constexpr std::array kArchitectures = {"llama", "qwen2", "qwen3"};
 
-/// Decodes a row of blocks; false when a value is not finite in float16.
-bool decode_row(const GgufFormat& format, std::span<const std::byte> row, std::span<Half> out) {
-  constexpr float kLargestHalf = 65504;
+/// Decodes a row of blocks; false when a value is not finite in T.
+template <class T>
+bool decode_row(const GgufFormat& format, std::span<const std::byte> row, std::span<T> out) {
+  constexpr float kLargest = std::is_same_v<T, Half> ? 65504 : std::numeric_limits<float>::max();
   std::array<float, 256> values;
   bool fits = true;
   for (size_t b = 0; b < row.size() / format.bytes; ++b) {
     const auto n = static_cast<size_t>(format.elements);
     decode_blocks(format, row.subspan(b * format.bytes, format.bytes), std::span(values).first(n));
     for (size_t i = 0; i < n; ++i) {
-      fits &= std::abs(values[i]) <= kLargestHalf;
-      out[b * n + i] = to_half(values[i]);
+      fits &= std::abs(values[i]) <= kLargest;
+      out[b * n + i] = nearest<T>(values[i]);
     }
   }
   return fits;
@@ -38,7 +41,7 @@ bool decode_row(const GgufFormat& format, std::span<const std::byte> row, std::s
 
 }  // namespace
 
-GgufModel::GgufModel(const fs::path& path) {
+GgufModel::GgufModel(const fs::path& path, DType decoded) : decoded_(decoded) {
   files_.push_back(std::make_unique<GgufFile>(path));
   const JsonNode architecture = metadata()["general.architecture"];
   architecture_ = architecture.string();
@@ -79,7 +82,7 @@ void GgufModel::add_tensors(const GgufFile& file) {
     if (source.interleaved_heads != 0 && tensor.shape[0] % (2 * source.interleaved_heads) != 0)
       throw Error("{}: {} rows are no {} heads", where, tensor.shape[0], source.interleaved_heads);
     if (!sources_.emplace(name, source).second) throw Error("{}: is also in another file", where);
-    infos_[name] = {tensor.format->plain.value_or(DType::kF16), tensor.shape};
+    infos_[name] = {tensor.format->plain.value_or(decoded_), tensor.shape};
   }
 }
 
@@ -123,15 +126,20 @@ TensorView GgufModel::read(std::string_view name) const {
   parallel_for(rows, [&](int64_t r) {
     const std::span<const std::byte> from = source.row(r);
     std::byte* const to = out.data() + static_cast<size_t>(r) * out_bytes;
+    const auto decode = [&]<class T>(T* row) {
+      if (!decode_row<T>(format, from, {row, static_cast<size_t>(width)})) fits = false;
+    };
     if (format.plain) {
       std::memcpy(to, from.data(), from.size());
-    } else if (!decode_row(format, from, {reinterpret_cast<Half*>(to), static_cast<size_t>(width)})) {
-      fits = false;
+    } else if (decoded_ == DType::kF16) {
+      decode(reinterpret_cast<Half*>(to));
+    } else {
+      decode(reinterpret_cast<float*>(to));
     }
   });
   if (!fits) {
-    throw Error("{}: {} holds a value that is not finite or beyond float16; the file is damaged",
-                files_[0]->path().string(), name);
+    throw Error("{}: {} holds a value that is not finite or beyond {}; the file is damaged",
+                files_[0]->path().string(), name, tessera::name_of(decoded_));
   }
   tessera::release_pages(tensor->data);
   return share(std::move(out));
@@ -172,6 +180,7 @@ std::map<std::string, int64_t> GgufModel::stored_formats() const {
 
 std::map<std::string, int64_t> GgufModel::rounded_formats() const {
   std::map<std::string, int64_t> formats;
+  if (decoded_ != DType::kF16) return formats;
   for (const auto& [name, source] : sources_) {
     if (!source.tensor->format->plain && !has_codes(name)) ++formats[source.tensor->format->name];
   }

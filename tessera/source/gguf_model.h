@@ -24,13 +24,13 @@ struct GgufCodes {
 };
 
 /// A GGUF model of the architecture llama, qwen2 or qwen3: tensors have the names, the order of rows and (for
-/// quantized blocks: float16) the types of a Hugging Face checkpoint.
+/// quantized blocks: `decoded`) the types of a Hugging Face checkpoint.
 class GgufModel {
  public:
   /// `path` is the file, or the first of several, NAME-00001-of-000NN.gguf. Throws Error, naming file and
   /// tensor, when a file is missing or malformed, the architecture or a tensor is not known, or a name comes
-  /// twice.
-  explicit GgufModel(const std::filesystem::path& path);
+  /// twice. `decoded` is what blocks become: kF16, rounded, or kF32, which holds them exactly.
+  explicit GgufModel(const std::filesystem::path& path, DType decoded = DType::kF16);
 
   /// Of the first file.
   JsonNode metadata() const { return files_[0]->metadata(); }
@@ -41,8 +41,7 @@ class GgufModel {
   const std::map<std::string, TensorInfo, std::less<>>& tensors() const { return infos_; }
   /// The tensor `name`, which must be there. Plain floats whose rows stand in order are a view into the
   /// mapped file, valid as long as this object lives; everything else is a copy that the view owns. Blocks
-  /// are decoded to float32 and rounded to float16. Throws Error when a decoded value is not finite or beyond
-  /// float16.
+  /// are decoded. Throws Error when a decoded value is not finite or beyond the type.
   TensorView read(std::string_view name) const;
 
   /// True for the matrices of blocks that are stored in Q4_0: our kernels multiply with their codes.
@@ -54,7 +53,7 @@ class GgufModel {
 
   /// How many tensors the files hold in each format, such as "Q4_K".
   std::map<std::string, int64_t> stored_formats() const;
-  /// The same of those alone that can only be read as float16.
+  /// The same of those alone that are rounded when they are read.
   std::map<std::string, int64_t> rounded_formats() const;
   std::vector<std::filesystem::path> files() const;
   /// Lets the system drop what is in memory of the mapped files.
@@ -75,6 +74,7 @@ class GgufModel {
   void add_tensors(const GgufFile& file);
   int64_t interleaved_heads(const std::string& gguf_name) const;
 
+  DType decoded_;
   std::vector<std::unique_ptr<GgufFile>> files_;
   std::string architecture_;
   std::map<std::string, Source, std::less<>> sources_;

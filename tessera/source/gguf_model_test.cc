@@ -156,7 +156,7 @@ TEST_F(GgufModels, RefusesBlocksBeyondFloat16) {
     b.add("blk.0.attn_v.bias", {32}, 8, GgufBuilder::bytes_of(to_half(scale).bits) + std::string(32, '\x7f'));
     const GgufModel model = open(b);
     EXPECT_THAT(error_of([&] { model.read("model.layers.0.self_attn.v_proj.bias"); }),
-                HasSubstr("v_proj.bias holds a value that is not finite or beyond float16"));
+                HasSubstr("v_proj.bias holds a value that is not finite or beyond F16"));
   }
 }
 

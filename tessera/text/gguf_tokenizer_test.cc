@@ -14,6 +14,7 @@
 #include "tessera/source/model_files.h"
 #include "tessera/source/test_gguf_model.h"
 #include "tessera/text/tokenizer.h"
+#include "tessera/text/unicode.h"
 
 namespace tessera {
 namespace {
@@ -22,6 +23,47 @@ namespace fs = std::filesystem;
 using Ids = std::vector<int32_t>;
 using nlohmann::json;
 using testing::HasSubstr;
+
+/// 10,020 lines of words in 30 scripts, with blanks, digits and punctuation between them.
+std::vector<std::string> lines_in_thirty_scripts() {
+  struct Letters {
+    char32_t first, last;
+  };
+  constexpr Letters kScripts[] = {
+      {'a', 'z'},       {0xc0, 0x24f},      // Latin, plain and with marks
+      {0x370, 0x3ff},   {0x400, 0x4ff},     // Greek, Cyrillic
+      {0x531, 0x586},   {0x5d0, 0x5ea},     // Armenian, Hebrew
+      {0x620, 0x64a},   {0x710, 0x74a},     // Arabic, Syriac
+      {0x905, 0x94d},   {0x985, 0x9cd},     // Devanagari, Bengali
+      {0xa05, 0xa4d},   {0xa85, 0xacd},     // Gurmukhi, Gujarati
+      {0xb05, 0xb4d},   {0xb85, 0xbcd},     // Oriya, Tamil
+      {0xc05, 0xc4d},   {0xc85, 0xccd},     // Telugu, Kannada
+      {0xd05, 0xd4d},   {0xd85, 0xdca},     // Malayalam, Sinhala
+      {0xe01, 0xe4e},   {0xe81, 0xece},     // Thai, Lao
+      {0xf40, 0xf84},   {0x1000, 0x103a},   // Tibetan, Myanmar
+      {0x10d0, 0x10ff}, {0xac00, 0xd7a3},   // Georgian, Hangul
+      {0x1200, 0x137c}, {0x13a0, 0x13f5},   // Ethiopic, Cherokee
+      {0x1780, 0x17d3}, {0x3041, 0x30ff},   // Khmer, Kana
+      {0x4e00, 0x9fff}, {0x1f300, 0x1f64f}  // Han, emoji
+  };
+  static_assert(std::size(kScripts) == 30);
+  constexpr const char* kBetween[] = {" ",  " ",     " ",   "  ", ", ",     ". ",     "\n",
+                                      " 7", "2026 ", "'s ", "-",  "\u3002", "\u00a0", "!?"};
+  std::mt19937 random(3);
+  std::vector<std::string> lines;
+  for (const Letters& script : kScripts) {
+    for (int line = 0; line < 334; ++line) {
+      std::string text;
+      for (size_t word = 0; word < 1 + random() % 8; ++word) {
+        for (size_t letter = 0; letter < 1 + random() % 9; ++letter)
+          append_utf8(std::uniform_int_distribution<uint32_t>(script.first, script.last)(random), text);
+        text += kBetween[random() % std::size(kBetween)];
+      }
+      lines.push_back(text);
+    }
+  }
+  return lines;
+}
 
 constexpr int32_t kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5;
 
@@ -182,6 +224,9 @@ TEST_F(GgufTokenizers, RealByteLevelTokenizers) {
       EXPECT_EQ(tokenizer->encode(item["text"].get<std::string>(), false), ids) << item["text"];
       EXPECT_EQ(tokenizer->decode(ids, false), item["decoded"].get<std::string>());
     }
+    const auto original = Tokenizer::load(model);
+    for (const std::string& line : lines_in_thirty_scripts())
+      ASSERT_EQ(tokenizer->encode(line, true), original->encode(line, true)) << line;
     EXPECT_EQ(tokenizer->encode(golden["with_bos"]["text"].get<std::string>(), true),
               golden["with_bos"]["ids"].get<Ids>());
   }
@@ -234,6 +279,11 @@ TEST_F(GgufTokenizers, SentencePieceMergesAsTheLibraryDoes) {
     EXPECT_EQ(tokenizer->decode(ids, false), line);
     ids.insert(ids.begin(), 1);
     EXPECT_EQ(tokenizer->encode(line, true), ids) << line;
+  }
+  for (const std::string& line : lines_in_thirty_scripts()) {
+    Ids ids;
+    ASSERT_TRUE(library.Encode(line, &ids).ok());
+    ASSERT_EQ(tokenizer->encode(line, false), ids) << line;
   }
   EXPECT_EQ(tokenizer->encode("stone<tool>", false).back(), library.PieceToId("<tool>"));
 

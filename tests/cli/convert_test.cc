@@ -47,6 +47,8 @@ TEST_F(Convert, GroupedModelsOfOursAreHeldExactly) {
   quantize("g128", "--group-size 128");
   convert("g128", "ct", "--to compressed-tensors");
   EXPECT_EQ(perplexity("ct"), perplexity("g128"));
+  convert("ct", "back", "--to tessera");
+  EXPECT_EQ(read_file(dir_ / "back" / "model.safetensors"), read_file(dir_ / "g128" / "model.safetensors"));
   convert("g128", "v1", "--to gptq");
   quantize("zeros", "--group-size 64 --set weight.symmetric=false");
   for (const char* target : {"gptq_v2", "awq"}) {

@@ -177,5 +177,27 @@ TEST(Dyadic, IsTheFloat) {
   EXPECT_EQ(Dyadic(0), Dyadic());
 }
 
+/// Products of scales and integers, on which claims of equality stand, are exact in doubles; a number fits a
+/// type when its bits do.
+TEST(Dyadic, AgreesWithWideIntegers) {
+  std::mt19937 random(7);
+  const auto random_float = [&] {
+    const auto m = static_cast<float>(random() % (1u << (1 + random() % 24)) + 1);
+    return std::ldexp(m, static_cast<int>(random() % 40) - 50);
+  };
+  for (int i = 0; i < 10000; ++i) {
+    const float a = random_float(), b = random_float();
+    const int code = static_cast<int>(random() % 31) - 15;
+    const Dyadic x(a), y(b), found(double{a} * double{b} * code);
+    __extension__ __int128 m = static_cast<__int128>(x.m) * y.m * code;
+    int e = x.e + y.e;
+    while (m != 0 && m % 2 == 0) m /= 2, ++e;
+    EXPECT_TRUE(found.m == m && (m == 0 || found.e == e)) << a << " * " << b << " * " << code;
+    // 11 bits, and none below 2^-24.
+    const bool fits = x.m < (1 << 11) && x.e >= -24 && a <= 65504;
+    EXPECT_EQ(exactly<Half>(a).has_value(), fits) << a;
+  }
+}
+
 }  // namespace
 }  // namespace tessera::foreign

@@ -211,9 +211,8 @@ TEST_F(Readers, CompressedTensorsWithIntegerRatiosRunOnIntegers) {
   EXPECT_EQ(describe(linear), "w4a8 g32");
   tensors["weight_scale"].as<Half>()[3] = to_half(0.3333f);
   EXPECT_EQ(describe(load(compressed(kWeights, nullptr), tensors)), "w4a16 g32 f16 scales");
-  EXPECT_THAT(error_of(compressed(kWeights, kTokens), tensors),
-              HasSubstr("mlp.up_proj: 8-bit activations with float group scales have no integer kernel; "
-                        "start from the float model"));
+  // Other ratios have no kernel with integer inputs, but are read, for `quantize` and `convert`.
+  EXPECT_EQ(describe(load(compressed(kWeights, kTokens), tensors)), "w4a8 g32 f16 scales");
 }
 
 TEST_F(Readers, CompressedTensorsReadsEveryActivationThatRuns) {

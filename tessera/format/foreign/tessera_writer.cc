@@ -4,7 +4,8 @@
 
 namespace tessera::foreign {
 
-WrittenLinear write_tessera(const QuantizedLinear& linear, const std::string&, const WriteOptions&) {
+WrittenLinear write_tessera(const QuantizedLinear& linear, const std::string& where, const WriteOptions&) {
+  linear.require_kernel(where);
   WrittenLinear out;
   for (const NamedTensor& named : named_tensors(linear, "")) {
     if (named.name != ".bias") out.tensors.emplace_back(named.name.substr(1), Tensor(named.tensor));

@@ -31,6 +31,7 @@ struct ColumnBlock {
   int64_t count;          ///< columns
   const float* upper;     ///< [count, count]: their part of U
   const int64_t* column;  ///< [count]: where their codes go
+  int64_t group_size;     ///< of the grid
   bool sparse;
 
   float diagonal(int64_t i) const { return upper[i * (count + 1)]; }
@@ -48,14 +49,15 @@ unsigned prunable(const ColumnBlock& block, int64_t begin, const float* w) {
 }
 
 /// Quantizes one output's weights in the block. `w` [count] is used up, `error` receives (w - q) / U_ii.
-/// Returns the loss.
-double quantize_row(const WeightGrid& grid, const ColumnBlock& block, int64_t n, float* w, float* error,
-                    int8_t* codes) {
+/// Returns the loss. Without fused multiply-adds, so that every processor computes the same bits.
+__attribute__((target_clones("avx2", "default"))) double quantize_row(const CellTable& cells,
+                                                                      const ColumnBlock& block, int64_t n,
+                                                                      float* w, float* error, int8_t* codes) {
   double loss = 0;
   unsigned pruned = 0;
   for (int64_t i = 0; i < block.count; ++i) {
     if (block.sparse && i % 4 == 0) pruned = prunable(block, i, w);
-    const GridCell cell = grid.cell(n, block.column[i]);
+    const GridCell cell = cells.cell(n, block.column[i] / block.group_size);
     const float code = pruned >> (i % 4) & 1u ? 0 : cell.code(w[i]);
     const float e = (w[i] - code * cell.step) / block.diagonal(i), *u = block.upper + i * block.count;
     codes[block.column[i]] = static_cast<int8_t>(code);
@@ -126,18 +128,22 @@ GptqResult gptq(const at::Tensor& weight, const WeightGrid& grid, const HessianF
   const at::Tensor order = factor.order.to(at::kCPU), columns = code_columns(order, base, options.sparse);
   GptqResult result{at::empty({n_rows, base}, at::kChar), {}};
   int8_t* codes = result.codes.data_ptr<int8_t>();
+  const CellTable cells(grid);
   std::vector<double> row_loss(static_cast<size_t>(n_rows));
   for (int64_t begin = 0; begin < base; begin += options.block_size) {
     const int64_t count = std::min(options.block_size, base - begin), rest = k - begin - count;
     const at::Tensor upper = factor.upper.narrow(0, begin, count);
     const at::Tensor inner = upper.narrow(1, begin, count).to(at::kCPU).contiguous();
-    const at::Tensor part = work.narrow(1, begin, count).to(at::kCPU, false, true).contiguous();
-    const at::Tensor errors = at::empty_like(part);
+    const auto staging = [&] {  // page-locked: a GPU copies from and to it several times as fast
+      return at::empty({n_rows, count}, at::TensorOptions(at::kFloat).pinned_memory(work.is_cuda()));
+    };
+    const at::Tensor part = staging(), errors = staging();
+    part.copy_(work.narrow(1, begin, count));
     const ColumnBlock block{count, inner.data_ptr<float>(), columns.data_ptr<int64_t>() + begin,
-                            options.sparse};
+                            base / cells.groups(), options.sparse};
     parallel_for(n_rows, [&, w = part.data_ptr<float>(), e = errors.data_ptr<float>()](int64_t n) {
       row_loss[static_cast<size_t>(n)] +=
-          quantize_row(grid, block, n, w + n * count, e + n * count, codes + n * base);
+          quantize_row(cells, block, n, w + n * count, e + n * count, codes + n * base);
     });
     if (rest > 0) {
       work.narrow(1, begin + count, rest)

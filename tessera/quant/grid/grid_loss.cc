@@ -64,10 +64,8 @@ void for_each_cell(const GridCells& cells, const Body& body) {
 }  // namespace
 
 at::Tensor nearest_codes(const at::Tensor& weight, const GridCells& cells) {
-  const at::Tensor grouped = weight.reshape({weight.size(0), cells.step.size(1), -1});
-  const at::Tensor codes = at::minimum(at::maximum(grouped / cells.step.unsqueeze(2), cells.lo.unsqueeze(2)),
-                                       cells.hi.unsqueeze(2));
-  return codes.round().view(weight.sizes());
+  at::Tensor codes = weight.reshape({weight.size(0), cells.step.size(1), -1}) / cells.step.unsqueeze(2);
+  return codes.clamp_(cells.lo.unsqueeze(2), cells.hi.unsqueeze(2)).round_().view(weight.sizes());
 }
 
 GridLoss::GridLoss(Clip clip, const at::Tensor& weight, int64_t groups, const InputMoments& moments)
@@ -129,7 +127,7 @@ at::Tensor GridLoss::errors(const GridCells& cells) const {
   if (!weight_.is_cpu()) {
     at::Tensor values = nearest_codes(weight_, cells);
     values.view({weight_.size(0), groups_, group_size_}).mul_(cells.step.unsqueeze(2));
-    return values.neg_().add_(weight_).to(hessian_.defined() ? hessian_.device() : weight_.device());
+    return at::sub_out(values, weight_, values).to(hessian_.defined() ? hessian_.device() : weight_.device());
   }
   at::Tensor result = at::empty_like(weight_);
   const float* weight = weight_.data_ptr<float>();

@@ -1,6 +1,10 @@
 // Rounding to a grid and packing of the codes.
 #include "tessera/quant/grid/weight_grid.h"
 
+#include <algorithm>
+#include <numeric>
+
+#include "tessera/base/dyadic.h"
 #include "tessera/base/parallel.h"
 
 namespace tessera {
@@ -16,9 +20,10 @@ at::Tensor host_floats(const at::Tensor& x) {
 /// Calls body(n, k_begin, k_end, cell) for all inputs that share a cell.
 template <class Body>
 void for_each_cell(const WeightGrid& grid, int64_t outputs, int64_t k, const Body& body) {
-  const int64_t size = grid.scheme.group_size > 0 ? grid.scheme.group_size : k;
+  const CellTable table(grid);
+  const int64_t size = k / table.groups();
   parallel_for(outputs, [&](int64_t n) {
-    for (int64_t begin = 0; begin < k; begin += size) body(n, begin, begin + size, grid.cell(n, begin));
+    for (int64_t g = 0; g < table.groups(); ++g) body(n, g * size, (g + 1) * size, table.cell(n, g));
   });
 }
 
@@ -61,31 +66,36 @@ Tensor to_byte_tensor(const at::Tensor& x) {
 }
 
 /// sum_k w8[n, k]
-Tensor row_sums(const WeightGrid& grid, const at::Tensor& codes) {
-  const int64_t n = codes.size(0), k = codes.size(1);
+Tensor row_sums(const QuantizedLinear& linear, const at::Tensor& codes) {
   at::Tensor w8 = codes.to(at::kInt);
-  if (grid.scheme.group_size > 0) {
-    w8 = w8.view({n, -1, grid.scheme.group_size}) * grid.group_scale.to(at::kInt).unsqueeze(2);
+  if (linear.groups() > 0) {
+    at::Tensor scales = at::empty({linear.n, linear.groups()}, at::kChar);
+    std::ranges::copy(linear.group_scale.as<int8_t>(), scales.data_ptr<int8_t>());
+    w8 = w8.view({linear.n, -1, linear.group_size}) * scales.to(at::kInt).unsqueeze(2);
   }
-  const at::Tensor sums = w8.reshape({n, k}).sum({1}, /*keepdim=*/false, at::kInt);
-  return Tensor::from(std::span<const int32_t>(sums.data_ptr<int32_t>(), static_cast<size_t>(n)), {n});
+  const at::Tensor sums = w8.reshape({linear.n, linear.k}).sum({1}, /*keepdim=*/false, at::kInt);
+  return Tensor::from(std::span<const int32_t>(sums.data_ptr<int32_t>(), static_cast<size_t>(linear.n)),
+                      {linear.n});
+}
+
+/// A common divisor of an output's group scales moves into its scale where that stays exact. Weights are the
+/// same numbers; this way of writing them is the one that readers of products find, so that a model comes
+/// back from another format as it was.
+void move_common_divisors(QuantizedLinear& linear) {
+  const auto groups = static_cast<size_t>(linear.groups());
+  const std::span<float> scales = linear.scale.as<float>();
+  for (size_t n = 0; n < scales.size(); ++n) {
+    const auto own = linear.group_scale.as<int8_t>().subspan(n * groups, groups);
+    const int divisor =
+        std::accumulate(own.begin(), own.end(), 0, [](int a, int b) { return std::gcd(a, b); });
+    const auto scale = exactly<float>(double{scales[n]} * divisor);
+    if (!scale) continue;
+    scales[n] = *scale;
+    for (int8_t& group : own) group = static_cast<int8_t>(group / divisor);
+  }
 }
 
 }  // namespace
-
-GridCell WeightGrid::cell(int64_t n, int64_t k) const {
-  const float output = scale.data_ptr<float>()[n], largest = static_cast<float>((1 << scheme.bits) - 1);
-  if (scheme.group_size == 0) {
-    if (!zero.defined()) return {output, -(largest - 1) / 2, (largest - 1) / 2};
-    const float z = zero.data_ptr<float>()[n];
-    return {output, -z, largest - z};
-  }
-  const int64_t group = n * group_scale.size(1) + k / scheme.group_size;
-  const float integer = group_scale.data_ptr<float>()[group];
-  const float z = zero.defined() ? zero.data_ptr<float>()[group] : kMiddle;
-  const auto reach = static_cast<float>(127 / static_cast<int>(integer));
-  return {output * integer, std::max(-z, -reach), std::min(largest - z, reach)};
-}
 
 GridCells WeightGrid::cells() const {
   const float largest = static_cast<float>((1 << scheme.bits) - 1);
@@ -100,6 +110,13 @@ GridCells WeightGrid::cells() const {
   const at::Tensor reach = (127 / group_scale).floor_();
   return {step, at::maximum(-z, -reach), at::minimum(largest - z, reach)};
 }
+
+CellTable::CellTable(const WeightGrid& grid)
+    : cells_(grid.cells()),
+      step_(cells_.step.data_ptr<float>()),
+      lo_(cells_.lo.data_ptr<float>()),
+      hi_(cells_.hi.data_ptr<float>()),
+      groups_(cells_.step.size(1)) {}
 
 at::Tensor round_to_grid(const WeightGrid& grid, const at::Tensor& weight) {
   if (!weight.is_cpu()) return device_codes(grid, weight).to(at::kChar).cpu();
@@ -148,7 +165,8 @@ QuantizedLinear make_quantized_linear(const WeightGrid& grid, const at::Tensor& 
   linear.activation = activation;
   linear.qweight = pack_codes(grid, codes);
   linear.scale = to_host_tensor(grid.scale);
-  if (!activation.symmetric) linear.row_sum = row_sums(grid, codes);
+  if (linear.weight_format == WeightFormat::kUint4Grouped) move_common_divisors(linear);
+  if (!activation.symmetric) linear.row_sum = row_sums(linear, codes);
   if (bias.defined()) linear.bias = to_host_tensor(bias);
   if (!activation.per_token) linear.input_scale = Tensor::from(std::span<const float>(&input_scale, 1), {1});
   return linear;

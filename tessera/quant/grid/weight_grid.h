@@ -41,10 +41,25 @@ struct WeightGrid {
   /// symmetric; groups then have zero point 8.
   at::Tensor zero;
 
-  /// The cell of output n and input k.
-  GridCell cell(int64_t n, int64_t k) const;
-  /// All of them, [N, groups], on the CPU.
+  /// [N, groups], on the CPU; one group where there is one scale an output.
   GridCells cells() const;
+};
+
+/// The cells of a grid for loops over single weights.
+class CellTable {
+ public:
+  explicit CellTable(const WeightGrid& grid);
+
+  GridCell cell(int64_t n, int64_t group) const {
+    const int64_t i = n * groups_ + group;
+    return {step_[i], lo_[i], hi_[i]};
+  }
+  int64_t groups() const { return groups_; }
+
+ private:
+  GridCells cells_;
+  const float *step_, *lo_, *hi_;  ///< [N, groups]
+  int64_t groups_;
 };
 
 struct GridOptions {

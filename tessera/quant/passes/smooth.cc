@@ -52,7 +52,7 @@ class SmoothPass : public Pass {
     const bool shared = spec.reads_attention(site) && spec.n_heads != spec.n_kv_heads;
     if (!can_fold_scale(spec, site) || (shared && !share_heads_)) return none;
 
-    report_errors(context, site, inputs, "error_before");
+    report_errors(context, site, x, "error_before");
     // Judged with weights rounded as they will be: what smoothing gains under rounding to nearest, GPTQ often
     // gains by itself.
     const SplitSample sample = split_sample(spec, context.block, site, x);
@@ -76,8 +76,9 @@ class SmoothPass : public Pass {
     fold_scale(spec, context.block, site, best.scale);
 
     nlohmann::json report = inputs.statistics();
-    inputs = describe(context, site, x / best.scale);
-    report_errors(context, site, inputs, "error_after");
+    const at::Tensor smoothed = x / best.scale;
+    inputs = describe(context, site, smoothed);
+    report_errors(context, site, smoothed, "error_after");
     report.update({{awq_ ? "exponent" : "sigma", best.parameter},
                    {"scaled_channels", (best.scale > 1).sum().item<int64_t>()},
                    {"largest_scale", best.scale.max().item<double>()},
@@ -140,11 +141,14 @@ class SmoothPass : public Pass {
     };
   }
 
-  void report_errors(BlockContext& context, const Site& site, const SiteInputs& inputs,
-                     const char* key) const {
+  /// The median error of a token when the linears are rounded to nearest.
+  void report_errors(BlockContext& context, const Site& site, const at::Tensor& x, const char* key) const {
+    const at::Tensor rounded = input_rounded(context, site, x);
     for (LinearId id : site.readers) {
-      const QuantizedLinear rounded = round_to_nearest(context, id, inputs);
-      report_linear(context, id, name(), {{key, output_error(rounded, context.block, id, inputs.sample)}});
+      const at::Tensor exact = biased_product(context, id, context.block.weight[id], x);
+      const at::Tensor errors =
+          token_errors(rounded_output(context, id, context.block.weight[id], rounded), exact);
+      report_linear(context, id, name(), {{key, errors.median().item<double>()}});
     }
   }
 
