@@ -84,7 +84,7 @@ PassInfo correct_pass_info() {
            {"learning_rate", 0.0005},  // falls to 0 linearly
            {"blocks", 4},              // that are trained together
            {"norms", true},            // also train the norms' gains
-           {"final_norm", true},       // fit the norm behind the last block
+           {"final_norm", false},      // also fit the norm behind the last block
            {"seed", 0}}};              // of the first matrices and the order of windows
 }
 

@@ -45,7 +45,9 @@ TEST(FinalNorm, FitIsTheLeastOfSquares) {
     EXPECT_LT(least, 0.95 * stream.loss(stream.model.outer.final_gain, stream.model.outer.final_bias));
     for (const double factor : {0.98, 1.02}) {
       EXPECT_GT(stream.loss(fit.gain * factor, fit.bias), least);
-      if (layer_norm) EXPECT_GT(stream.loss(fit.gain, fit.bias + (factor - 1)), least);
+      if (layer_norm) {
+        EXPECT_GT(stream.loss(fit.gain, fit.bias + (factor - 1)), least);
+      }
     }
   }
 }
@@ -71,7 +73,9 @@ TEST(FinalNorm, IsTheModelsOwnWhereNothingIsQuantized) {
     stream.x_quant = stream.x_float;
     const FinalNormFit fit = stream.fit();
     EXPECT_LT(relative_error(fit.gain, stream.model.outer.final_gain), 1e-5);
-    if (layer_norm) EXPECT_LT(relative_error(fit.bias, stream.model.outer.final_bias), 1e-5);
+    if (layer_norm) {
+      EXPECT_LT(relative_error(fit.bias, stream.model.outer.final_bias), 1e-5);
+    }
     EXPECT_LT(fit.error_before, 1e-6);
     EXPECT_LT(fit.error_after, 1e-6);
   }
@@ -83,7 +87,9 @@ TEST(FinalNorm, ChannelsWithoutEnergyStay) {
     stream.x_quant.zero_();
     const FinalNormFit fit = stream.fit();
     EXPECT_TRUE(at::equal(fit.gain, stream.model.outer.final_gain));
-    if (layer_norm) EXPECT_TRUE(at::equal(fit.bias, stream.model.outer.final_bias));
+    if (layer_norm) {
+      EXPECT_TRUE(at::equal(fit.bias, stream.model.outer.final_bias));
+    }
   }
 }
 

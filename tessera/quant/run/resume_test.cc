@@ -31,9 +31,10 @@ TEST_F(RunTest, ResumesToTheSameBytes) {
 }
 
 TEST_F(RunTest, GroupsOfBlocksResumeToTheSameBytes) {
-  options_.recipe.passes = json::array({{{"pass", "reassemble"}, {"tokens", 48}, {"candidates", 2}},
-                                        {{"pass", "correct"}, {"epochs", 1}, {"blocks", 4}},
-                                        {{"pass", "rtn"}}});
+  options_.recipe.passes =
+      json::array({{{"pass", "reassemble"}, {"tokens", 48}, {"candidates", 2}},
+                   {{"pass", "correct"}, {"epochs", 1}, {"blocks", 4}, {"final_norm", true}},
+                   {{"pass", "rtn"}}});
   options_.recipe.scheme = {{4, 0, false}, {4, false, true}};
   ASSERT_EQ(run(), "");
   auto straight = files(dir_ / "out");
