@@ -61,11 +61,11 @@ FinalNormFit fit_final_norm(const ModelSpec& spec, const at::Tensor& gain, const
                             const at::Tensor& x_float, const at::Tensor& x_quant) {
   const int64_t windows = x_quant.size(0);
   const at::Tensor ones = at::ones_like(gain);
-  std::vector<Moments> halves(2, Moments(spec.hidden_size));
+  Moments halves[] = {Moments(spec.hidden_size), Moments(spec.hidden_size)};  // copies would share sums
   for (int64_t i = 0; i < windows; ++i) {
     const at::Tensor y = normalize(spec, x_float[i], gain, bias);
-    halves[static_cast<size_t>(i % 2)].add(normalize(spec, x_quant[i], ones, {}).to(at::kDouble),
-                                           y.to(at::kDouble), token_weights(y).to(at::kDouble));
+    halves[i % 2].add(normalize(spec, x_quant[i], ones, {}).to(at::kDouble), y.to(at::kDouble),
+                      token_weights(y).to(at::kDouble));
   }
   const Moments &seen = halves[0], &unseen = halves[windows > 1 ? 1 : 0];
   const bool with_bias = bias.defined();
