@@ -1,5 +1,6 @@
 // Low-rank error correction of groups of blocks ("QLLM").
 #include "tessera/quant/passes/correction.h"
+#include "tessera/quant/passes/final_norm.h"
 #include "tessera/quant/passes/passes.h"
 
 namespace tessera {
@@ -14,10 +15,12 @@ class CorrectPass : public Pass {
                  .learning_rate = options["learning_rate"].number(1e-9, 1.0),
                  .norms = options["norms"].boolean(),
                  .seed = options["seed"].integer<uint64_t>()},
-        blocks_(options["blocks"].integer<int64_t>(1, 1 << 12)) {}
+        blocks_(options["blocks"].integer<int64_t>(1, 1 << 12)),
+        final_norm_(options["final_norm"].boolean()) {}
 
   std::string name() const override { return "correct"; }
   int64_t group_blocks() const override { return blocks_; }
+  bool changes_final_norm() const override { return final_norm_; }
   bool keeps_function() const override { return false; }
 
   void check(const PassPlace& place) const override {
@@ -46,6 +49,20 @@ class CorrectPass : public Pass {
                                     group.blocks.front().layer, group.blocks.back().layer));
   }
 
+  void run_on_final_norm(FinalNormContext& norm) override {
+    if (!final_norm_) return;
+    const FinalNormFit fit = fit_final_norm(norm.last.spec, norm.gain, norm.bias, norm.x_float, norm.x_quant);
+    const bool kept = fit.error_after < fit.error_before;
+    norm.last.report[name()]["final_norm"] = {
+        {"error_before", fit.error_before}, {"error_after", fit.error_after}, {"kept", kept}};
+    if (kept) {
+      norm.gain = fit.gain;
+      norm.bias = fit.bias;
+    } else {
+      norm.last.reporter.note("final norm: fitting it did not help, and it stays as it is");
+    }
+  }
+
   size_t workspace_bytes(const ModelSpec& spec, int64_t /*windows*/, int64_t tokens) const override {
     return correction_bytes(spec, std::min(blocks_, spec.n_layers), tokens, options_) + rounding_bytes(spec);
   }
@@ -53,6 +70,7 @@ class CorrectPass : public Pass {
  private:
   CorrectionOptions options_;
   int64_t blocks_;
+  bool final_norm_;
 };
 
 }  // namespace
@@ -66,6 +84,7 @@ PassInfo correct_pass_info() {
            {"learning_rate", 0.0005},  // falls to 0 linearly
            {"blocks", 4},              // that are trained together
            {"norms", true},            // also train the norms' gains
+           {"final_norm", false},      // also fit the norm behind the last block
            {"seed", 0}}};              // of the first matrices and the order of windows
 }
 

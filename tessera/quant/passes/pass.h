@@ -60,6 +60,14 @@ struct GroupContext {
   Reporter& reporter;
 };
 
+/// The norm behind the last block, when that block is quantized. The streams are that block's outputs.
+struct FinalNormContext {
+  BlockContext& last;
+  const at::Tensor& x_float;  ///< [windows, tokens, hidden], of the float model
+  const at::Tensor& x_quant;  ///< the same, of the quantized blocks
+  at::Tensor gain, bias;      ///< [hidden], float32; passes replace them. `bias` is undefined for RMSNorm
+};
+
 class Pass;
 
 /// Where a pass stands in a run, known before the first block.
@@ -92,6 +100,10 @@ class Pass {
   /// recipe has at most one pass that works on groups.
   virtual int64_t group_blocks() const { return 0; }
   virtual void run_on_group(GroupContext& /*context*/) {}
+  /// True when run_on_final_norm may change the norm behind the last block. Not together with a pass that
+  /// unties embedding and lm_head, which folds that norm into the lm_head.
+  virtual bool changes_final_norm() const { return false; }
+  virtual void run_on_final_norm(FinalNormContext& /*context*/) {}
   /// False when the pass changes what the blocks compute in float, beyond rounding.
   virtual bool keeps_function() const { return true; }
   /// True when run_on_outer unties embedding and lm_head (rotation).

@@ -50,6 +50,10 @@ bool RunPlan::unties_embedding() const {
   return std::ranges::any_of(passes, [](const auto& pass) { return pass->unties_embedding(); });
 }
 
+bool RunPlan::changes_final_norm() const {
+  return std::ranges::any_of(passes, [](const auto& pass) { return pass->changes_final_norm(); });
+}
+
 bool RunPlan::stores_other_head() const {
   return make_model_spec(config).tied_embeddings && !spec.tied_embeddings;
 }

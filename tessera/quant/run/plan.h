@@ -20,6 +20,7 @@ struct RunPlan {
   /// What a reader needs beside the tensors.
   QuantizationConfig quantization_config(const Recipe& recipe) const;
   bool unties_embedding() const;
+  bool changes_final_norm() const;
   /// Whether config.json ties the embeddings and the checkpoint holds another head all the same.
   bool stores_other_head() const;
   /// Index of the pass that works on groups of blocks; the number of passes where there is none.

@@ -2,7 +2,6 @@
 #include "tessera/quant/run/quantizer.h"
 
 #include <ATen/Parallel.h>
-#include <torch/version.h>
 
 #include <algorithm>
 #include <iterator>
@@ -23,12 +22,13 @@
 #include "tessera/quant/run/checkpoint_writer.h"
 #include "tessera/quant/run/fingerprint.h"
 #include "tessera/quant/run/journal.h"
-#include "tessera/quant/run/lm_head.h"
+#include "tessera/quant/run/outer_shard.h"
 #include "tessera/quant/run/output_folder.h"
 #include "tessera/quant/run/owned_files.h"
 #include "tessera/quant/run/plan.h"
 #include "tessera/quant/run/progress_meter.h"
 #include "tessera/quant/run/run_checks.h"
+#include "tessera/quant/run/run_report.h"
 #include "tessera/quant/run/shards.h"
 
 namespace tessera {
@@ -249,19 +249,7 @@ void Run::quantize_blocks() {
 
 /// Writes the first shard; the streams start at the embeddings that it holds.
 void Run::start() {
-  Shard shard;
-  ModelSpec spec = spec_;
-  if (plan_.unties_embedding()) {
-    OuterWeights outer = load_outer(checkpoint_, spec_, device_);
-    for (const auto& pass : passes_) pass->run_on_outer(spec_, outer);
-    json untied = config_.values();
-    untied["tie_word_embeddings"] = false;
-    spec = make_model_spec({untied, config_.file()}, checkpoint_);
-    shard = outer_shard(spec, outer, checkpoint_.info(spec_.embedding).dtype);
-  } else {
-    shard = outer_shard(checkpoint_, spec_);
-  }
-  if (options_.recipe.lm_head_w8a8) round_lm_head(spec, shard);
+  const Shard shard = make_outer_shard(plan_, options_.recipe, device_);
   write_shard(0, shard);
   if (calibrated_) {
     const auto written = [&](const std::string& name) { return shard.at(name); };
@@ -344,15 +332,18 @@ void Run::prepare_block(BlockContext& context, ProgressMeter& meter) {
   }
 }
 
-/// Runs the passes behind the one that works on groups, writes the block, and moves the quantized stream on.
+/// Runs the passes behind the one that works on groups, moves the quantized stream on, and writes the block;
+/// with the last one the final norm, where a pass changes that.
 json Run::finish_block(BlockContext& context, ProgressMeter& meter) {
   context.x_quant = streams_.x_quant;
   for (size_t i = group_pass_ + 1; i < passes_.size(); ++i) run_pass(*passes_[i], context, meter);
-  write_shard(context.layer + 1, block_shard(checkpoint_, context));
   if (calibrated_) {
     context.block.kv_format = options_.recipe.kv_format;
     propagate(spec_, context.block, fake_quant_linears(context.quantized, device_), streams_.x_quant);
   }
+  Shard shard = block_shard(checkpoint_, context);
+  if (context.layer + 1 == spec_.n_layers) add_final_norm(plan_, streams_, context, shard);
+  write_shard(context.layer + 1, shard);
   context.block = {};
   context.quantized.clear();
   release_free_memory();
@@ -367,22 +358,9 @@ void Run::run_pass(Pass& pass, BlockContext& context, ProgressMeter& meter) {
 }
 
 void Run::write_report() {
-  double seconds = 0;
-  for (const json& block : journal_->blocks()) seconds += block["seconds"].get<double>();
-  const json report = {{"program", "tessera " TESSERA_VERSION},
-                       {"model", options_.model_dir.string()},
-                       {"recipe", options_.recipe.to_json()},
-                       {"device", options_.device},
-                       {"libtorch", TORCH_VERSION},
-                       {"cpu", cpu_info().model},
-                       {"threads", thread_count()},
-                       {"calibration", calibrated_ ? options_.calibration.manifest : json()},
-                       {"fingerprint", fingerprint_},
-                       {"seconds", seconds},
-                       {"predicted_peak_bytes", memory_.peak()},
-                       {"peak_bytes", peak_memory()},
-                       {"files", writer_.files()},
-                       {"blocks", journal_->blocks()}};
+  json report = run_report(options_, memory_, fingerprint_, journal_->blocks());
+  report["calibration"] = calibrated_ ? options_.calibration.manifest : json();
+  report["files"] = writer_.files();
   write_file(partial(kReportName), json_text(report, 1) + "\n");
   reporter_.note(
       fmt::format("peak memory {} MB, predicted {} MB", peak_memory() / 1000000, memory_.peak() / 1000000));

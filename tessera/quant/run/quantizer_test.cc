@@ -102,6 +102,39 @@ TEST_F(RunTest, OneGroupPassIsEnough) {
   expect_error("only one pass can work on groups");
 }
 
+TEST_F(RunTest, FinalNormIsFittedToTheQuantizedBlocks) {
+  const auto recipe = [](bool final_norm) {
+    return json::array({{{"pass", "correct"}, {"epochs", 1}, {"final_norm", final_norm}}, {{"pass", "rtn"}}});
+  };
+  options_.recipe.scheme = {{4, 0, false}, {4, false, true}};
+  for (const bool fitted : {false, true}) {
+    options_.output_dir = dir_ / (fitted ? "fitted" : "plain");
+    options_.recipe.passes = recipe(fitted);
+    ASSERT_EQ(run(), "");
+  }
+  const ModelSpec spec = make_model_spec(ModelConfig::load(demo_));
+  const Checkpoint fitted(dir_ / "fitted"), plain(dir_ / "plain");
+  check_tensors(spec, fitted);
+  for (const auto& [name, info] : plain.tensors()) {
+    const bool norm = name == spec.final_norm + ".weight";
+    EXPECT_EQ(fitted.info(name).dtype, norm ? DType::kF32 : info.dtype) << name;
+    const TensorView &a = fitted.at(name), &b = plain.at(name);
+    if (!norm) {
+      EXPECT_EQ(std::memcmp(a.data, b.data, b.bytes()), 0) << name;
+    }
+  }
+  const json blocks = json::parse(read_file(dir_ / "fitted" / "report.json"))["blocks"];
+  const json norm = blocks[5]["passes"]["correct"]["final_norm"];
+  EXPECT_TRUE(norm["kept"].get<bool>());
+  EXPECT_LT(norm["error_after"].get<double>(), norm["error_before"].get<double>());
+}
+
+TEST_F(RunTest, RotationLeavesNoFinalNormToFit) {
+  const json correct = {{"pass", "correct"}, {"epochs", 1}, {"final_norm", true}};
+  options_.recipe.passes = json::array({{{"pass", "rotate"}}, correct, {{"pass", "rtn"}}});
+  expect_error("set final_norm of correct to false");
+}
+
 TEST_F(RunTest, RowsRoundedWithoutCalibrationDoNotDependOnThreads) {
   options_.calibration = {};
   const int threads = thread_count();

@@ -31,9 +31,10 @@ TEST_F(RunTest, ResumesToTheSameBytes) {
 }
 
 TEST_F(RunTest, GroupsOfBlocksResumeToTheSameBytes) {
-  options_.recipe.passes = json::array({{{"pass", "reassemble"}, {"tokens", 48}, {"candidates", 2}},
-                                        {{"pass", "correct"}, {"epochs", 1}, {"blocks", 4}},
-                                        {{"pass", "rtn"}}});
+  options_.recipe.passes =
+      json::array({{{"pass", "reassemble"}, {"tokens", 48}, {"candidates", 2}},
+                   {{"pass", "correct"}, {"epochs", 1}, {"blocks", 4}, {"final_norm", true}},
+                   {{"pass", "rtn"}}});
   options_.recipe.scheme = {{4, 0, false}, {4, false, true}};
   ASSERT_EQ(run(), "");
   auto straight = files(dir_ / "out");
@@ -41,6 +42,8 @@ TEST_F(RunTest, GroupsOfBlocksResumeToTheSameBytes) {
   EXPECT_EQ(report["blocks"].size(), 6u);
   EXPECT_EQ(report["blocks"][3]["passes"]["correct"]["blocks"], 4);
   EXPECT_EQ(report["blocks"][5]["passes"]["correct"]["blocks"], 2) << "the last group is shorter";
+  EXPECT_FALSE(report["blocks"][3]["passes"]["correct"].contains("final_norm"));
+  EXPECT_GT(report["blocks"][5]["passes"]["correct"]["final_norm"]["error_before"].get<double>(), 0);
   fs::rename(dir_ / "out", dir_ / "straight");
   kill_after(3.2);  // of the two groups of the progress, in the second
   EXPECT_TRUE(fs::exists(dir_ / "out.partial" / "streams-00004.safetensors"));

@@ -30,6 +30,13 @@ void check_passes(const std::string& recipe, const ModelSpec& spec, const PerLin
   if (std::ranges::count_if(passes, [](const auto& pass) { return pass->group_blocks() > 0; }) > 1) {
     throw Error("recipe {}: only one pass can work on groups of blocks", recipe);
   }
+  const auto changes_norm =
+      std::ranges::find_if(passes, [](const auto& p) { return p->changes_final_norm(); });
+  if (changes_norm != passes.end() &&
+      std::ranges::any_of(passes, [](const auto& pass) { return pass->unties_embedding(); })) {
+    throw Error("recipe {}: rotation folds the final norm into lm_head; set final_norm of {} to false",
+                recipe, (*changes_norm)->name());
+  }
   for (size_t i = 0; i < passes.size(); ++i) passes[i]->check({spec, schemes, passes.first(i)});
 }
 

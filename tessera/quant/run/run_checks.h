@@ -15,8 +15,9 @@ namespace tessera {
 /// another tool are dequantized.
 void check_source_model(const ModelConfig& config, const ModelSpec& spec, const Checkpoint& checkpoint);
 
-/// Throws Error when no pass quantizes, when more than one works on groups of blocks, or when one cannot work
-/// on this model or behind the passes in front.
+/// Throws Error when no pass quantizes, when more than one works on groups of blocks, when one changes the
+/// final norm that another folds into lm_head, or when one cannot work on this model or behind the passes in
+/// front.
 void check_passes(const std::string& recipe, const ModelSpec& spec, const PerLinear<LinearScheme>& schemes,
                   std::span<const std::unique_ptr<Pass>> passes);
 

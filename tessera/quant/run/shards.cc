@@ -27,15 +27,6 @@ std::vector<OuterTensor> outer_tensors(const ModelSpec& spec) {
           {spec.lm_head_bias(), &OuterWeights::lm_head_bias}};
 }
 
-void add_unless_changed(Shard& shard, const std::string& name, const TensorView& original,
-                        const at::Tensor& tensor) {
-  if (at::equal(to_float_tensor(original, tensor.device()), tensor)) {
-    shard.add(name, original);
-  } else {
-    shard.add(name, tensor);
-  }
-}
-
 }  // namespace
 
 void Shard::add(std::string name, const at::Tensor& changed) {
@@ -63,6 +54,15 @@ const TensorView& Shard::at(const std::string& name) const {
   const auto found = std::ranges::find(tensors_, name, &NamedTensor::name);
   assert(found != tensors_.end());
   return found->tensor;
+}
+
+void add_unless_changed(Shard& shard, const std::string& name, const TensorView& original,
+                        const at::Tensor& tensor) {
+  if (at::equal(to_float_tensor(original, tensor.device()), tensor)) {
+    shard.add(name, original);
+  } else {
+    shard.add(name, tensor);
+  }
 }
 
 OuterWeights load_outer(const Checkpoint& checkpoint, const ModelSpec& spec, const at::Device& device) {

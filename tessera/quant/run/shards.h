@@ -28,6 +28,10 @@ class Shard {
   std::vector<QuantizedLinear> owned_linears_;  ///< views into them stay when they move
 };
 
+/// Adds `tensor`, as the checkpoint has it where its values are those of `original`, otherwise in float32.
+void add_unless_changed(Shard& shard, const std::string& name, const TensorView& original,
+                        const at::Tensor& tensor);
+
 /// The parameters outside the blocks, in float32.
 OuterWeights load_outer(const Checkpoint& checkpoint, const ModelSpec& spec, const at::Device& device);
 
