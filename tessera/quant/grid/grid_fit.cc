@@ -43,14 +43,6 @@ double code_steps(const WeightScheme& scheme) {
   return scheme.symmetric && scheme.group_size == 0 ? codes - 2 : codes - 1;
 }
 
-/// Positive floats with `bits` significant bits, 1 to 24: the nearest, ties up.
-at::Tensor round_significant(const at::Tensor& x, int bits) {
-  constexpr int kFloatBits = 24;
-  if (bits == kFloatBits) return x;
-  const int dropped = 1 << (kFloatBits - bits);
-  return x.view(at::kInt).add(dropped / 2).bitwise_and_(-dropped).view(at::kFloat);
-}
-
 /// Where `better` holds, takes over what `candidate` has.
 void take(const at::Tensor& better, const at::Tensor& candidate, at::Tensor& best) {
   best = at::where(better, candidate, best);

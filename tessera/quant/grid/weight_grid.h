@@ -90,6 +90,20 @@ at::Tensor dequantize(const WeightGrid& grid, const at::Tensor& codes);
 /// Rounded weights on the weight's device: round_to_grid and dequantize in one.
 at::Tensor fake_quantize_weight(const WeightGrid& grid, const at::Tensor& weight);
 
+/// Positive floats with `bits` significant bits, 1 to 24: the nearest, ties up.
+at::Tensor round_significant(const at::Tensor& x, int bits);
+
+/// The least bits that round_significant leaves all of x with.
+int significant_bits(const at::Tensor& x);
+
+/// The grid of a linear with integer operands, as make_quantized_linear takes it. Weights of 5 to 7 bits count
+/// as 8-bit ones, an output's 4-bit zero point as that of one group.
+WeightGrid grid_of(const QuantizedLinear& linear);
+/// Its codes relative to the zero point, I8 [N, K] on the CPU.
+at::Tensor codes_of(const QuantizedLinear& linear);
+/// Gives `linear`, whose grid has the shape of `grid`, other weights: codes as round_to_grid gives them.
+void replace_weights(QuantizedLinear& linear, const WeightGrid& grid, const at::Tensor& codes);
+
 /// The integer layer. `bias` may be undefined; `input_scale` is needed for static activation scales.
 QuantizedLinear make_quantized_linear(const WeightGrid& grid, const at::Tensor& codes,
                                       const ActivationFormat& activation, const at::Tensor& bias,

@@ -1,0 +1,218 @@
+// Training by the signs of gradients: rounded weights are leaves of autograd's graph, positions between the
+// codes follow what comes back.
+#include "tessera/quant/passes/tuning.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include "tessera/quant/block/fake_quant.h"
+#include "tessera/quant/block/token_errors.h"
+#include "tessera/quant/grid/weight_grid.h"
+
+namespace tessera {
+namespace {
+
+constexpr int64_t kHeldOut = 8;       ///< one window in so many is not trained on
+constexpr int64_t kJudgements = 10;   ///< states among which the best is chosen
+constexpr float kReach = 0.5;         ///< codes that a weight moves at most ("AutoRound")
+
+/// Codes and output scales of a linear.
+struct LinearState {
+  at::Tensor codes;  ///< I8 [N, K]
+  at::Tensor scale;  ///< [N]
+};
+
+/// A quantized linear whose codes move.
+class TunedLinear {
+ public:
+  TunedLinear(const QuantizedLinear& linear, const at::Tensor& weight, double margin)
+      : layer_(linear, weight.device()), trained_(linear.weight_format != WeightFormat::kInt8) {
+    if (!trained_) {
+      rounded_ = layer_.weight();
+      return;
+    }
+    grid_ = grid_of(linear);
+    scale_ = grid_.scale.clone();
+    scale_bits_ = significant_bits(scale_);
+    const GridCells cells = grid_.cells();
+    const auto spread = [&](const at::Tensor& values) { return values.to(weight.device()).unsqueeze(2); };
+    const at::Tensor codes = codes_of(linear).to(weight.device(), at::kFloat);
+    const at::Tensor exact = (by_groups(weight) / spread(cells.step)).view_as(weight);
+    // Where the present codes are not the nearest ones, the weight starts at the near end of their range.
+    start_ = at::minimum(at::maximum(exact, codes - (0.5 - margin)), codes + (0.5 - margin));
+    lo_ = spread(cells.lo);
+    hi_ = spread(cells.hi);
+    position_ = start_.clone();
+  }
+
+  /// Puts the weights of the present positions in place, to be trained or not.
+  void round(bool train) {
+    if (!trained_) return;
+    grid_.scale = round_significant(scale_, scale_bits_);
+    rounded_ = dequantize(grid_, position_.round()).set_requires_grad(train);
+  }
+
+  /// Moves positions and scales against the gradients of the weights.
+  void step(double rate, double scale_rate) {
+    if (!trained_) return;
+    const at::Tensor gradient = rounded_.grad();
+    if (scale_rate > 0) {
+      scale_.mul_(1 - scale_rate * (gradient * rounded_.detach()).sum({1}).sign_().to(at::kCPU));
+    }
+    position_.sub_(gradient.sign(), rate);
+    position_ = at::minimum(at::maximum(position_, start_ - kReach), start_ + kReach);
+    by_groups(position_).clamp_(lo_, hi_);
+    rounded_.reset();
+  }
+
+  at::Tensor rounded_input(const at::Tensor& x) const { return layer_.rounded_input(x); }
+  at::Tensor product(const at::Tensor& x, const at::Tensor& rounded) const {
+    return layer_.product(x, rounded, rounded_);
+  }
+
+  LinearState state() const {
+    if (!trained_) return {};
+    return {position_.round().to(at::kChar), round_significant(scale_, scale_bits_).clone()};
+  }
+  /// Brings `linear` to `state` and returns the share of codes that this changes.
+  double apply(const LinearState& state, QuantizedLinear& linear) const {
+    if (!trained_) return 0;
+    WeightGrid grid = grid_;
+    grid.scale = state.scale;
+    const at::Tensor codes = state.codes.cpu();
+    const double changed = (codes != codes_of(linear)).to(at::kFloat).mean().item<double>();
+    replace_weights(linear, grid, codes);
+    return changed;
+  }
+
+ private:
+  /// [N, groups, inputs of a group]
+  at::Tensor by_groups(const at::Tensor& weight) const {
+    const int64_t groups = grid_.group_scale.defined() ? grid_.group_scale.size(1) : 1;
+    return weight.view({weight.size(0), groups, -1});
+  }
+
+  FakeQuantLinear layer_;
+  bool trained_;  ///< 8-bit codes stay
+  WeightGrid grid_;
+  at::Tensor scale_;             ///< [N], between the values that its bits allow
+  int scale_bits_ = 0;
+  at::Tensor start_, position_;  ///< [N, K], in codes
+  at::Tensor lo_, hi_;           ///< [N, groups, 1]: the grid's codes
+  at::Tensor rounded_;           ///< [N, K]: the weight in use
+};
+
+/// The block while it is trained.
+class TunedBlock {
+ public:
+  TunedBlock(const BlockContext& context, double margin) : context_(context) {
+    for (LinearId id : context.spec.linear_ids()) {
+      const at::Tensor weight = context.split[id].base_columns(context.block.weight[id]);
+      linears_.emplace_back(*context.quantized[id], weight.contiguous(), margin);
+    }
+  }
+
+  /// Weighted error of windows `chosen` (int64), in chunks; trains where gradients are enabled.
+  double loss(const at::Tensor& target, const at::Tensor& chosen) {
+    const bool train = at::GradMode::is_enabled();
+    for (TunedLinear& linear : linears_) linear.round(train);
+    const int64_t count = chosen.size(0), chunk = windows_per_chunk(target.size(1), target.device());
+    double sum = 0;
+    for (int64_t begin = 0; begin < count; begin += chunk) {
+      const at::Tensor part = chosen.narrow(0, begin, std::min(chunk, count - begin));
+      const at::Tensor loss = weighted_error(forward(context_.x_quant.index_select(0, part)),
+                                             target.index_select(0, part)) *
+                              (static_cast<double>(part.size(0)) / static_cast<double>(count));
+      if (train) loss.backward();
+      sum += loss.item<double>();
+    }
+    return sum;
+  }
+
+  void step(double rate, double scale_rate) {
+    for (TunedLinear& linear : linears_) linear.step(rate, scale_rate);
+  }
+
+  std::vector<LinearState> state() const {
+    std::vector<LinearState> result;
+    for (const TunedLinear& linear : linears_) result.push_back(linear.state());
+    return result;
+  }
+
+  PerLinear<double> apply(const std::vector<LinearState>& state,
+                          PerLinear<std::optional<QuantizedLinear>>& quantized) const {
+    PerLinear<double> changed(quantized.size());
+    for (LinearId id : context_.spec.linear_ids()) changed[id] = linears_[id].apply(state[id], *quantized[id]);
+    return changed;
+  }
+
+ private:
+  at::Tensor forward(const at::Tensor& input) const {
+    at::Tensor seen, rounded;  // linears that share an input share its codes
+    const LinearFn linear = [&](LinearId id, const at::Tensor& x) {
+      if (!seen.is_same(x)) {
+        seen = x;
+        rounded = linears_[id].rounded_input(x);
+      }
+      return linears_[id].product(x, rounded);
+    };
+    return block_step(context_.spec, context_.block, linear, input);
+  }
+
+  const BlockContext& context_;
+  std::vector<TunedLinear> linears_;
+};
+
+}  // namespace
+
+TuningResult tune_block(BlockContext& context, const TuningOptions& options) {
+  const int64_t windows = context.x_quant.size(0);
+  if (windows < 2) throw Error("tune needs two calibration windows at least: one to train on, one to judge by");
+  const at::Tensor all = at::arange(windows, at::kLong), last = all.remainder(kHeldOut) == std::min(kHeldOut, windows) - 1;
+  const at::Device device = context.x_quant.device();
+  const at::Tensor held_out = all.masked_select(last).to(device), trained = all.masked_select(last.logical_not());
+  const at::Tensor target =
+      block_forward(context.spec, context.block, float_linears(context.block), context.x_float);
+
+  // Seeded by place, so that a resumed run draws the same.
+  at::Generator generator =
+      at::detail::createCPUGenerator(options.seed + static_cast<uint64_t>(context.layer));
+  TunedBlock block(context, options.margin);
+  const auto judge = [&] {
+    const at::NoGradGuard no_grad;
+    return block.loss(target, held_out);
+  };
+  TuningResult result;
+  result.loss_before = result.loss_after = judge();
+  result.changed.resize(context.spec.linears.size());
+  std::vector<LinearState> best;
+  for (int64_t step = 1; step <= options.steps; ++step) {
+    const at::Tensor order = at::randperm(trained.size(0), generator, at::kLong);
+    const at::Tensor chosen = trained.index_select(0, order.slice(0, 0, options.batch)).to(device);
+    block.loss(target, chosen);
+    const double left = 1 - static_cast<double>(step - 1) / static_cast<double>(options.steps);
+    block.step(options.learning_rate * left, options.scale_rate * left);
+    if (step * kJudgements / options.steps == (step - 1) * kJudgements / options.steps) continue;
+    const double loss = judge();
+    if (!(loss < result.loss_after)) continue;
+    result.loss_after = loss;
+    result.step = step;
+    best = block.state();
+  }
+  if (result.step > 0) result.changed = block.apply(best, context.quantized);
+  return result;
+}
+
+size_t tuning_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
+  int64_t parameters = 0, largest = 0;
+  for (const LinearSpec& linear : spec.linears) {
+    parameters += linear.n * linear.k;
+    largest = std::max(largest, linear.n * linear.k);
+  }
+  constexpr int64_t kCopies = 5, kSteps = 3;  // the layer's operand, start, position, weight, gradient
+  const auto floats = static_cast<size_t>(kCopies * parameters + kSteps * largest +
+                                          windows * tokens * spec.hidden_size);
+  return floats * sizeof(float) + 2 * static_cast<size_t>(parameters) +
+         backward_bytes(spec, std::min(windows, windows_per_chunk(tokens)), tokens);
+}
+
+}  // namespace tessera

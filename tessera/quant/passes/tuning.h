@@ -1,0 +1,35 @@
+// Tuning of codes and output scales: a block that is quantized already is trained to give what the float block
+// gives ("AutoRound").
+#pragma once
+
+#include "tessera/quant/passes/pass.h"
+
+namespace tessera {
+
+struct TuningOptions {
+  int64_t steps = 200;
+  int64_t batch = 8;             ///< windows a step
+  double learning_rate = 0.005;  ///< parts of a code that a step moves a weight; falls to 0 linearly
+  double scale_rate = 0;         ///< the same of the output scales, relative; 0 leaves them alone
+  double margin = 0;             ///< least distance of a weight to the next code at the start, in codes
+  uint64_t seed = 0;             ///< of the windows of each step
+};
+
+struct TuningResult {
+  /// Error of the block's output on windows that are not trained on (weighted_error): as it was, and of the
+  /// best that training came by.
+  double loss_before = 0, loss_after = 0;
+  int64_t step = 0;           ///< after which it was reached; 0: the block is left alone
+  PerLinear<double> changed;  ///< share of the codes of each linear
+};
+
+/// Trains the quantized linears of the block: its output for x_quant is to be near the float block's for
+/// x_float. Codes move by one at most, on their grid; 8-bit linears, float columns and maps stay. Every eighth
+/// window is kept apart to choose the best state, of which the present one is a candidate. Deterministic for
+/// a seed. Throws Error for less than two windows.
+TuningResult tune_block(BlockContext& context, const TuningOptions& options);
+
+/// Bytes that tune_block holds beside the block.
+size_t tuning_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens);
+
+}  // namespace tessera
