@@ -142,8 +142,8 @@ size_t forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
 }
 
 size_t backward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
-  // Around every site its input, mapped, its codes and their product with the scale; the norms' steps; rotated
-  // queries and keys; attention weights before and after the softmax; the MLP's inner steps.
+  // Around every site its input, mapped, its codes and their product with the scale; the norms' steps;
+  // rotated queries and keys; attention weights before and after the softmax; the MLP's inner steps.
   const int64_t columns = 24 * spec.hidden_size + 8 * spec.q_size() + 6 * spec.kv_size() +
                           9 * spec.intermediate_size + 2 * spec.n_heads * tokens;
   return static_cast<size_t>(columns * windows * tokens) * sizeof(float);

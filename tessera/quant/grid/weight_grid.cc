@@ -170,8 +170,7 @@ at::Tensor codes_of(const QuantizedLinear& linear) {
     std::ranges::copy(linear.qweight.as<int8_t>(), codes.data_ptr<int8_t>());
     return codes;
   }
-  const std::vector<int8_t> values =
-      unpack_int4(linear.qweight, linear.n, linear.k, linear.weight_format);
+  const std::vector<int8_t> values = unpack_int4(linear.qweight, linear.n, linear.k, linear.weight_format);
   at::Tensor codes = at::empty(shape, at::kChar);
   std::ranges::copy(values, codes.data_ptr<int8_t>());
   if (linear.weight_format == WeightFormat::kInt4) return codes;

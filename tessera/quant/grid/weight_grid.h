@@ -96,8 +96,8 @@ at::Tensor round_significant(const at::Tensor& x, int bits);
 /// The least bits that round_significant leaves all of x with.
 int significant_bits(const at::Tensor& x);
 
-/// The grid of a linear with integer operands, as make_quantized_linear takes it. Weights of 5 to 7 bits count
-/// as 8-bit ones, an output's 4-bit zero point as that of one group.
+/// The grid of a linear with integer operands, as make_quantized_linear takes it. Weights of 5 to 7 bits
+/// count as 8-bit ones, an output's 4-bit zero point as that of one group.
 WeightGrid grid_of(const QuantizedLinear& linear);
 /// Its codes relative to the zero point, I8 [N, K] on the CPU.
 at::Tensor codes_of(const QuantizedLinear& linear);

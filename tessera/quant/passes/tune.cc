@@ -12,18 +12,23 @@ class TunePass : public Pass {
                  .batch = options["batch"].integer<int64_t>(1, 1 << 16),
                  .learning_rate = options["learning_rate"].number(0.0, 1.0),
                  .scale_rate = options["scale_rate"].number(0.0, 0.1),
-                 .margin = options["margin"].number(0.0, 0.5),
                  .seed = options["seed"].integer<uint64_t>()} {}
 
   std::string name() const override { return "tune"; }
+  bool refines() const override { return true; }
 
   void check(const PassPlace& place) const override {
     if (std::ranges::none_of(place.earlier, [](const auto& pass) { return pass->quantizes(); })) {
       throw Error("tune trains what is quantized; put it behind rtn or gptq");
     }
     for (const auto& pass : place.earlier) {
-      if (pass->keeps_function()) continue;
-      throw Error("tune needs the float model's block, which {} changes; leave one of them out", pass->name());
+      if (!pass->keeps_function()) {
+        throw Error("tune needs the float model's block, which {} changes; leave one of them out",
+                    pass->name());
+      }
+      if (pass->makes_sparse()) {
+        throw Error("tune would fill the zeros of 2:4 sparse weights; set sparse to none, or leave tune out");
+      }
     }
   }
 
@@ -59,8 +64,7 @@ PassInfo tune_pass_info() {
            {"batch", 8},              // windows a step
            {"learning_rate", 0.005},  // codes a step; falls to 0 linearly
            {"scale_rate", 0.0},       // of output scales, relative
-           {"margin", 0.0},
-           {"seed", 0}}};  // of the windows of each step
+           {"seed", 0}}};             // of the windows of each step
 }
 
 std::unique_ptr<Pass> make_tune_pass(const PassOptions& options) {

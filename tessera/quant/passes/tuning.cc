@@ -11,9 +11,11 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t kHeldOut = 8;       ///< one window in so many is not trained on
-constexpr int64_t kJudgements = 10;   ///< states among which the best is chosen
-constexpr float kReach = 0.5;         ///< codes that a weight moves at most ("AutoRound")
+constexpr int64_t kHeldOut = 8;      ///< one window in so many is not trained on
+constexpr int64_t kJudgements = 10;  ///< states among which the best is chosen
+constexpr double kReach = 0.5;       ///< codes that a weight moves at most ("AutoRound")
+/// Where the present codes are not the nearest ones, weights start so far inside what rounds to them.
+constexpr double kMargin = 0.02;
 
 /// Codes and output scales of a linear.
 struct LinearState {
@@ -24,7 +26,7 @@ struct LinearState {
 /// A quantized linear whose codes move.
 class TunedLinear {
  public:
-  TunedLinear(const QuantizedLinear& linear, const at::Tensor& weight, double margin)
+  TunedLinear(const QuantizedLinear& linear, const at::Tensor& weight)
       : layer_(linear, weight.device()), trained_(linear.weight_format != WeightFormat::kInt8) {
     if (!trained_) {
       rounded_ = layer_.weight();
@@ -37,8 +39,7 @@ class TunedLinear {
     const auto spread = [&](const at::Tensor& values) { return values.to(weight.device()).unsqueeze(2); };
     const at::Tensor codes = codes_of(linear).to(weight.device(), at::kFloat);
     const at::Tensor exact = (by_groups(weight) / spread(cells.step)).view_as(weight);
-    // Where the present codes are not the nearest ones, the weight starts at the near end of their range.
-    start_ = at::minimum(at::maximum(exact, codes - (0.5 - margin)), codes + (0.5 - margin));
+    start_ = codes + (exact - codes).clamp_(kMargin - 0.5, 0.5 - kMargin);
     lo_ = spread(cells.lo);
     hi_ = spread(cells.hi);
     position_ = start_.clone();
@@ -64,6 +65,7 @@ class TunedLinear {
     rounded_.reset();
   }
 
+  bool trains() const { return trained_; }
   at::Tensor rounded_input(const at::Tensor& x) const { return layer_.rounded_input(x); }
   at::Tensor product(const at::Tensor& x, const at::Tensor& rounded) const {
     return layer_.product(x, rounded, rounded_);
@@ -94,7 +96,7 @@ class TunedLinear {
   FakeQuantLinear layer_;
   bool trained_;  ///< 8-bit codes stay
   WeightGrid grid_;
-  at::Tensor scale_;             ///< [N], between the values that its bits allow
+  at::Tensor scale_;  ///< [N], between the values that its bits allow
   int scale_bits_ = 0;
   at::Tensor start_, position_;  ///< [N, K], in codes
   at::Tensor lo_, hi_;           ///< [N, groups, 1]: the grid's codes
@@ -104,11 +106,16 @@ class TunedLinear {
 /// The block while it is trained.
 class TunedBlock {
  public:
-  TunedBlock(const BlockContext& context, double margin) : context_(context) {
+  explicit TunedBlock(const BlockContext& context) : context_(context) {
     for (LinearId id : context.spec.linear_ids()) {
       const at::Tensor weight = context.split[id].base_columns(context.block.weight[id]);
-      linears_.emplace_back(*context.quantized[id], weight.contiguous(), margin);
+      linears_.emplace_back(*context.quantized[id], weight.contiguous());
     }
+  }
+
+  /// False when no linear has codes that move.
+  bool trains() const {
+    return std::ranges::any_of(linears_, [](const TunedLinear& linear) { return linear.trains(); });
   }
 
   /// Weighted error of windows `chosen` (int64), in chunks; trains where gradients are enabled.
@@ -119,9 +126,9 @@ class TunedBlock {
     double sum = 0;
     for (int64_t begin = 0; begin < count; begin += chunk) {
       const at::Tensor part = chosen.narrow(0, begin, std::min(chunk, count - begin));
-      const at::Tensor loss = weighted_error(forward(context_.x_quant.index_select(0, part)),
-                                             target.index_select(0, part)) *
-                              (static_cast<double>(part.size(0)) / static_cast<double>(count));
+      const at::Tensor loss =
+          weighted_error(forward(context_.x_quant.index_select(0, part)), target.index_select(0, part)) *
+          (static_cast<double>(part.size(0)) / static_cast<double>(count));
       if (train) loss.backward();
       sum += loss.item<double>();
     }
@@ -141,7 +148,8 @@ class TunedBlock {
   PerLinear<double> apply(const std::vector<LinearState>& state,
                           PerLinear<std::optional<QuantizedLinear>>& quantized) const {
     PerLinear<double> changed(quantized.size());
-    for (LinearId id : context_.spec.linear_ids()) changed[id] = linears_[id].apply(state[id], *quantized[id]);
+    for (LinearId id : context_.spec.linear_ids())
+      changed[id] = linears_[id].apply(state[id], *quantized[id]);
     return changed;
   }
 
@@ -166,17 +174,20 @@ class TunedBlock {
 
 TuningResult tune_block(BlockContext& context, const TuningOptions& options) {
   const int64_t windows = context.x_quant.size(0);
-  if (windows < 2) throw Error("tune needs two calibration windows at least: one to train on, one to judge by");
-  const at::Tensor all = at::arange(windows, at::kLong), last = all.remainder(kHeldOut) == std::min(kHeldOut, windows) - 1;
+  if (windows < 2)
+    throw Error("tune needs two calibration windows at least: one to train on, one to judge by");
+  const at::Tensor all = at::arange(windows, at::kLong),
+                   last = all.remainder(kHeldOut) == std::min(kHeldOut, windows) - 1;
   const at::Device device = context.x_quant.device();
-  const at::Tensor held_out = all.masked_select(last).to(device), trained = all.masked_select(last.logical_not());
+  const at::Tensor held_out = all.masked_select(last).to(device),
+                   trained = all.masked_select(last.logical_not());
   const at::Tensor target =
       block_forward(context.spec, context.block, float_linears(context.block), context.x_float);
 
   // Seeded by place, so that a resumed run draws the same.
   at::Generator generator =
       at::detail::createCPUGenerator(options.seed + static_cast<uint64_t>(context.layer));
-  TunedBlock block(context, options.margin);
+  TunedBlock block(context);
   const auto judge = [&] {
     const at::NoGradGuard no_grad;
     return block.loss(target, held_out);
@@ -184,6 +195,7 @@ TuningResult tune_block(BlockContext& context, const TuningOptions& options) {
   TuningResult result;
   result.loss_before = result.loss_after = judge();
   result.changed.resize(context.spec.linears.size());
+  if (!block.trains()) return result;
   std::vector<LinearState> best;
   for (int64_t step = 1; step <= options.steps; ++step) {
     const at::Tensor order = at::randperm(trained.size(0), generator, at::kLong);
@@ -209,8 +221,8 @@ size_t tuning_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
     largest = std::max(largest, linear.n * linear.k);
   }
   constexpr int64_t kCopies = 5, kSteps = 3;  // the layer's operand, start, position, weight, gradient
-  const auto floats = static_cast<size_t>(kCopies * parameters + kSteps * largest +
-                                          windows * tokens * spec.hidden_size);
+  const auto floats =
+      static_cast<size_t>(kCopies * parameters + kSteps * largest + windows * tokens * spec.hidden_size);
   return floats * sizeof(float) + 2 * static_cast<size_t>(parameters) +
          backward_bytes(spec, std::min(windows, windows_per_chunk(tokens)), tokens);
 }

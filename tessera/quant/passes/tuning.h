@@ -1,5 +1,5 @@
-// Tuning of codes and output scales: a block that is quantized already is trained to give what the float block
-// gives ("AutoRound").
+// Tuning of codes and output scales: a block that is quantized already is trained to give what the float
+// block gives ("AutoRound").
 #pragma once
 
 #include "tessera/quant/passes/pass.h"
@@ -11,7 +11,6 @@ struct TuningOptions {
   int64_t batch = 8;             ///< windows a step
   double learning_rate = 0.005;  ///< parts of a code that a step moves a weight; falls to 0 linearly
   double scale_rate = 0;         ///< the same of the output scales, relative; 0 leaves them alone
-  double margin = 0;             ///< least distance of a weight to the next code at the start, in codes
   uint64_t seed = 0;             ///< of the windows of each step
 };
 
@@ -24,9 +23,9 @@ struct TuningResult {
 };
 
 /// Trains the quantized linears of the block: its output for x_quant is to be near the float block's for
-/// x_float. Codes move by one at most, on their grid; 8-bit linears, float columns and maps stay. Every eighth
-/// window is kept apart to choose the best state, of which the present one is a candidate. Deterministic for
-/// a seed. Throws Error for less than two windows.
+/// x_float. Codes move by one at most, on their grid; 8-bit linears, float columns and maps stay. Every
+/// eighth window is kept apart to choose the best state, of which the present one is a candidate.
+/// Deterministic for a seed. Throws Error for less than two windows.
 TuningResult tune_block(BlockContext& context, const TuningOptions& options);
 
 /// Bytes that tune_block holds beside the block.

@@ -190,7 +190,8 @@ Recipe Recipe::with_setting(const std::string& change) const {
   const bool of_model = where == "kv_bits" || where == "lm_head";
   if (where.empty() || text.empty() || (key.empty() && text != kOn && text != kOff && !of_model)) {
     throw Error(
-        "{}: write weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off, PASS=on, kv_bits=BITS "
+        "{}: write weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off, PASS=on, "
+        "kv_bits=BITS "
         "or lm_head=w8a8",
         place);
   }
