@@ -102,6 +102,13 @@ TEST_F(RunTest, OneGroupPassIsEnough) {
   expect_error("only one pass can work on groups");
 }
 
+TEST_F(RunTest, WhatWorksOnFloatsStandsInFront) {
+  options_.recipe.passes = json::array({{{"pass", "rtn"}}, {{"pass", "smooth"}}});
+  expect_error("smooth works on floats; put it in front of the pass that quantizes");
+  options_.recipe.passes = json::array({{{"pass", "tune"}}, {{"pass", "rtn"}}});
+  expect_error("put it behind rtn or gptq");
+}
+
 TEST_F(RunTest, RowsRoundedWithoutCalibrationDoNotDependOnThreads) {
   options_.calibration = {};
   const int threads = thread_count();
