@@ -43,7 +43,7 @@ class MassiveToken : public testing::Test {
 };
 
 const nlohmann::json kRtn{{"pass", "rtn"}}, kGptq{{"pass", "gptq"}},
-    kTune{{"pass", "tune"}, {"steps", 60}, {"batch", 1}, {"learning_rate", 0.015}},
+    kTune{{"pass", "tune"}, {"steps", 60}, {"batch", 1}},
     kDgq{{"pass", "rtn"}, {"clip", "output"}, {"search", true}};
 const LinearScheme kGroups{{4, 32}, {}}, kZeroPoints{{4, 32, false}, {}},
     kFourBit{{4, 0, false}, {4, false, true}};

@@ -58,13 +58,14 @@ class TunePass : public Pass {
 }  // namespace
 
 PassInfo tune_pass_info() {
-  return {"tune",
-          "moves codes and output scales of a quantized block by gradients of its output's error",
-          {{"steps", 200},
-           {"batch", 8},              // windows a step
-           {"learning_rate", 0.005},  // codes a step; falls to 0 linearly
-           {"scale_rate", 0.0},       // of output scales, relative
-           {"seed", 0}}};             // of the windows of each step
+  return {
+      "tune",
+      "moves codes and output scales of a quantized block by gradients of its output's error",
+      {{"steps", 100},
+       {"batch", 4},              // windows a step
+       {"learning_rate", 0.003},  // codes that usual gradients move in the first step; falls to 0 linearly
+       {"scale_rate", 0.0},       // of output scales, relative
+       {"seed", 0}}};             // of the windows of each step
 }
 
 std::unique_ptr<Pass> make_tune_pass(const PassOptions& options) {

@@ -1,5 +1,5 @@
-// Training by the signs of gradients: rounded weights are leaves of autograd's graph, positions between the
-// codes follow what comes back.
+// Training by gradients: rounded weights are leaves of autograd's graph, positions between the codes follow
+// what comes back.
 #include "tessera/quant/passes/tuning.h"
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -16,6 +16,10 @@ constexpr int64_t kJudgements = 10;  ///< states among which the best is chosen
 constexpr double kReach = 0.5;       ///< codes that a weight moves at most ("AutoRound")
 /// Where the present codes are not the nearest ones, weights start so far inside what rounds to them.
 constexpr double kMargin = 0.02;
+
+/// Times its output's root mean square: what a gradient counts for at most.
+constexpr double kMostUsual = 4;
+constexpr double kTiny = 0x1p-100;  ///< keeps outputs without gradients from dividing by zero
 
 /// Codes and output scales of a linear.
 struct LinearState {
@@ -59,7 +63,8 @@ class TunedLinear {
     if (scale_rate > 0) {
       scale_.mul_(1 - scale_rate * (gradient * rounded_.detach()).sum({1}).sign_().to(at::kCPU));
     }
-    position_.sub_(gradient.sign(), rate);
+    const at::Tensor usual = gradient.square().mean({1}, /*keepdim=*/true).sqrt_().clamp_min_(kTiny);
+    position_.sub_((gradient / usual).clamp_(-kMostUsual, kMostUsual), rate);
     position_ = at::minimum(at::maximum(position_, start_ - kReach), start_ + kReach);
     by_groups(position_).clamp_(lo_, hi_);
     rounded_.reset();

@@ -7,11 +7,13 @@
 namespace tessera {
 
 struct TuningOptions {
-  int64_t steps = 200;
-  int64_t batch = 8;             ///< windows a step
-  double learning_rate = 0.005;  ///< parts of a code that a step moves a weight; falls to 0 linearly
-  double scale_rate = 0;         ///< the same of the output scales, relative; 0 leaves them alone
-  uint64_t seed = 0;             ///< of the windows of each step
+  int64_t steps = 100;
+  int64_t batch = 4;  ///< windows a step
+  /// Parts of a code that the first step moves a weight whose gradient is as large as its output's root mean
+  /// square; falls to 0 linearly.
+  double learning_rate = 0.003;
+  double scale_rate = 0;  ///< the same of the output scales, relative; 0 leaves them alone
+  uint64_t seed = 0;      ///< of the windows of each step
 };
 
 struct TuningResult {
