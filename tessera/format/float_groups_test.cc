@@ -43,7 +43,8 @@ TEST(FloatGroups, RunWithFloatInputs) {
   EXPECT_EQ(error_of([](QuantizedLinear& l) { l.group_scale.as<Half>()[3] = to_half(0); }), "");
   EXPECT_THAT(
       error_of([](QuantizedLinear& l) { l.activation = {}; }),
-      HasSubstr("x: 8-bit activations with float group scales have no integer kernel; quantize the model again"));
+      HasSubstr(
+          "x: 8-bit activations with float group scales have no integer kernel; quantize the model again"));
   for (float bad : {-1.0f, INFINITY, NAN}) {
     EXPECT_THAT(error_of([&](QuantizedLinear& l) { l.group_scale.as<Half>()[3] = to_half(bad); }),
                 HasSubstr("negative or not finite"));

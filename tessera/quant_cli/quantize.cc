@@ -91,7 +91,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
                       "(default: the method's)");
   command->add_option(
       "--set", o->settings,
-      "Change the method: weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off, "
+      "Change the method: weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off, PASS=on, "
       "kv_bits=BITS or lm_head=w8a8; may be repeated");
   o->calibration.add_to(*command);
   command->add_option("--eval", o->eval_file, "Then measure the perplexity of both models on this text");

@@ -141,6 +141,14 @@ size_t forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
   return static_cast<size_t>(columns * windows * tokens + scores) * sizeof(float);
 }
 
+size_t backward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
+  // Around every site its input, mapped, its codes and their product with the scale; the norms' steps;
+  // rotated queries and keys; attention weights before and after the softmax; the MLP's inner steps.
+  const int64_t columns = 24 * spec.hidden_size + 8 * spec.q_size() + 6 * spec.kv_size() +
+                          9 * spec.intermediate_size + 2 * spec.n_heads * tokens;
+  return static_cast<size_t>(columns * windows * tokens) * sizeof(float);
+}
+
 at::Tensor block_forward(const ModelSpec& spec, const Block& block, const LinearFn& linear,
                          const at::Tensor& x) {
   const int64_t windows = x.size(0), step = windows_per_chunk(x.size(1), x.device());

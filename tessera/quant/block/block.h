@@ -67,6 +67,9 @@ at::Tensor mlp_core(const ModelSpec& spec, const at::Tensor& gate, const at::Ten
 /// Bytes of the intermediate activations of block_step for `windows` windows of `tokens` tokens.
 size_t forward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens);
 
+/// Bytes that autograd keeps of block_step with rounded inputs for `windows` windows of `tokens` tokens.
+size_t backward_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens);
+
 /// Windows of `tokens` tokens that go through a block at once: enough tokens for large matrix products, few
 /// enough that the intermediate activations stay near the cache and out of the memory's peak. A GPU wants
 /// more.

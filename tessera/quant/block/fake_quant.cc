@@ -8,6 +8,7 @@
 
 #include "tessera/base/parallel.h"
 #include "tessera/format/reference.h"
+#include "tessera/quant/block/straight_through.h"
 
 namespace tessera {
 namespace {
@@ -174,6 +175,19 @@ at::Tensor FakeQuantLinear::accumulators(const at::Tensor& x) const {
 
 at::Tensor FakeQuantLinear::weight() const {
   return w8_ * scale_.unsqueeze(1);
+}
+
+at::Tensor FakeQuantLinear::rounded_input(const at::Tensor& x) const {
+  return map_.repeated(round_straight_through(map_.apply(x), activation_, input_scale_));
+}
+
+at::Tensor FakeQuantLinear::product(const at::Tensor& x, const at::Tensor& rounded,
+                                    const at::Tensor& weight) const {
+  at::Tensor y = at::matmul(rounded, weight.t());
+  if (outlier_index_.defined()) {
+    y = y + at::matmul(x.index_select(-1, outlier_index_), outlier_weight_.t());
+  }
+  return bias_.defined() ? y + bias_ : y;
 }
 
 LinearFn fake_quant_linears(const PerLinear<std::optional<QuantizedLinear>>& quantized,

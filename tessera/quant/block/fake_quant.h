@@ -33,6 +33,11 @@ class FakeQuantLinear {
   /// scale * w8, [N, K].
   at::Tensor weight() const;
 
+  /// What the product sees of float input x [..., K_in]: [..., K]. Gradients pass (straight_through.h).
+  at::Tensor rounded_input(const at::Tensor& x) const;
+  /// forward(x), `rounded` being its rounded_input, with `weight` [N, K] in place of its own; differentiable.
+  at::Tensor product(const at::Tensor& x, const at::Tensor& rounded, const at::Tensor& weight) const;
+
  private:
   /// Codes of x' [..., K].
   QuantizedRows quantize(const at::Tensor& mapped) const;

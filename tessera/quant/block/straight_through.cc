@@ -61,4 +61,12 @@ at::Tensor round_rows_straight_through(const at::Tensor& x, const ActivationForm
   return RoundRows::apply(x, format.bits, format.symmetric);
 }
 
+at::Tensor round_straight_through(const at::Tensor& x, const ActivationFormat& format, float static_scale) {
+  if (format.weight_only()) return x;
+  if (format.per_token && !format.real_zero) return round_rows_straight_through(x, format);
+  const double reach = static_cast<double>(static_scale) * ((1 << (format.bits - 1)) - 1);
+  const at::Tensor within = format.per_token ? x : x.clamp(-reach, reach);
+  return within + (fake_quantize_rows(x.detach(), format, static_scale) - within.detach());
+}
+
 }  // namespace tessera

@@ -12,4 +12,8 @@ namespace tessera {
 /// Rows have scales of their own (per_token).
 at::Tensor round_rows_straight_through(const at::Tensor& x, const ActivationFormat& format);
 
+/// The same for every format. Static scales are constants, and so are scales beside real zero points;
+/// weight-only formats give x itself.
+at::Tensor round_straight_through(const at::Tensor& x, const ActivationFormat& format, float static_scale);
+
 }  // namespace tessera

@@ -2,6 +2,7 @@
 #include "tessera/quant/grid/weight_grid.h"
 
 #include <algorithm>
+#include <cassert>
 #include <numeric>
 
 #include "tessera/base/dyadic.h"
@@ -31,6 +32,18 @@ Tensor to_host_tensor(const at::Tensor& x) {
   const at::Tensor host = host_floats(x);
   return Tensor::from(std::span<const float>(host.data_ptr<float>(), static_cast<size_t>(host.numel())),
                       host.sizes().vec());
+}
+
+/// Float32 on the CPU.
+at::Tensor float_tensor(const Tensor& tensor) {
+  const auto copied = [&](const auto& values) {
+    at::Tensor floats = at::empty(tensor.shape(), at::kFloat);
+    std::ranges::copy(values, floats.data_ptr<float>());
+    return floats;
+  };
+  if (tensor.dtype() == DType::kI8) return copied(tensor.as<int8_t>());
+  if (tensor.dtype() == DType::kU8) return copied(tensor.as<uint8_t>());
+  return copied(tensor.as<float>());
 }
 
 /// Float32 codes on the weight's device.
@@ -141,6 +154,38 @@ at::Tensor dequantize(const WeightGrid& grid, const at::Tensor& codes) {
 
 at::Tensor fake_quantize_weight(const WeightGrid& grid, const at::Tensor& weight) {
   return dequantize(grid, weight.is_cpu() ? round_to_grid(grid, weight) : device_codes(grid, weight));
+}
+
+WeightGrid grid_of(const QuantizedLinear& linear) {
+  assert(linear.weight_format != WeightFormat::kUint4Float);
+  WeightGrid grid;
+  grid.scheme = {weight_bits(linear.weight_format), linear.group_size, linear.group_zero.empty()};
+  grid.scale = float_tensor(linear.scale);
+  if (!linear.group_scale.empty()) grid.group_scale = float_tensor(linear.group_scale);
+  if (!linear.group_zero.empty()) grid.zero = float_tensor(linear.group_zero);
+  return grid;
+}
+
+at::Tensor codes_of(const QuantizedLinear& linear) {
+  const std::vector<int64_t> shape{linear.n, linear.k};
+  if (linear.weight_format == WeightFormat::kInt8) {
+    at::Tensor codes = at::empty(shape, at::kChar);
+    std::ranges::copy(linear.qweight.as<int8_t>(), codes.data_ptr<int8_t>());
+    return codes;
+  }
+  const std::vector<int8_t> values = unpack_int4(linear.qweight, linear.n, linear.k, linear.weight_format);
+  at::Tensor codes = at::empty(shape, at::kChar);
+  std::ranges::copy(values, codes.data_ptr<int8_t>());
+  if (linear.weight_format == WeightFormat::kInt4) return codes;
+  const at::Tensor zero = linear.group_zero.empty() ? at::full({linear.n, linear.groups()}, kMiddle)
+                                                    : float_tensor(linear.group_zero);
+  codes.view({linear.n, linear.groups(), -1}).sub_(zero.to(at::kChar).unsqueeze(2));
+  return codes;
+}
+
+void replace_codes(QuantizedLinear& linear, const at::Tensor& codes) {
+  linear.qweight = pack_codes(grid_of(linear), codes);
+  if (!linear.row_sum.empty()) linear.row_sum = row_sums(linear, codes);
 }
 
 QuantizedLinear make_quantized_linear(const WeightGrid& grid, const at::Tensor& codes,

@@ -105,6 +105,14 @@ at::Tensor dequantize(const WeightGrid& grid, const at::Tensor& codes);
 /// Rounded weights on the weight's device: round_to_grid and dequantize in one.
 at::Tensor fake_quantize_weight(const WeightGrid& grid, const at::Tensor& weight);
 
+/// The grid of a linear with integer operands, as make_quantized_linear takes it. Weights of 5 to 7 bits
+/// count as 8-bit ones, an output's 4-bit zero point as that of one group.
+WeightGrid grid_of(const QuantizedLinear& linear);
+/// Its codes relative to the zero point, I8 [N, K] on the CPU.
+at::Tensor codes_of(const QuantizedLinear& linear);
+/// Gives the linear other codes, as round_to_grid gives them for grid_of(linear).
+void replace_codes(QuantizedLinear& linear, const at::Tensor& codes);
+
 /// The integer layer. `bias` may be undefined; `input_scale` is needed for static activation scales.
 QuantizedLinear make_quantized_linear(const WeightGrid& grid, const at::Tensor& codes,
                                       const ActivationFormat& activation, const at::Tensor& bias,

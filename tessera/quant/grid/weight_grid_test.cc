@@ -210,5 +210,23 @@ TEST(WeightGrid, SearchedIntegersMatchQqqsFloatScales) {
   EXPECT_LT(ours, reference * 1.001);
 }
 
+TEST(WeightGrid, IsReadBackFromTheLinear) {
+  at::manual_seed(6);
+  const at::Tensor weight = at::randn({6, 64});
+  for (const WeightScheme& scheme : {WeightScheme{8, 0}, WeightScheme{4, 0}, WeightScheme{4, 0, false},
+                                     WeightScheme{4, 32}, WeightScheme{4, 32, false}}) {
+    const WeightGrid grid = fit_grid(weight, scheme, {.scale_bits = 0});
+    const at::Tensor codes = round_to_grid(grid, weight);
+    const QuantizedLinear linear = make_quantized_linear(grid, codes, {8, false, true}, {});
+    EXPECT_TRUE(at::equal(codes_of(linear), codes));
+    EXPECT_TRUE(at::equal(dequantize(grid_of(linear), codes), dequantize(grid, codes)));
+    QuantizedLinear other = make_quantized_linear(grid, at::zeros_like(codes), {8, false, true}, {});
+    replace_codes(other, codes);
+    EXPECT_NO_THROW(other.validate("test"));
+    EXPECT_TRUE(at::equal(codes_of(other), codes));
+    EXPECT_TRUE(std::ranges::equal(other.row_sum.as<int32_t>(), linear.row_sum.as<int32_t>()));
+  }
+}
+
 }  // namespace
 }  // namespace tessera

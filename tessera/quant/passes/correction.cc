@@ -178,14 +178,10 @@ size_t correction_bytes(const ModelSpec& spec, int64_t blocks, int64_t tokens,
     parameters += linear.n * linear.k;
     trained += options.rank * (linear.n + linear.k);
   }
-  // What autograd keeps of a token: around every site its input, mapped, its codes and their product with the
-  // scale; the norms' steps; rotated queries and keys; attention weights before and after the softmax; the
-  // MLP's inner steps.
-  const int64_t columns = 24 * spec.hidden_size + 8 * spec.q_size() + 6 * spec.kv_size() +
-                          9 * spec.intermediate_size + 2 * spec.n_heads * tokens;
-  const int64_t activations = columns * tokens * options.batch;
   constexpr int64_t kAdamStates = 4;  // value, gradient, two moments
-  return static_cast<size_t>(blocks * (parameters + kAdamStates * trained + activations)) * sizeof(float);
+  return static_cast<size_t>(blocks) *
+         (static_cast<size_t>(parameters + kAdamStates * trained) * sizeof(float) +
+          backward_bytes(spec, options.batch, tokens));
 }
 
 }  // namespace tessera

@@ -24,6 +24,25 @@ TEST(StraightThrough, ValuesAreThoseOfTheIntegerCodes) {
   }
 }
 
+TEST(StraightThrough, EveryFormatHasValuesAndGradients) {
+  at::manual_seed(3);
+  const float scale = 0.02f;
+  const ActivationFormat fixed{8, true, false}, real{4, false, true, true}, none{16, true, true};
+  for (const ActivationFormat& format : {fixed, real, none, kFormats[0]}) {
+    at::Tensor x = (at::randn({5, 33}) * 2).set_requires_grad(true);
+    const at::Tensor rounded = round_straight_through(x, format, scale);
+    EXPECT_TRUE(at::allclose(rounded, fake_quantize_rows(x.detach(), format, scale), 1e-6, 1e-6));
+    rounded.sum().backward();
+    const at::Tensor clamped = x.detach().abs() > 127 * scale;
+    if (format == fixed) {
+      EXPECT_TRUE(clamped.any().item<bool>());
+      EXPECT_TRUE(at::equal(x.grad(), clamped.logical_not().to(at::kFloat)));
+    } else if (format == real || format == none) {
+      EXPECT_TRUE((x.grad() == 1).all().item<bool>());
+    }
+  }
+}
+
 /// The same function made of elementary operations whose rounding steps are detached.
 at::Tensor composed(const at::Tensor& x, const ActivationFormat& format) {
   const auto detached_round = [](const at::Tensor& t) { return t + (t.round() - t).detach(); };

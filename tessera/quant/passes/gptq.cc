@@ -28,6 +28,7 @@ class GptqPass : public Pass {
 
   std::string name() const override { return "gptq"; }
   bool quantizes() const override { return true; }
+  bool makes_sparse() const override { return sparse_ != Sparse::kNone; }
 
   void check(const PassPlace& place) const override {
     for (const auto& pass : place.earlier) {

@@ -43,6 +43,7 @@ class MassiveToken : public testing::Test {
 };
 
 const nlohmann::json kRtn{{"pass", "rtn"}}, kGptq{{"pass", "gptq"}},
+    kTune{{"pass", "tune"}, {"steps", 60}, {"batch", 1}},
     kDgq{{"pass", "rtn"}, {"clip", "output"}, {"search", true}};
 const LinearScheme kGroups{{4, 32}, {}}, kZeroPoints{{4, 32, false}, {}},
     kFourBit{{4, 0, false}, {4, false, true}};
@@ -68,6 +69,11 @@ TEST_F(MassiveToken, NoPartHarmsTheOtherTokens) {
 TEST_F(MassiveToken, CalibratedWeightsBeatRoundedOnes) {
   EXPECT_LT(error(kGroups, {kGptq}), 0.7 * error(kGroups, {kRtn}));
   EXPECT_LT(error(kZeroPoints, {kDgq}), 0.85 * error(kZeroPoints, {kRtn}));
+}
+
+TEST_F(MassiveToken, TuningHelpsTheOtherTokens) {
+  EXPECT_LT(error(kGroups, {kRtn, kTune}), 0.9 * error(kGroups, {kRtn}));
+  EXPECT_LE(error(kZeroPoints, {kGptq, kTune}), error(kZeroPoints, {kGptq}));
 }
 
 }  // namespace

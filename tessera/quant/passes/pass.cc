@@ -20,7 +20,8 @@ constexpr PassEntry kPasses[] = {{correct_pass_info, make_correct_pass},
                                  {reassemble_pass_info, make_reassemble_pass},
                                  {rotate_pass_info, make_rotate_pass},
                                  {rtn_pass_info, make_rtn_pass},
-                                 {smooth_pass_info, make_smooth_pass}};
+                                 {smooth_pass_info, make_smooth_pass},
+                                 {tune_pass_info, make_tune_pass}};
 
 }  // namespace
 

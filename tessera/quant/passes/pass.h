@@ -93,6 +93,11 @@ class Pass {
   virtual bool needs_calibration(const PassPlace& /*place*/) const { return true; }
   /// True when the pass brings linears to their integer form.
   virtual bool quantizes() const { return false; }
+  /// True when the pass works on integer linears: it stands behind the pass that quantizes, where others may
+  /// not.
+  virtual bool refines() const { return false; }
+  /// True when the pass leaves zeros among the codes that have to stay.
+  virtual bool makes_sparse() const { return false; }
   /// Called once, before the first block.
   virtual void run_on_outer(const ModelSpec& /*spec*/, OuterWeights& /*outer*/) {}
   virtual void run_on_block(BlockContext& /*context*/) {}

@@ -17,6 +17,7 @@ PassInfo reassemble_pass_info();
 PassInfo rotate_pass_info();
 PassInfo rtn_pass_info();
 PassInfo smooth_pass_info();
+PassInfo tune_pass_info();
 std::unique_ptr<Pass> make_correct_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_equalize_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_gptq_pass(const PassOptions& options);
@@ -25,6 +26,7 @@ std::unique_ptr<Pass> make_reassemble_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_rotate_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_rtn_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_smooth_pass(const PassOptions& options);
+std::unique_ptr<Pass> make_tune_pass(const PassOptions& options);
 
 /// The options "clip", "search", "rerank" and "scale_bits".
 GridOptions grid_options(const PassOptions& options);

@@ -15,6 +15,8 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kGroupSizes[] = {128, 64, 32};
+/// What PASS=... takes.
+constexpr const char *kOn = "on", *kOff = "off";
 /// Behind the key of an override: for models that have such a linear.
 constexpr char kWhereThereIsOne = '?';
 
@@ -68,9 +70,15 @@ json json_or_text(const std::string& text) {
   }
 }
 
-/// Steps named `pass` get option `key`, or are dropped when there is no key.
+/// Steps named `pass` get option `key`. Without a key they are dropped, or `on` puts one behind the others.
 json change_passes(const json& passes, const std::string& pass, const std::string& key, const json& value) {
   json changed = json::array();
+  if (key.empty() && value == kOn) {
+    const bool there = std::ranges::any_of(passes, [&](const json& step) { return step["pass"] == pass; });
+    changed = passes;
+    if (!there) changed.push_back({{"pass", pass}});
+    return changed;
+  }
   for (json step : passes) {
     const bool named = step["pass"] == pass;
     if (named && key.empty()) continue;
@@ -180,10 +188,11 @@ Recipe Recipe::with_setting(const std::string& change) const {
                     key = dot == std::string::npos ? "" : change.substr(dot + 1, equals - dot - 1),
                     text = equals == std::string::npos ? "" : change.substr(equals + 1);
   const bool of_model = where == "kv_bits" || where == "lm_head";
-  if (where.empty() || text.empty() || (key.empty() && text != "off" && !of_model)) {
+  if (where.empty() || text.empty() || (key.empty() && text != kOn && text != kOff && !of_model)) {
     throw Error(
-        "{}: write weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off, kv_bits=BITS or "
-        "lm_head=w8a8",
+        "{}: write weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off, PASS=on, "
+        "kv_bits=BITS "
+        "or lm_head=w8a8",
         place);
   }
   const json value = json_or_text(text);

@@ -46,10 +46,10 @@ struct Recipe {
   /// not exist; schemes() judges the group size.
   Recipe with_weight(int bits, int64_t group_size) const;
 
-  /// The same recipe with one change, "WHERE.KEY=VALUE", "kv_bits=BITS", "lm_head=w8a8" or "PASS=off". WHERE
-  /// is "weight", "activation" or a pass, of which every step gets the option; VALUE is JSON, or a string as
-  /// it stands. PASS=off drops the pass's steps. Throws Error for a pass that the recipe does not have, or a
-  /// malformed change.
+  /// The same recipe with one change, "WHERE.KEY=VALUE", "kv_bits=BITS", "lm_head=w8a8", "PASS=off" or
+  /// "PASS=on". WHERE is "weight", "activation" or a pass, of which every step gets the option; VALUE is
+  /// JSON, or a string as it stands. PASS=off drops the pass's steps, PASS=on puts the pass behind the
+  /// others. Throws Error for a pass that the recipe does not have, or a malformed change.
   Recipe with_setting(const std::string& change) const;
 
   /// The formats of the linear whose name ends in `component`, such as "down_proj".

@@ -128,12 +128,15 @@ TEST(Recipe, TakesSettings) {
   EXPECT_EQ(recipe.with_setting("gptq.clip=none").passes[1]["clip"], "none");
   EXPECT_EQ(recipe.with_setting("gptq.act_order=false").passes[1]["act_order"], false);
   EXPECT_EQ(recipe.with_setting("smooth=off").passes, json::array({value["passes"][1]}));
+  EXPECT_EQ(recipe.with_setting("tune=on").passes[2], json({{"pass", "tune"}}));
+  EXPECT_EQ(recipe.with_setting("tune=on").with_setting("tune.steps=9").passes[2]["steps"], 9);
   EXPECT_EQ(recipe.with_setting("weight.group_size=64").scheme.weight, (WeightScheme{4, 64}));
   EXPECT_FALSE(recipe.with_setting("activation.scale=static").scheme.activation.per_token);
   EXPECT_EQ(recipe.with_setting("kv_bits=4").kv_format, KvFormat::kInt4);
   EXPECT_TRUE(recipe.with_setting("lm_head=w8a8").lm_head_w8a8);
 
   EXPECT_ERROR(recipe.with_setting("rotate=off"), "setting 'rotate=off': changes nothing");
+  EXPECT_ERROR(recipe.with_setting("gptq=on"), "changes nothing");
   EXPECT_ERROR(recipe.with_setting("gptq.clip=mse"), "changes nothing");
   EXPECT_ERROR(recipe.with_setting("rtn.clip=mse"), "changes nothing");
   EXPECT_ERROR(recipe.with_setting("gptq=fast"), "write weight.KEY=VALUE");

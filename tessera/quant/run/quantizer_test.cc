@@ -135,6 +135,13 @@ TEST_F(RunTest, RotationLeavesNoFinalNormToFit) {
   expect_error("set final_norm of correct to false");
 }
 
+TEST_F(RunTest, WhatWorksOnFloatsStandsInFront) {
+  options_.recipe.passes = json::array({{{"pass", "rtn"}}, {{"pass", "smooth"}}});
+  expect_error("smooth works on floats; put it in front of the pass that quantizes");
+  options_.recipe.passes = json::array({{{"pass", "tune"}}, {{"pass", "rtn"}}});
+  expect_error("put it behind rtn or gptq");
+}
+
 TEST_F(RunTest, RowsRoundedWithoutCalibrationDoNotDependOnThreads) {
   options_.calibration = {};
   const int threads = thread_count();

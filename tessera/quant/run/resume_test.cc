@@ -30,6 +30,23 @@ TEST_F(RunTest, ResumesToTheSameBytes) {
   EXPECT_EQ(resumed, straight);
 }
 
+TEST_F(RunTest, TunedBlocksResumeToTheSameBytes) {
+  options_.recipe.passes.push_back({{"pass", "tune"}, {"steps", 4}, {"batch", 2}, {"learning_rate", 0.02}});
+  ASSERT_EQ(run(), "");
+  auto straight = files(dir_ / "out");
+  const json report = json::parse(straight["report.json"]);
+  EXPECT_TRUE(report["blocks"][0]["passes"]["tune"]["kept"].get<bool>());
+  fs::rename(dir_ / "out", dir_ / "straight");
+  kill_after(3.5);
+  options_.resume = true;
+  ASSERT_EQ(run(), "");
+  auto resumed = files(dir_ / "out");
+  EXPECT_NE(reporter_.text.find("resuming after 3 of 6 blocks"), std::string::npos) << reporter_.text;
+  resumed.erase("report.json");
+  straight.erase("report.json");
+  EXPECT_EQ(resumed, straight);
+}
+
 TEST_F(RunTest, GroupsOfBlocksResumeToTheSameBytes) {
   options_.recipe.passes =
       json::array({{{"pass", "reassemble"}, {"tokens", 48}, {"candidates", 2}},

@@ -37,7 +37,14 @@ void check_passes(const std::string& recipe, const ModelSpec& spec, const PerLin
     throw Error("recipe {}: rotation folds the final norm into lm_head; set final_norm of {} to false",
                 recipe, (*changes_norm)->name());
   }
-  for (size_t i = 0; i < passes.size(); ++i) passes[i]->check({spec, schemes, passes.first(i)});
+  bool quantized = false;
+  for (size_t i = 0; i < passes.size(); ++i) {
+    passes[i]->check({spec, schemes, passes.first(i)});
+    quantized = quantized || passes[i]->quantizes();
+    if (!quantized || passes[i]->quantizes() || passes[i]->refines()) continue;
+    throw Error("recipe {}: {} works on floats; put it in front of the pass that quantizes", recipe,
+                passes[i]->name());
+  }
 }
 
 void check_calibration(const ModelSpec& spec, const CalibrationSet& calibration) {
