@@ -89,7 +89,10 @@ const std::vector<DeployRule> kRules = {
      .format = "compressed-tensors",
      .remark = "dequantized to floats when it is loaded",
      .source = kTransformers},
-    {.engine = "transformers", .format = "gptq", .remark = "through GPTQModel", .source = kTransformers},
+    {.engine = "transformers",
+     .format = "gptq",
+     .remark = "through Optimum and GPTQModel",
+     .source = kTransformers},
     {.engine = "transformers", .format = "awq", .remark = "through GPTQModel", .source = kTransformers},
     {.engine = "transformers", .format = "float", .source = kTransformers},
     {.engine = "llama.cpp", .format = "gguf", .source = kLlamaCpp}};

@@ -96,6 +96,18 @@ def linears_of(folder, target, names):
         yield name, DECODERS[target](config.get("quantization_config"), own)
 
 
+def check_in_transformers(folder, weights):
+    """What from_pretrained makes of the folder: the weights, or where it multiplies by float16 scales the nearest halves."""
+    from transformers import AutoModelForCausalLM, CompressedTensorsConfig
+
+    quantized = "quantization_config" in json.loads((folder / "config.json").read_text())
+    options = {"quantization_config": CompressedTensorsConfig(run_compressed=False)} if quantized else {}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu", **options)
+    for name, weight in weights.items():
+        loaded = model.get_submodule(name).weight.detach()
+        assert torch.equal(loaded, weight) or torch.equal(loaded, weight.half().float()), f"{folder.name}: {name} differs"
+
+
 def gguf_linears(path, names, heads, kv_heads):
     from gguf import GGUFReader, dequantize
 
@@ -170,8 +182,11 @@ def check(tessera, model, target, work):
         found = gguf_linears(out, expected, config["num_attention_heads"], config["num_key_value_heads"])
     else:
         found = linears_of(out, target, expected)
-    for name, weight in found:
+    weights = dict(found)
+    for name, weight in weights.items():
         assert digest(weight) == expected[name], f"{out.name}: {name} differs"
+    if target in ("compressed-tensors", "hf"):
+        check_in_transformers(out, weights)
     print(f"{out.name}: {len(expected)} linears equal", flush=True)
 
 
