@@ -11,114 +11,21 @@
 
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
-#include "tessera/format/random_layer.h"
 #include "tessera/kernels/cpu/cpu_backend.h"
+#include "tessera/kernels/cpu/test_attention.h"
 #include "tessera/kernels/ref/reference_backend.h"
 #include "tessera/kernels/single_linear.h"
 
 namespace tessera {
 namespace {
 
-struct Shape3 {
-  int64_t n_heads, n_kv_heads, head_dim;
-
-  int64_t q_width() const { return n_heads * head_dim; }
-  int64_t kv_width() const { return n_kv_heads * head_dim; }
-};
-
-/// AttentionRule with slopes of its own for every head.
-struct Rule {
-  int64_t window = 0;
-  bool alibi = false;
-};
-
-/// Random queries, keys and values of one sequence, and what a backend makes of them step by step.
-class Sequence {
- public:
-  /// Pages in an order of their own, with NaN wherever nothing was appended.
-  Sequence(Backend& backend, const Shape3& shape, int64_t tokens, KvFormat format, unsigned seed = 1)
-      : backend_(backend),
-        shape_(shape),
-        q_(random_floats(tokens * shape.q_width(), 3 * seed)),
-        k_(random_floats(tokens * shape.kv_width(), 3 * seed + 1)),
-        v_(random_floats(tokens * shape.kv_width(), 3 * seed + 2)),
-        slopes_(random_floats(shape.n_heads, 4, 0.1f)),
-        pages_(static_cast<size_t>(pages_for(tokens))),
-        pool_(backend.make_kv_pool({1, shape.n_kv_heads, shape.head_dim, format}, std::ssize(pages_))) {
-    std::iota(pages_.rbegin(), pages_.rend(), 0);
-    auto& pool = static_cast<HostKvPool&>(*pool_);
-    std::memset(pool.head(0, 0, 0), 0xff, pool.bytes());  // NaN in every type
-  }
-
-  /// Attention of the next m tokens, [m, q_width].
-  std::vector<float> step(int64_t m, const Rule& rule = {}) {
-    Batch batch;
-    batch.add(std::vector<int32_t>(static_cast<size_t>(m)), length_, pages_, WantedLogits::none(m));
-    const auto device_batch = backend_.make_batch();
-    backend_.upload(batch, *device_batch);
-    const auto rows = [&](std::vector<float>& values, int64_t width) {
-      return host_rows(&values[static_cast<size_t>(length_ * width)], m, width);
-    };
-    const Rows q = rows(q_, shape_.q_width());
-    backend_.append(q, rows(k_, shape_.kv_width()), rows(v_, shape_.kv_width()), {}, *device_batch, 0,
-                    *pool_);
-    // The identity brings prepared rows back.
-    const int64_t width = shape_.q_width();
-    const auto format = backend_.float_input(width);
-    const auto input = backend_.make_input(m, width);
-    backend_.attention(q, *device_batch, 0, *pool_,
-                       {.window = rule.window, .alibi_slopes = rule.alibi ? slopes_.data() : nullptr},
-                       *format, *input);
-    length_ += m;
-    return unprepared(*input, m, width);
-  }
-  std::vector<float> steps(std::initializer_list<int64_t> sizes, const Rule& rule = {}) {
-    std::vector<float> all;
-    for (int64_t m : sizes) {
-      const auto out = step(m, rule);
-      all.insert(all.end(), out.begin(), out.end());
-    }
-    return all;
-  }
-
- private:
-  std::vector<float> unprepared(const LinearInput& input, int64_t m, int64_t width) {
-    Tensor identity(DType::kF32, {width, width});
-    for (int64_t i = 0; i < width; ++i) identity.as<float>()[static_cast<size_t>(i * (width + 1))] = 1;
-    const FloatWeight weight{identity.view()};
-    const auto linear = backend_.load({&weight, 1}, SumOrder::kFixed);
-    std::vector<float> out(static_cast<size_t>(m * width));
-    backend_.linear(*linear, input, host_rows(out.data(), m, width));
-    return out;
-  }
-
-  Backend& backend_;
-  Shape3 shape_;
-  std::vector<float> q_, k_, v_, slopes_;
-  std::vector<int32_t> pages_;
-  std::unique_ptr<KvPool> pool_;
-  int64_t length_ = 0;
-};
-
-/// Attention of m tokens behind `past` others.
-std::vector<float> run(Backend& backend, const Shape3& shape, int64_t past, int64_t m, const Rule& rule,
-                       KvFormat format) {
-  Sequence sequence(backend, shape, past + m, format);
-  if (past > 0) sequence.step(past, rule);
-  return sequence.step(m, rule);
-}
-
 void expect_close(const Shape3& shape, int64_t past, int64_t m, const Rule& rule, KvFormat format) {
   const auto reference = make_reference_backend();
-  const auto expected = run(*reference, shape, past, m, rule, format);
-  // A score errs by at most gamma_d * |q| |k| / sqrt(d), here below d * 2^-24 * 2 sqrt(d); weights err by the
-  // same relative amount twice (numerator and sum), and sum to one over values below 5.
-  const auto d = static_cast<double>(shape.head_dim);
-  const double bound =
-      5 * (2 * d * 0x1p-24 * 2 * std::sqrt(d) + static_cast<double>(past + m + 64) * 0x1p-24);
+  const auto expected = run_attention(*reference, shape, past, m, rule, format);
+  const double bound = attention_bound(shape, past + m);
   for (CpuIsa isa : available_cpu_isas()) {
     const auto backend = make_cpu_backend(isa);
-    const auto out = run(*backend, shape, past, m, rule, format);
+    const auto out = run_attention(*backend, shape, past, m, rule, format);
     for (size_t i = 0; i < out.size(); ++i) {
       ASSERT_NEAR(out[i], expected[i], bound)
           << name_of(isa) << " at " << i << ", past " << past << ", m " << m << ", window " << rule.window;
@@ -252,16 +159,16 @@ TEST_F(AttentionTest, ResultsDoNotDependOnThreads) {
     const auto backend = make_cpu_backend(isa);
     for (int64_t m : {1, 70}) {
       set_thread_count(1);
-      const auto one = run(*backend, {8, 2, 32}, 150, m, {}, KvFormat::kF16);
+      const auto one = run_attention(*backend, {8, 2, 32}, 150, m, {}, KvFormat::kF16);
       set_thread_count(3);
-      EXPECT_EQ(run(*backend, {8, 2, 32}, 150, m, {}, KvFormat::kF16), one);
+      EXPECT_EQ(run_attention(*backend, {8, 2, 32}, 150, m, {}, KvFormat::kF16), one);
     }
   }
 }
 
 TEST_F(AttentionTest, RefusesHeadsThatAreTooWide) {
   const auto backend = make_cpu_backend(CpuIsa::kGeneric);
-  EXPECT_THROW(run(*backend, {1, 1, kMaxHeadDim + 32}, 0, 1, {}, KvFormat::kF32), Error);
+  EXPECT_THROW(run_attention(*backend, {1, 1, kMaxHeadDim + 32}, 0, 1, {}, KvFormat::kF32), Error);
 }
 
 /// q and k after append() with norms and rotation, for tokens at positions 3 .. 7.

@@ -1,0 +1,28 @@
+// Bytes of the input as choices, for targets whose input says what to compute.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace tessera {
+
+class Choices {
+ public:
+  explicit Choices(std::string_view input) : input_(input) {}
+
+  /// The next byte as a number below `limit`; 0 behind the end.
+  int64_t below(int64_t limit) {
+    return next_ < input_.size() ? static_cast<uint8_t>(input_[next_++]) % limit : 0;
+  }
+  template <class T, size_t N>
+  const T& one_of(const T (&values)[N]) {
+    return values[below(N)];
+  }
+
+ private:
+  std::string_view input_;
+  size_t next_ = 0;
+};
+
+}  // namespace tessera
