@@ -3,6 +3,7 @@
 //   NAME_fuzz CHANGES FILE|FOLDER...
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
