@@ -14,11 +14,11 @@ void read_hostile_input(std::string_view input) {
   constexpr KvFormat kFormats[] = {KvFormat::kF32, KvFormat::kF16, KvFormat::kInt8, KvFormat::kInt4};
   set_thread_count(1);
   Choices choices(input);
-  const int64_t kv_heads = 1 + choices.below(4);
-  const Shape3 shape{kv_heads * (1 + choices.below(4)), kv_heads, 16 * (1 + choices.below(8))};
+  const int64_t kv_heads = 1 + choices.below(2);
+  const Shape3 shape{kv_heads * (1 + choices.below(3)), kv_heads, 16 * (1 + choices.below(5))};
   const KvFormat format = choices.one_of(kFormats);
-  const int64_t past = choices.below(200), m = 1 + choices.below(70);
-  const Rule rule{.window = choices.below(3) == 1 ? 1 + choices.below(100) : 0,
+  const int64_t past = choices.below(140), m = 1 + choices.below(10);
+  const Rule rule{.window = choices.below(3) == 1 ? 1 + choices.below(80) : 0,
                   .alibi = choices.below(3) == 1};
   const std::vector<float> expected = run_attention(*make_reference_backend(), shape, past, m, rule, format);
   const double bound = attention_bound(shape, past + m);
