@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "tessera/base/test_error.h"
 #include "tessera/base/test_paths.h"
 
 namespace tessera {
@@ -277,6 +278,25 @@ TEST(CheckTensors, BundledModelFits) {
   ModelSpec wider = s;
   wider.linear(kUp).n += 1;
   EXPECT_THROW(check_tensors(wider, checkpoint), Error);
+}
+
+/// Such as codes whose scales are elsewhere: they are no weights.
+TEST(CheckTensors, ParametersAreFloats) {
+  const ModelConfig config = tiny_config("mistral");
+  const std::filesystem::path whole = std::filesystem::path(config.file()).parent_path(),
+                              changed = std::filesystem::path(testing::TempDir()) / "integer_weights";
+  const Checkpoint checkpoint(whole);
+  const std::string up = "model.layers.0.mlp.up_proj.weight";
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, info] : checkpoint.tensors())
+    tensors.push_back({name, name == up ? share(Tensor(DType::kU8, info.shape)) : checkpoint.at(name)});
+  std::filesystem::create_directories(changed);
+  write_safetensors(changed / "model.safetensors", tensors);
+  const Checkpoint integers(changed);
+  EXPECT_NE(
+      error_of([&] { check_tensors(make_model_spec(config), integers); }).find(up + " is U8, expected F32"),
+      std::string::npos);
+  std::filesystem::remove_all(changed);
 }
 
 /// BLOOM is published without the prefix "transformer.".

@@ -162,17 +162,23 @@ void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
           "{}: {} is quantized; codes are read for lm_head, and linears of blocks with tensors of their own",
           checkpoint.dir().string(), linear);
   };
+  const auto floats = [&](const std::string& name, const Shape& shape) {
+    const DType dtype = checkpoint.info(name, shape).dtype;
+    if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16)
+      throw Error("{}: tensor {} is {}, expected F32, F16 or BF16", checkpoint.dir().string(), name,
+                  name_of(dtype));
+  };
   refuse_codes(linear_of(s.embedding));
   if (checkpoint.contains(kRopeFactors)) check_rope_factors(s, checkpoint);
-  checkpoint.info(s.embedding, {s.vocab_size, s.hidden_size});
-  if (!is_quantized(checkpoint, s.lm_head_name())) checkpoint.info(s.lm_head, {s.vocab_size, s.hidden_size});
-  if (checkpoint.contains(s.lm_head_bias())) checkpoint.info(s.lm_head_bias(), {s.vocab_size});
+  floats(s.embedding, {s.vocab_size, s.hidden_size});
+  if (!is_quantized(checkpoint, s.lm_head_name())) floats(s.lm_head, {s.vocab_size, s.hidden_size});
+  if (checkpoint.contains(s.lm_head_bias())) floats(s.lm_head_bias(), {s.vocab_size});
   if (s.positions == Positions::kLearned) {
-    checkpoint.info(s.position_embedding, {s.max_positions + s.position_offset, s.hidden_size});
+    floats(s.position_embedding, {s.max_positions + s.position_offset, s.hidden_size});
   }
   const auto check_norm = [&](const std::string& name, int64_t width) {
-    checkpoint.info(name + ".weight", {width});
-    if (s.norm == NormKind::kLayer) checkpoint.info(name + ".bias", {width});
+    floats(name + ".weight", {width});
+    if (s.norm == NormKind::kLayer) floats(name + ".bias", {width});
   };
   if (!s.embedding_norm.empty()) check_norm(s.embedding_norm, s.hidden_size);
   check_norm(s.final_norm, s.hidden_size);
@@ -183,8 +189,8 @@ void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
       const LinearSpec& linear = s.linears[id];
       const std::string name = s.source_name(layer, id);
       refuse_codes(name);
-      checkpoint.info(name + ".weight", {linear.source_rows(), linear.k});
-      if (linear.bias) checkpoint.info(name + ".bias", {linear.source_rows()});
+      floats(name + ".weight", {linear.source_rows(), linear.k});
+      if (linear.bias) floats(name + ".bias", {linear.source_rows()});
     }
   }
 }
