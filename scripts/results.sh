@@ -35,7 +35,7 @@ mixes=awq,gptq,best-w4a8,mix-qqq-dgq,mix-rotation-dgq,mix-quik-w4a8,mix-qqq-dgq-
 
 # SmolLM2: sides of its linears are multiples of 64, not of 128.
 smollm2=rtn+weight.bits=8,rtn,rtn-g64,smoothquant,smoothquant-g64,qqq,qqq-g64,qqq-rotation-g64,dgq-g64,dgq-static-g64
-smollm2+=,rtn+activation.bits=4,quik,qllm-w4a8,qllm-w4a4,awq-g64,gptq-g64,mix-qqq-dgq-g64,best-w4a8-g64
+smollm2+=,rtn+activation.bits=4,quik,qllm-w4a8,qllm-w4a4,awq-g64,gptq-g64,mix-qqq-dgq-g64,best-w4a8-g64,dgq-gptq-g64,mix-rotation-dgq-g64,mix-quik-w4a8,qllm-w6a6,mix-qqq-dgq-qllm-g64
 
 # scale_bits GROUP: what it costs that output scales have few bits, so that other formats hold the weights.
 scale_bits() {
