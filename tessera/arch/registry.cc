@@ -189,6 +189,9 @@ void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
       const LinearSpec& linear = s.linears[id];
       const std::string name = s.source_name(layer, id);
       refuse_codes(name);
+      if (checkpoint.contains(name + ".weight_scale"))
+        throw Error("{}: {}.weight_scale is there, but {}.weight holds no codes (I8)",
+                    checkpoint.dir().string(), name, name);
       floats(name + ".weight", {linear.source_rows(), linear.k});
       if (linear.bias) floats(name + ".bias", {linear.source_rows()});
     }

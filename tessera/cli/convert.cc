@@ -96,8 +96,6 @@ void add_convert(CLI::App& app, const GlobalOptions& global) {
       return;
     }
     if (o->dry_run) print_outcomes(outcomes);
-    for (const auto& [format, count] : conversion.model().rounded_formats())
-      fmt::print("{} tensors in {} were rounded to float16 when they were read\n", count, format);
     fmt::print("{} -> {}: {}{}\n", conversion.model().format(), o->conversion.target, summary(outcomes),
                o->dry_run ? "; nothing was written" : "");
   });

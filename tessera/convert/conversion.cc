@@ -36,8 +36,7 @@ ordered_json record_of(const LinearOutcome& outcome) {
 
 }  // namespace
 
-Conversion::Conversion(ConversionOptions options)
-    : options_(std::move(options)), model_(options_.in, options_.round ? DType::kF16 : DType::kF32) {
+Conversion::Conversion(ConversionOptions options) : options_(std::move(options)), model_(options_.in) {
   std::tie(writer_, write_options_.variant) = foreign::find_writer(options_.target);
   write_options_.round = options_.round;
   write_options_.group_size = options_.group_size;
@@ -102,8 +101,6 @@ void Conversion::write(const std::vector<LinearOutcome>& outcomes, Reporter& rep
   }
   ordered_json record = {{"tool", "tessera " TESSERA_VERSION}, {"to", options_.target}};
   record["input"] = {{"format", model_.format()}};
-  for (const auto& [format, count] : model_.rounded_formats())
-    record["input"]["tensors_read_as_float16"][format] = count;
   for (const LinearOutcome& outcome : outcomes) record["linears"][outcome.linear.name] = record_of(outcome);
   std::future<ordered_json> digests = std::async(std::launch::async, [this] {  // takes as long as writing
     ordered_json sha256 = ordered_json::object();

@@ -15,10 +15,8 @@ struct ConversionOptions {
   std::filesystem::path in = {};   ///< a folder or a GGUF file
   std::filesystem::path out = {};  ///< a folder, or the GGUF file
   std::string target = {};         ///< as foreign::find_writer has it
-  /// Numbers that the target cannot hold are rounded, and blocks of a GGUF file that are no codes become
-  /// float16. Else they are refused, and such blocks become float32.
-  bool round = false;
-  int64_t group_size = 0;  ///< of the output; 0: that of every layer
+  bool round = false;              ///< numbers that the target cannot hold are rounded; else they are refused
+  int64_t group_size = 0;          ///< of the output; 0: that of every layer
 };
 
 /// What becomes of one linear.

@@ -29,9 +29,21 @@ std::vector<NamedTensor> block_tensors(const SourceModel& model, const foreign::
   return tensors;
 }
 
-/// What the floats of the target are, for config.json; empty: what they were.
-std::string float_type(const foreign::Writer& writer, const std::string& variant) {
+bool all_floats_are(DType dtype, const SourceModel& model) {
+  for (int64_t layer = 0; layer <= model.spec().n_layers; ++layer) {
+    for (const std::string& name : model.float_tensors(layer)) {
+      if (model.checkpoint().info(name).dtype != dtype) return false;
+    }
+  }
+  return true;
+}
+
+/// What the floats of the target are, for config.json; empty: what they were. Readers cast floats to it, so
+/// that a model of floats has the type that holds all of them.
+std::string float_type(const SourceModel& model, const foreign::Writer& writer, const std::string& variant) {
   if (std::string_view(writer.name) == "tessera") return {};
+  if (variant == "f16" && !all_floats_are(DType::kF16, model)) return "float32";
+  if (variant == "bf16" && !all_floats_are(DType::kBF16, model)) return "float32";
   // Scales of 16 bits are float16: readers cast them to the type that config.json names.
   return variant == "f32" ? "float32" : variant == "bf16" ? "bfloat16" : "float16";
 }
@@ -73,7 +85,7 @@ void write_folder(const SourceModel& model, const foreign::Writer& writer,
   if (make_model_spec(model.config()).tied_embeddings && !model.spec().tied_embeddings)
     config["tie_word_embeddings"] = false;  // as the head that is stored says
   if (!section.is_null()) config["quantization_config"] = section;
-  if (const std::string type = float_type(writer, options.variant); !type.empty()) {
+  if (const std::string type = float_type(model, writer, options.variant); !type.empty()) {
     config.erase("dtype");
     config["torch_dtype"] = type;  // the name that every version reads
   }

@@ -5,10 +5,10 @@
 
 namespace tessera {
 
-SourceModel::SourceModel(const std::filesystem::path& path, DType decoded)
+SourceModel::SourceModel(const std::filesystem::path& path)
     : files_(path),
       config_(ModelConfig::load(path)),
-      checkpoint_(path, decoded),
+      checkpoint_(path, DType::kF32),
       spec_(make_model_spec(config_, checkpoint_)),
       quantization_(read_quantization_config(config_)) {
   check_tensors(spec_, checkpoint_);

@@ -23,9 +23,9 @@ class SourceModel {
     bool fused_elsewhere;  ///< Hugging Face's layout of the family holds it in one tensor with others
   };
 
-  /// `path`: a folder or a GGUF file, whose blocks become `decoded` (GgufModel). Throws Error when a file is
-  /// missing or malformed, or a tensor absent.
-  explicit SourceModel(const std::filesystem::path& path, DType decoded = DType::kF32);
+  /// `path`: a folder or a GGUF file, whose blocks become float32, which holds them exactly. Throws Error
+  /// when a file is missing or malformed, or a tensor absent.
+  explicit SourceModel(const std::filesystem::path& path);
 
   const ModelFiles& files() const { return files_; }
   const ModelConfig& config() const { return config_; }
@@ -41,8 +41,6 @@ class SourceModel {
   /// Names of the tensors of block `layer` that are no part of a linear with codes; n_layers: of those
   /// outside the blocks.
   std::vector<std::string> float_tensors(int64_t layer) const;
-  /// GgufModel::rounded_formats; empty for a folder.
-  std::map<std::string, int64_t> rounded_formats() const { return checkpoint_.rounded_formats(); }
   /// How errors call a linear: the model and its name.
   std::string where(const Linear& linear) const;
   /// "tessera", "gptq", ..., "gguf" or "float".

@@ -152,10 +152,6 @@ GgufCodes Checkpoint::gguf_codes(const std::string& prefix) const {
   return gguf_->codes(prefix + ".weight");
 }
 
-std::map<std::string, int64_t> Checkpoint::rounded_formats() const {
-  return gguf_ ? gguf_->rounded_formats() : std::map<std::string, int64_t>{};
-}
-
 std::vector<std::string> Checkpoint::names() const {
   std::vector<std::string> names;
   for (const auto& [name, info] : tensors_) names.push_back(name);

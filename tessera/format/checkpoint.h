@@ -43,8 +43,6 @@ class Checkpoint {
   /// must have some.
   bool has_gguf_codes(const std::string& prefix) const;
   GgufCodes gguf_codes(const std::string& prefix) const;
-  /// GgufModel::rounded_formats; empty for a folder.
-  std::map<std::string, int64_t> rounded_formats() const;
   /// The files, in order of their names.
   std::vector<std::filesystem::path> files() const;
   /// Lets the system drop what is in memory of the mapped files.

@@ -178,15 +178,6 @@ std::map<std::string, int64_t> GgufModel::stored_formats() const {
   return formats;
 }
 
-std::map<std::string, int64_t> GgufModel::rounded_formats() const {
-  std::map<std::string, int64_t> formats;
-  if (decoded_ != DType::kF16) return formats;
-  for (const auto& [name, source] : sources_) {
-    if (!source.tensor->format->plain && !has_codes(name)) ++formats[source.tensor->format->name];
-  }
-  return formats;
-}
-
 std::vector<fs::path> GgufModel::files() const {
   std::vector<fs::path> paths;
   for (const auto& file : files_) paths.push_back(file->path());

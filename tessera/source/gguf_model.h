@@ -53,8 +53,6 @@ class GgufModel {
 
   /// How many tensors the files hold in each format, such as "Q4_K".
   std::map<std::string, int64_t> stored_formats() const;
-  /// The same of those alone that are rounded when they are read.
-  std::map<std::string, int64_t> rounded_formats() const;
   std::vector<std::filesystem::path> files() const;
   /// Lets the system drop what is in memory of the mapped files.
   void release_pages() const;

@@ -12,6 +12,7 @@ namespace {
 struct Config {
   int bits = 4;
   bool symmetric = false;
+  bool act_order = false;
   std::optional<int64_t> group_size = {};
   int stored_less = 1;  ///< zero points are stored less this: 1 in the first convention, 0 in the second
 };
@@ -57,6 +58,8 @@ QuantizedLinear read(const Config& config, const Checkpoint& checkpoint, const s
   if (stored.has("g_idx")) {
     const auto groups = stored.values<int32_t>("g_idx", {w.k});
     w.input_group.assign(groups.begin(), groups.end());
+  } else if (config.act_order && w.groups > 1) {
+    throw Error("{}: g_idx is missing, but config.json says desc_act: true", w.where);
   }
   check_group_size(w.where, config.group_size, w.k, w.groups);
   QuantizedLinear linear = to_quantized_linear(std::move(w), {.bits = 16});
@@ -74,6 +77,7 @@ LinearReader gptq_reader(const JsonNode& section) {
     bits.fail("codes of {} bits are not readable here (2, 3, 4 and 8 are)", config.bits);
   if (const JsonNode size = section["group_size"]; !size.is_null()) config.group_size = size.get<int64_t>();
   config.symmetric = section["sym"].get_or(false);
+  config.act_order = section["desc_act"].get_or(false);
   const JsonNode format = section["checkpoint_format"], older = section["format"];
   const JsonNode& label = format.is_null() ? older : format;
   if (!label.is_null()) config.stored_less = label.choice<int>({{"gptq", 1}, {"gptq_v2", 0}});
