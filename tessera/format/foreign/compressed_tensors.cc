@@ -86,6 +86,8 @@ QuantizedLinear read(const Scheme& scheme, const StoredLinear& stored) {
   if (stored.has("weight_g_idx")) {
     const auto groups = stored.values<int32_t>("weight_g_idx", {w.k});
     w.input_group.assign(groups.begin(), groups.end());
+  } else if (scheme.act_order && w.groups > 1) {
+    throw Error("{}: weight_g_idx is missing, but config.json says actorder: group", w.where);
   }
   QuantizedLinear linear = to_quantized_linear(std::move(w), scheme.activation);
   linear.bias = stored.bias(linear.n);

@@ -36,6 +36,8 @@ void read_weights(const JsonNode& weights, Scheme& scheme) {
     grouped = strategy.choice<bool>({{"tensor", false}, {"channel", false}, {"group", true}});
   if (grouped && group_size < 1) size.fail("{} is no size of a group", size.shown());
   scheme.group_size = grouped ? group_size : 0;
+  const nlohmann::json& order = weights["actorder"].value();
+  scheme.act_order = order == "group" || order == true;  // the latter as earlier versions wrote it
 }
 
 ActivationFormat read_activations(const JsonNode& arguments) {

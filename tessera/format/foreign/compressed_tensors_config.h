@@ -16,6 +16,7 @@ struct CompressedTensorsScheme {
   int bits = 4;
   bool symmetric = true;
   int64_t group_size = 0;       ///< 0: one scale an output or tensor
+  bool act_order = false;       ///< inputs are in groups by an order that the layer stores
   ActivationFormat activation;  ///< of the input
 };
 

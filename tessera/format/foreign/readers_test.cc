@@ -127,6 +127,10 @@ TEST_F(Readers, GptqRefusals) {
   tensors["scales"] = words({2, kOutputs}, 1);
   EXPECT_THAT(error_of(kGptq, tensors), HasSubstr("mlp.up_proj.scales: is I32, expected floats"));
   tensors = gptq_tensors(0x77777777);
+  tensors.erase("g_idx");
+  EXPECT_THAT(error_of(with(kGptq, {{"desc_act", true}}), tensors),
+              HasSubstr("mlp.up_proj: g_idx is missing, but config.json says desc_act: true"));
+  tensors = gptq_tensors(0x77777777);
   tensors["qzeros"] = words({2, kOutputs}, 0);
   EXPECT_THAT(error_of(kGptq, tensors), HasSubstr("qzeros: is I32 [2, 32], expected I32 [2, 4]"));
   tensors = gptq_tensors(0x77777777);
@@ -238,6 +242,9 @@ TEST_F(Readers, CompressedTensorsSortsActOrderedInputs) {
   EXPECT_EQ(linear.input_index.as<int32_t>()[1], 2);
   EXPECT_EQ(input_weights(linear)[0], to_float(to_half(0.3333f)) * (8 - 8));
   EXPECT_EQ(input_weights(linear)[2], to_float(to_half(0.3333f)) * (6 - 8)) << "third code of the word";
+  tensors.erase("weight_g_idx");
+  EXPECT_THAT(error_of(compressed(with(kWeights, {{"actorder", "group"}}), nullptr), tensors),
+              HasSubstr("mlp.up_proj: weight_g_idx is missing, but config.json says actorder: group"));
 }
 
 TEST_F(Readers, CompressedTensorsRefusals) {
