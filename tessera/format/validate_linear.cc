@@ -195,15 +195,13 @@ void QuantizedLinear::require_kernel(const std::string& where) const {
   if (!activation.weight_only()) {
     throw Error(
         "{}: {}-bit activations with float group scales have no integer kernel; quantize the model again "
-        "(tessera "
-        "quantize takes it), or convert it to float activations (--to gptq)",
+        "(tessera quantize takes it), or convert it to float activations (--to gptq)",
         where, activation.bits);
   }
   if (group_size % kGroupMultiple != 0) {
     throw Error(
         "{}: float scales of groups of {} inputs have no kernel, multiples of {} have; quantize the model "
-        "again "
-        "(tessera quantize takes it)",
+        "again (tessera quantize takes it)",
         where, group_size, kGroupMultiple);
   }
 }

@@ -140,8 +140,7 @@ void encode_q4_k(const AffineWeights& w, int64_t n, int64_t k, Narrowing& narrow
   if (!d || !dmin) {
     throw Error(
         "{}: the scales of output {} from group {} on are no integers of 6 bits times one number, as Q4_K "
-        "wants "
-        "them; --to gptq_v2 holds others",
+        "wants them; --to gptq_v2 holds others",
         w.where, n, index);
   }
   put(block, d->unit);
