@@ -164,7 +164,7 @@ void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
   };
   const auto floats = [&](const std::string& name, const Shape& shape) {
     const DType dtype = checkpoint.info(name, shape).dtype;
-    if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16)
+    if (!is_parameter_type(dtype))
       throw Error("{}: tensor {} is {}, expected F32, F16 or BF16", checkpoint.dir().string(), name,
                   name_of(dtype));
   };

@@ -16,6 +16,10 @@ size_t size_of(DType dtype);
 std::string_view name_of(DType dtype);
 /// The inverse of name_of. Throws Error for an unknown name.
 DType dtype_from_name(std::string_view name);
+/// Whether parameters may have it: F32, F16 or BF16.
+inline bool is_parameter_type(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
 
 /// IEEE binary16, as stored; arithmetic happens in float.
 struct Half {

@@ -42,8 +42,7 @@ class StoredLinear {
   /// Of any float type.
   std::vector<float> floats(std::string_view name, const Shape& shape) const {
     const TensorView tensor = checkpoint_.at(full(name), shape);
-    if (tensor.dtype == DType::kF32 || tensor.dtype == DType::kF16 || tensor.dtype == DType::kBF16)
-      return to_floats(tensor);
+    if (is_parameter_type(tensor.dtype)) return to_floats(tensor);
     throw Error("{}.{}: is {}, expected floats", where(), name, name_of(tensor.dtype));
   }
   /// F32 [N], or empty where the linear has none.

@@ -12,9 +12,7 @@ namespace tessera {
 FloatLinear::FloatLinear(std::span<const FloatWeight> parts, SumOrder order, const CpuKernels& kernels)
     : kernels_(kernels), fixed_order_(order == SumOrder::kFixed) {
   for (const auto& [weight, bias] : parts) {
-    const bool known =
-        weight.dtype == DType::kF32 || weight.dtype == DType::kF16 || weight.dtype == DType::kBF16;
-    if (!known || weight.shape.size() != 2) {
+    if (!is_parameter_type(weight.dtype) || weight.shape.size() != 2) {
       throw Error("a float layer needs a matrix of F32, F16 or BF16, not {} {}", name_of(weight.dtype),
                   to_string(weight.shape));
     }
