@@ -13,7 +13,7 @@ int main(int argc, char** argv) {
       argc, argv,
       "Tessera quantizes language models to 4-bit weights and 8-bit activations and runs them with integer "
       "kernels.\n"
-      "Start with:  tessera quantize MODEL --method qqq -o OUT   and   tessera generate OUT --prompt "
+      "Start with:  tessera quantize MODEL -o OUT   and   tessera generate OUT --prompt "
       "\"...\"\n",
       {[argv](CLI::App& app, const GlobalOptions&) { add_quantizer_commands(app, argv); }, add_perplexity,
        add_eval, add_compare, add_verify, add_generate, add_chat, add_serve, add_convert, add_inspect,

@@ -15,8 +15,10 @@ namespace {
 
 constexpr const char* kExample =
     "Examples:\n"
-    "  tessera quantize Llama-2-7b --method qqq -o llama-qqq                      calibrated on its own "
+    "  tessera quantize Llama-2-7b -o llama-w4a8                                  calibrated on its own "
     "samples\n"
+    "  tessera quantize Llama-2-7b --method qqq -o llama-qqq                      sooner, a little less "
+    "exact\n"
     "  tessera quantize Llama-2-7b --method qqq --group-size 128 --calib text.txt --eval test.txt -o "
     "llama-g128\n"
     "  tessera quantize Llama-2-7b --method rtn --bits 8 -o llama-w8a8\n"
@@ -27,7 +29,7 @@ constexpr const char* kExample =
     "An interrupted run goes on with --resume.";
 
 struct Options {
-  std::string dir, output, method = "qqq", recipe_file, eval_file, device = "cpu";
+  std::string dir, output, method, recipe_file, eval_file, device = "cpu";
   int bits = 0;
   int64_t group_size = -1;  ///< -1: the recipe's
   std::vector<std::string> settings;
@@ -35,8 +37,16 @@ struct Options {
   bool resume = false, overwrite = false;
 };
 
+/// The recipe before the other options change it.
+Recipe named_recipe(const Options& o) {
+  if (!o.recipe_file.empty()) return Recipe::load(o.recipe_file);
+  if (!o.method.empty()) return method_recipe(o.method);
+  return find_method(kDefaultMethod)
+      .with_legal_groups(make_model_spec(ModelConfig::load(o.dir), Checkpoint(o.dir)));
+}
+
 Recipe recipe_of(const Options& o) {
-  Recipe recipe = o.recipe_file.empty() ? method_recipe(o.method) : Recipe::load(o.recipe_file);
+  Recipe recipe = named_recipe(o);
   const WeightScheme& weight = recipe.scheme.weight;
   const int bits = o.bits ? o.bits : weight.bits;
   const int64_t group_size = o.group_size >= 0 ? o.group_size : bits == weight.bits ? weight.group_size : 0;
@@ -80,8 +90,8 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
   command->footer(kExample);
   command->add_option("model", o->dir, "Folder or GGUF file of the float checkpoint")->required();
   command->add_option("-o,--output", o->output, "Folder to make")->required();
-  auto* method =
-      command->add_option("-m,--method", o->method, "Method: see tessera methods")->capture_default_str();
+  auto* method = command->add_option("-m,--method", o->method, "Method: see tessera methods")
+                     ->default_str(kDefaultMethod);
   command->add_option("--recipe", o->recipe_file, "A recipe of your own (JSON) instead of a method")
       ->excludes(method);
   command->add_option("--bits", o->bits, "Weight bits: 4 or 8 (default: the method's)")

@@ -85,6 +85,11 @@ TEST_F(CrashTest, AFirstRunResumesFromEveryOperation) {
   die_everywhere("");
 }
 
+TEST_F(CrashTest, ADistilledRunResumesFromEveryOperation) {
+  options_.recipe.passes.push_back({{"pass", "distill"}, {"steps", 2}, {"learning_rate", 1e-5}});
+  die_everywhere("");
+}
+
 TEST_F(CrashTest, ARunThatReplacesResumesFromEveryOperation) {
   QuantizeOptions earlier = options_;
   earlier.recipe = find_method("rtn").with_weight(8, 0);

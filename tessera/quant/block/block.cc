@@ -86,6 +86,18 @@ Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t la
   return block;
 }
 
+PerLinear<std::optional<QuantizedLinear>> load_quantized_linears(const Checkpoint& checkpoint,
+                                                                 const ModelSpec& spec, int64_t layer,
+                                                                 const QuantizationConfig& quantization) {
+  PerLinear<std::optional<QuantizedLinear>> linears(spec.linears.size());
+  for (LinearId id : spec.linear_ids()) {
+    const LinearSpec& linear = spec.linears[id];
+    linears[id] =
+        load_quantized_linear(checkpoint, spec.linear_name(layer, id), quantization, linear.n, linear.k);
+  }
+  return linears;
+}
+
 at::Tensor mapped_input(const Block& block, LinearId id, const at::Tensor& x) {
   return block.map[id].repeated(block.map[id].apply(x));
 }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <optional>
 
 #include "tessera/arch/model_spec.h"
 #include "tessera/format/quantization_config.h"
@@ -40,6 +41,11 @@ Block load_norms(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t la
 /// Throws Error when a weight is not finite.
 Block load_block(const Checkpoint& checkpoint, const ModelSpec& spec, int64_t layer, const at::Device& device,
                  const QuantizationConfig* quantization = nullptr);
+
+/// The integer linears of block `layer` of a quantized checkpoint. Throws Error for damaged ones.
+PerLinear<std::optional<QuantizedLinear>> load_quantized_linears(const Checkpoint& checkpoint,
+                                                                 const ModelSpec& spec, int64_t layer,
+                                                                 const QuantizationConfig& quantization);
 
 /// y [..., N] of linear `id` for its input x [..., K]. Replaced to quantize, observed to calibrate.
 using LinearFn = std::function<at::Tensor(LinearId id, const at::Tensor& x)>;

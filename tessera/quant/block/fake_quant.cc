@@ -162,10 +162,14 @@ at::Tensor FakeQuantLinear::forward(const at::Tensor& x) const {
     y.mul_(scale_).mul_(rows.scale);
     if (rows.offset.defined()) y.add_(rows.offset * (scale_ * row_sum_));
   }
+  return completed(y, x, bias_);
+}
+
+at::Tensor FakeQuantLinear::completed(at::Tensor y, const at::Tensor& x, const at::Tensor& bias) const {
   if (outlier_index_.defined()) {
     y.add_(at::matmul(x.index_select(-1, outlier_index_), outlier_weight_.t()));
   }
-  return bias_.defined() ? y.add_(bias_) : y;
+  return bias.defined() ? y.add_(bias) : y;
 }
 
 at::Tensor FakeQuantLinear::accumulators(const at::Tensor& x) const {
@@ -183,11 +187,25 @@ at::Tensor FakeQuantLinear::rounded_input(const at::Tensor& x) const {
 
 at::Tensor FakeQuantLinear::product(const at::Tensor& x, const at::Tensor& rounded,
                                     const at::Tensor& weight) const {
-  at::Tensor y = at::matmul(rounded, weight.t());
-  if (outlier_index_.defined()) {
-    y = y + at::matmul(x.index_select(-1, outlier_index_), outlier_weight_.t());
-  }
-  return bias_.defined() ? y + bias_ : y;
+  return completed(at::matmul(rounded, weight.t()), x, bias_);
+}
+
+at::Tensor FakeQuantLinear::product(const at::Tensor& x, const at::Tensor& rounded, const at::Tensor& scale,
+                                    const at::Tensor& bias) const {
+  return completed(at::matmul(rounded, w8_.t()) * scale, x, bias);
+}
+
+LinearFn with_shared_inputs(
+    std::function<at::Tensor(LinearId, const at::Tensor&)> rounded,
+    std::function<at::Tensor(LinearId, const at::Tensor&, const at::Tensor&)> product) {
+  return [rounded = std::move(rounded), product = std::move(product), seen = at::Tensor(),
+          shared = at::Tensor()](LinearId id, const at::Tensor& x) mutable {
+    if (!seen.is_same(x)) {
+      seen = x;
+      shared = rounded(id, x);
+    }
+    return product(id, x, shared);
+  };
 }
 
 LinearFn fake_quant_linears(const PerLinear<std::optional<QuantizedLinear>>& quantized,

@@ -37,8 +37,15 @@ class FakeQuantLinear {
   at::Tensor rounded_input(const at::Tensor& x) const;
   /// forward(x), `rounded` being its rounded_input, with `weight` [N, K] in place of its own; differentiable.
   at::Tensor product(const at::Tensor& x, const at::Tensor& rounded, const at::Tensor& weight) const;
+  /// The same with its own codes, and `scale` and `bias` [N] in place of its own.
+  at::Tensor product(const at::Tensor& x, const at::Tensor& rounded, const at::Tensor& scale,
+                     const at::Tensor& bias) const;
+  const at::Tensor& scale() const { return scale_; }  ///< [N]
+  const at::Tensor& bias() const { return bias_; }    ///< [N]; undefined where there is none
 
  private:
+  /// y, with what outliers of x and `bias` add to it.
+  at::Tensor completed(at::Tensor y, const at::Tensor& x, const at::Tensor& bias) const;
   /// Codes of x' [..., K].
   QuantizedRows quantize(const at::Tensor& mapped) const;
 
@@ -48,6 +55,12 @@ class FakeQuantLinear {
   at::Tensor w8_, scale_, row_sum_, bias_;
   at::Tensor outlier_index_, outlier_weight_;  ///< int64 [F], float [N, F]; undefined without outliers
 };
+
+/// Linears that see `rounded(id, x)`, which is called once for all linears that share an input x, as
+/// `product(id, x, rounded)`.
+LinearFn with_shared_inputs(
+    std::function<at::Tensor(LinearId, const at::Tensor&)> rounded,
+    std::function<at::Tensor(LinearId, const at::Tensor&, const at::Tensor&)> product);
 
 /// Linears of a block that is fully quantized.
 LinearFn fake_quant_linears(const PerLinear<std::optional<QuantizedLinear>>& quantized,

@@ -43,6 +43,12 @@ at::Tensor to_float_tensor(const TensorView& view, const at::Device& device) {
   return host.to(device);
 }
 
+Tensor to_host_tensor(const at::Tensor& tensor) {
+  const at::Tensor host = tensor.to(at::kCPU, at::kFloat).contiguous();
+  return Tensor::from(std::span<const float>(host.data_ptr<float>(), static_cast<size_t>(host.numel())),
+                      host.sizes().vec());
+}
+
 TensorView view_of(const at::Tensor& tensor) {
   assert(tensor.is_contiguous() && tensor.device().is_cpu());
   return {dtype_of(tensor), tensor.sizes().vec(), static_cast<const std::byte*>(tensor.data_ptr())};

@@ -7,6 +7,7 @@
 
 #include "tessera/base/dyadic.h"
 #include "tessera/base/parallel.h"
+#include "tessera/quant/block/tensor_bridge.h"
 
 namespace tessera {
 namespace {
@@ -26,12 +27,6 @@ void for_each_cell(const WeightGrid& grid, int64_t outputs, int64_t k, const Bod
   parallel_for(outputs, [&](int64_t n) {
     for (int64_t g = 0; g < table.groups(); ++g) body(n, g * size, (g + 1) * size, table.cell(n, g));
   });
-}
-
-Tensor to_host_tensor(const at::Tensor& x) {
-  const at::Tensor host = host_floats(x);
-  return Tensor::from(std::span<const float>(host.data_ptr<float>(), static_cast<size_t>(host.numel())),
-                      host.sizes().vec());
 }
 
 /// Float32 on the CPU.

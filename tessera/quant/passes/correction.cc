@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "tessera/quant/block/fake_quant.h"
 #include "tessera/quant/block/straight_through.h"
 #include "tessera/quant/block/token_errors.h"
 #include "tessera/quant/grid/weight_grid.h"
@@ -113,16 +114,13 @@ at::Tensor CorrectedBlock::rounded_input(LinearId id, const at::Tensor& x) const
 }
 
 at::Tensor CorrectedBlock::forward(const at::Tensor& input) const {
-  at::Tensor seen, rounded;  // linears that share an input share its codes
-  const LinearFn linear = [&](LinearId id, const at::Tensor& x) {
-    if (!seen.is_same(x)) {
-      seen = x;
-      rounded = rounded_input(id, x);
-    }
-    const at::Tensor correction = at::matmul(at::matmul(rounded, a_[id].t()), b_[id].t());
-    const at::Tensor y = at::matmul(rounded, rounded_[id].t()) + correction * scale_;
-    return context_.block.bias[id].defined() ? y + context_.block.bias[id] : y;
-  };
+  const LinearFn linear = with_shared_inputs(
+      [&](LinearId id, const at::Tensor& x) { return rounded_input(id, x); },
+      [&](LinearId id, const at::Tensor& /*x*/, const at::Tensor& rounded) {
+        const at::Tensor correction = at::matmul(at::matmul(rounded, a_[id].t()), b_[id].t());
+        const at::Tensor y = at::matmul(rounded, rounded_[id].t()) + correction * scale_;
+        return context_.block.bias[id].defined() ? y + context_.block.bias[id] : y;
+      });
   return block_step(context_.spec, norms_, linear, input);
 }
 

@@ -13,15 +13,12 @@ struct PassEntry {
   std::unique_ptr<Pass> (*make)(const PassOptions&);
 };
 
-constexpr PassEntry kPasses[] = {{correct_pass_info, make_correct_pass},
-                                 {equalize_pass_info, make_equalize_pass},
-                                 {gptq_pass_info, make_gptq_pass},
-                                 {outliers_pass_info, make_outliers_pass},
-                                 {reassemble_pass_info, make_reassemble_pass},
-                                 {rotate_pass_info, make_rotate_pass},
-                                 {rtn_pass_info, make_rtn_pass},
-                                 {smooth_pass_info, make_smooth_pass},
-                                 {tune_pass_info, make_tune_pass}};
+constexpr PassEntry kPasses[] = {
+    {correct_pass_info, make_correct_pass},   {distill_pass_info, make_distill_pass},
+    {equalize_pass_info, make_equalize_pass}, {gptq_pass_info, make_gptq_pass},
+    {outliers_pass_info, make_outliers_pass}, {reassemble_pass_info, make_reassemble_pass},
+    {rotate_pass_info, make_rotate_pass},     {rtn_pass_info, make_rtn_pass},
+    {smooth_pass_info, make_smooth_pass},     {tune_pass_info, make_tune_pass}};
 
 }  // namespace
 

@@ -68,6 +68,27 @@ struct FinalNormContext {
   at::Tensor gain, bias;      ///< [hidden], float32; passes replace them. `bias` is undefined for RMSNorm
 };
 
+/// A block in its final form.
+struct FinishedBlock {
+  Block norms;  ///< without the linears
+  PerLinear<std::optional<QuantizedLinear>> linears;
+};
+
+/// The whole model, when every block is quantized. All on the calibration device, float32, but for codes.
+struct ModelContext {
+  const ModelSpec& spec;
+  /// Input of the first block, and output of the last one in the float model: [windows, tokens, hidden].
+  at::Tensor embedded, target;
+  at::Tensor float_gain, float_bias;  ///< of the float model's norm behind the last block
+  at::Tensor lm_head, lm_head_bias;   ///< [vocab, hidden], [vocab]; the bias can be undefined
+  Reporter& reporter;
+
+  // Of these passes change norms, output scales and biases.
+  std::vector<FinishedBlock> blocks;
+  at::Tensor gain, bias;  ///< of the norm behind the last block; `bias` is undefined for RMSNorm
+  nlohmann::json report = nlohmann::json::object();
+};
+
 class Pass;
 
 /// Where a pass stands in a run, known before the first block.
@@ -109,6 +130,11 @@ class Pass {
   /// unties embedding and lm_head, which folds that norm into the lm_head.
   virtual bool changes_final_norm() const { return false; }
   virtual void run_on_final_norm(FinalNormContext& /*context*/) {}
+  /// True when run_on_model works on the whole model behind the last block.
+  virtual bool trains_model() const { return false; }
+  virtual void run_on_model(ModelContext& /*context*/) {}
+  /// Calibration windows that the pass needs at least.
+  virtual int64_t least_windows() const { return 1; }
   /// False when the pass changes what the blocks compute in float, beyond rounding.
   virtual bool keeps_function() const { return true; }
   /// True when run_on_outer unties embedding and lm_head (rotation).
@@ -116,6 +142,10 @@ class Pass {
   /// Most bytes that the pass holds beside the float weights of its blocks, their quantized linears and the
   /// streams of `windows` x `tokens` calibration tokens.
   virtual size_t workspace_bytes(const ModelSpec& /*spec*/, int64_t /*windows*/, int64_t /*tokens*/) const {
+    return 0;
+  }
+  /// The same of run_on_model, which has no block's float weights; all quantized linears are its own.
+  virtual size_t model_bytes(const ModelSpec& /*spec*/, int64_t /*windows*/, int64_t /*tokens*/) const {
     return 0;
   }
   /// Most bytes that the pass adds to a block on disk, beside codes and scales.

@@ -10,6 +10,7 @@
 namespace tessera {
 
 PassInfo correct_pass_info();
+PassInfo distill_pass_info();
 PassInfo equalize_pass_info();
 PassInfo gptq_pass_info();
 PassInfo outliers_pass_info();
@@ -19,6 +20,7 @@ PassInfo rtn_pass_info();
 PassInfo smooth_pass_info();
 PassInfo tune_pass_info();
 std::unique_ptr<Pass> make_correct_pass(const PassOptions& options);
+std::unique_ptr<Pass> make_distill_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_equalize_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_gptq_pass(const PassOptions& options);
 std::unique_ptr<Pass> make_outliers_pass(const PassOptions& options);

@@ -15,6 +15,7 @@ class TunePass : public Pass {
 
   std::string name() const override { return "tune"; }
   bool refines() const override { return true; }
+  int64_t least_windows() const override { return 2; }
 
   void check(const PassPlace& place) const override {
     if (std::ranges::none_of(place.earlier, [](const auto& pass) { return pass->quantizes(); })) {

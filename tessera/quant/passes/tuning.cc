@@ -8,11 +8,11 @@
 #include "tessera/quant/block/fake_quant.h"
 #include "tessera/quant/block/token_errors.h"
 #include "tessera/quant/grid/weight_grid.h"
+#include "tessera/quant/passes/held_out.h"
 
 namespace tessera {
 namespace {
 
-constexpr int64_t kHeldOut = 8;      ///< one window in so many is not trained on
 constexpr int64_t kJudgements = 10;  ///< states among which the best is chosen
 constexpr double kReach = 0.5;       ///< codes that a weight moves at most ("AutoRound")
 /// Where the present codes are not the nearest ones, weights start so far inside what rounds to them.
@@ -127,14 +127,11 @@ class TunedBlock {
 
  private:
   at::Tensor forward(const at::Tensor& input) const {
-    at::Tensor seen, rounded;  // linears that share an input share its codes
-    const LinearFn linear = [&](LinearId id, const at::Tensor& x) {
-      if (!seen.is_same(x)) {
-        seen = x;
-        rounded = linears_[id].rounded_input(x);
-      }
-      return linears_[id].product(x, rounded);
-    };
+    const LinearFn linear =
+        with_shared_inputs([&](LinearId id, const at::Tensor& x) { return linears_[id].rounded_input(x); },
+                           [&](LinearId id, const at::Tensor& x, const at::Tensor& rounded) {
+                             return linears_[id].product(x, rounded);
+                           });
     return block_step(context_.spec, context_.block, linear, input);
   }
 
@@ -158,14 +155,7 @@ PerLinear<double> replace(const PerLinear<at::Tensor>& codes, BlockContext& cont
 }  // namespace
 
 TuningResult tune_block(BlockContext& context, const TuningOptions& options) {
-  const int64_t windows = context.x_quant.size(0);
-  if (windows < 2)
-    throw Error("tune needs two calibration windows at least: one to train on, one to judge by");
-  const at::Tensor all = at::arange(windows, at::kLong),
-                   last = all.remainder(kHeldOut) == std::min(kHeldOut, windows) - 1;
-  const at::Device device = context.x_quant.device();
-  const at::Tensor held_out = all.masked_select(last).to(device),
-                   trained = all.masked_select(last.logical_not());
+  const HeldOutWindows windows(context.x_quant.size(0), context.x_quant.device());
   const at::Tensor target =
       block_forward(context.spec, context.block, float_linears(context.block), context.x_float);
 
@@ -175,7 +165,7 @@ TuningResult tune_block(BlockContext& context, const TuningOptions& options) {
   TunedBlock block(context);
   const auto judge = [&] {
     const at::NoGradGuard no_grad;
-    return block.loss(target, held_out);
+    return block.loss(target, windows.judged());
   };
   TuningResult result;
   result.loss_before = result.loss_after = judge();
@@ -183,9 +173,7 @@ TuningResult tune_block(BlockContext& context, const TuningOptions& options) {
   if (!block.trains()) return result;
   PerLinear<at::Tensor> best;
   for (int64_t step = 1; step <= options.steps; ++step) {
-    const at::Tensor order = at::randperm(trained.size(0), generator, at::kLong);
-    const at::Tensor chosen = trained.index_select(0, order.slice(0, 0, options.batch)).to(device);
-    block.loss(target, chosen);
+    block.loss(target, windows.draw(options.batch, generator));
     const double left = 1 - static_cast<double>(step - 1) / static_cast<double>(options.steps);
     block.step(options.learning_rate * left);
     if (step * kJudgements / options.steps == (step - 1) * kJudgements / options.steps) continue;

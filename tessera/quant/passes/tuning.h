@@ -26,7 +26,7 @@ struct TuningResult {
 /// Trains the quantized linears of the block: its output for x_quant is to be near the float block's for
 /// x_float. Codes move by one at most, on their grid; 8-bit linears, float columns and maps stay. Every
 /// eighth window is kept apart to choose the best state, of which the present one is a candidate.
-/// Deterministic for a seed. Throws Error for less than two windows.
+/// Deterministic for a seed. There must be two windows at least.
 TuningResult tune_block(BlockContext& context, const TuningOptions& options);
 
 /// Bytes that tune_block holds beside the block.

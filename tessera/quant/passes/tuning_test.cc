@@ -146,9 +146,6 @@ TEST(Tuning, RefusesWhatItCannotTune) {
   expect_error([&] { check({{{"pass", "reassemble"}}, kRtn}); }, "which reassemble changes");
   expect_error([&] { check({{{"pass", "correct"}}, kRtn}); }, "which correct changes");
   expect_error([&] { check({{{"pass", "gptq"}, {"sparse", "all"}}}); }, "zeros of 2:4 sparse weights");
-  SchemeRun run(kGroups);
-  run.context->x_float = run.context->x_quant = run.x.narrow(0, 0, 1);
-  expect_error([&] { run.run({kGptq, kTune}); }, "two calibration windows");
 }
 
 }  // namespace

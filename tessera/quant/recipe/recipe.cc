@@ -177,7 +177,18 @@ Recipe Recipe::with_weight(int bits, int64_t group_size) const {
   Recipe recipe = *this;
   recipe.scheme.weight.bits = bits;
   recipe.scheme.weight.group_size = group_size;
+  if (bits == 8) recipe.scheme.weight.symmetric = true;
   check_weight(recipe.scheme.weight, "recipe " + name);
+  return recipe;
+}
+
+Recipe Recipe::with_legal_groups(const ModelSpec& spec) const {
+  PerLinear<LinearScheme> result(spec.linears.size());
+  for (LinearId id : spec.linear_ids()) result[id] = scheme_of(last_component(spec.linears[id].name));
+  const std::vector<int64_t> legal = legal_group_sizes(spec, result);
+  Recipe recipe = *this;
+  int64_t& size = recipe.scheme.weight.group_size;
+  if (std::ranges::find(legal, size) == legal.end()) size = legal.front();
   return recipe;
 }
 

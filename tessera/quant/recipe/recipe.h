@@ -42,9 +42,12 @@ struct Recipe {
   static Recipe from_json(const nlohmann::json& json, const std::string& where);
   static Recipe load(const std::filesystem::path& file);
 
-  /// The same recipe with another default weight format; the overrides stay. Throws Error for formats that do
-  /// not exist; schemes() judges the group size.
+  /// The same recipe with another default weight format; the overrides stay. 8-bit weights lose their zero
+  /// points. Throws Error for formats that do not exist; schemes() judges the group size.
   Recipe with_weight(int bits, int64_t group_size) const;
+  /// The same recipe with the largest group size that is legal for every layer of `spec`, where its own is
+  /// not.
+  Recipe with_legal_groups(const ModelSpec& spec) const;
 
   /// The same recipe with one change, "WHERE.KEY=VALUE", "kv_bits=BITS", "lm_head=w8a8", "PASS=off" or
   /// "PASS=on". WHERE is "weight", "activation" or a pass, of which every step gets the option; VALUE is
@@ -62,6 +65,9 @@ struct Recipe {
 
 /// The built-in recipes, sorted by name.
 const std::vector<Recipe>& methods();
+/// The method of whoever names none: the most accurate one with 8-bit activations.
+inline constexpr const char* kDefaultMethod = "best-w4a8";
+
 /// Throws Error listing the known names.
 const Recipe& find_method(const std::string& name);
 /// A method's recipe, with changes as the name asks for them: "NAME-gG", such as "qqq-g128", is the method

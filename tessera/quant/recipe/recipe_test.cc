@@ -187,6 +187,24 @@ TEST(Recipe, MethodNamesTakeAGroupSize) {
   EXPECT_THROW(method_recipe("unknown-g128"), Error);
 }
 
+TEST(Recipe, EightBitWeightsHaveNeitherGroupsNorZeroPoints) {
+  const Recipe recipe = method_recipe("mix-qqq-dgq").with_weight(8, 0);
+  EXPECT_EQ(recipe.scheme.weight, (WeightScheme{8, 0, true}));
+}
+
+TEST(Recipe, TheDefaultMethodFitsItsGroupsToTheModel) {
+  const Recipe recipe = find_method(kDefaultMethod);
+  const auto size = [&](int64_t hidden, int64_t intermediate) {
+    const Recipe legal = recipe.with_legal_groups(llama(hidden, intermediate));
+    EXPECT_NO_THROW(legal.schemes(llama(hidden, intermediate)));
+    return legal.scheme.weight.group_size;
+  };
+  EXPECT_EQ(size(256, 512), 128);
+  EXPECT_EQ(size(256, 320), 64);
+  EXPECT_EQ(size(128, 352), 32);
+  EXPECT_EQ(size(128, 344), 0);
+}
+
 TEST(Recipe, MethodNamesTakeSettings) {
   const Recipe recipe = method_recipe("qqq-g64+smooth=off+gptq.clip=none");
   EXPECT_EQ(recipe.name, "qqq-g64+smooth=off+gptq.clip=none");

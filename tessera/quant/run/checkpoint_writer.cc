@@ -26,10 +26,6 @@ std::string CheckpointWriter::shard_name(int64_t index) const {
   return tessera::shard_name(index, shards_);
 }
 
-FileDigest CheckpointWriter::write_shard(int64_t index, const std::vector<NamedTensor>& tensors) {
-  return write_safetensors(dir_ / shard_name(index), tensors);
-}
-
 void CheckpointWriter::write_metadata(const nlohmann::json& quantization_config, bool untied_embedding) {
   if (!fs::exists(dir_ / kWeightsName)) write_index(dir_, shards_);
   auto config = parse_ordered_json(source_.read("config.json"), source_.where("config.json"));

@@ -25,7 +25,6 @@ class CheckpointWriter {
   int64_t shards() const { return shards_; }
   /// model-00001-of-0000N.safetensors is shard 0.
   std::string shard_name(int64_t index) const;
-  FileDigest write_shard(int64_t index, const std::vector<NamedTensor>& tensors);
   /// When all shards are there: true where they belong into one file.
   bool is_small() const { return shard_bytes(dir_, shards_) <= kOneFileBytes; }
   FileDigest join() const { return join_shards(dir_, shards_); }

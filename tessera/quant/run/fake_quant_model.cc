@@ -17,8 +17,6 @@
 namespace tessera {
 namespace {
 
-using QuantizedBlock = PerLinear<std::optional<QuantizedLinear>>;
-
 class FakeQuantModel {
  public:
   FakeQuantModel(const std::filesystem::path& dir, const std::string& device)
@@ -88,23 +86,13 @@ class FakeQuantModel {
     }
     Block norms = load_norms(checkpoint_, spec_, layer, device_);
     norms.kv_format = quantization_->kv_format;
-    const QuantizedBlock quantized = load_linears(layer);
+    const auto quantized = load_quantized_linears(checkpoint_, spec_, layer, *quantization_);
     const LinearFn linears = fake_quant_linears(quantized, device_);
     const LinearFn observed = [&](LinearId id, const at::Tensor& input) {
       if (observe) observe(spec_.linear_name(layer, id), *quantized[id], input);
       return linears(id, input);
     };
     propagate(spec_, norms, observed, x);
-  }
-
-  QuantizedBlock load_linears(int64_t layer) const {
-    QuantizedBlock quantized(spec_.linears.size());
-    for (LinearId id : spec_.linear_ids()) {
-      const LinearSpec& linear = spec_.linears[id];
-      quantized[id] = load_quantized_linear(checkpoint_, spec_.linear_name(layer, id), *quantization_,
-                                            linear.n, linear.k);
-    }
-    return quantized;
   }
 
   ModelConfig config_;

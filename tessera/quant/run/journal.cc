@@ -127,6 +127,7 @@ void Journal::read(const json& value) {
     kept_[name] = {digest.at("bytes").get<uint64_t>(), digest.at("sha256").get<std::string>()};
   }
   blocks_ = value.at("blocks").get<std::vector<json>>();
+  whole_model_ = value.at("whole_model");
 }
 
 void Journal::check_kept() const {
@@ -152,7 +153,11 @@ void Journal::append(std::vector<json> reports) {
 void Journal::write() const {
   json kept = json::object();
   for (const auto& [name, digest] : kept_) kept[name] = {{"bytes", digest.bytes}, {"sha256", digest.sha256}};
-  const json value{{"fingerprint", fingerprint_}, {"files", files_}, {"kept", kept}, {"blocks", blocks_}};
+  const json value{{"fingerprint", fingerprint_},
+                   {"files", files_},
+                   {"kept", kept},
+                   {"blocks", blocks_},
+                   {"whole_model", whole_model_}};
   write_file(dir_ / kJournalName, json_text(value, 1));
 }
 

@@ -45,6 +45,9 @@ class Journal {
   void forget(const std::string& name) { kept_.erase(name); }
   /// Records blocks that finished together, all or none.
   void append(std::vector<nlohmann::json> reports);
+  /// What passes made of the whole model; null until they have run.
+  const nlohmann::json& whole_model() const { return whole_model_; }
+  void set_whole_model(nlohmann::json report) { whole_model_ = std::move(report); }
   void write() const;
 
  private:
@@ -57,6 +60,7 @@ class Journal {
   Fingerprint fingerprint_;
   std::set<std::string> files_;
   std::map<std::string, FileDigest> kept_;
+  nlohmann::json whole_model_;
   nlohmann::json blocks_ = nlohmann::json::array();
 };
 

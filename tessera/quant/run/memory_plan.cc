@@ -68,10 +68,13 @@ MemoryPlan plan_memory(const ModelSpec& spec, const Checkpoint& checkpoint,
     block = std::max(block, pass->workspace_bytes(spec, windows, tokens));
     changes_outer = changes_outer || pass->unties_embedding();
   }
+  size_t model = 0;
+  for (const auto& pass : passes) model = std::max(model, pass->model_bytes(spec, windows, tokens));
   // The streams start while the outer tensors are there; no block is, yet.
   const size_t outer =
       outer_bytes(spec, checkpoint, changes_outer) + (rounds_lm_head ? lm_head_bytes(spec) : 0);
-  plan.workspace = kHeapHoles + std::max(block, outer - std::min(outer, plan.weights));
+  const size_t without_block = std::max(outer, model);
+  plan.workspace = kHeapHoles + std::max(block, without_block - std::min(without_block, plan.weights));
   return plan;
 }
 

@@ -39,9 +39,14 @@ std::string streams_name(int64_t finished_blocks) {
   return fmt::format("streams-{:05}.safetensors", finished_blocks);
 }
 
+std::string untrained_name(int64_t index, int64_t shards) {
+  return fmt::format("untrained-{:05}-of-{:05}.safetensors", index + 1, shards);
+}
+
 bool is_working_name(const std::string& name) {
   return name == kLockName || name == kJournalName || name == kCalibrationName || name == kReplacedName ||
-         (name.starts_with("streams-") && name.ends_with(".safetensors"));
+         name == kVectorsName ||
+         ((name.starts_with("streams-") || name.starts_with("untrained-")) && name.ends_with(".safetensors"));
 }
 
 std::set<std::string> listed_files(const fs::path& dir) {

@@ -15,8 +15,11 @@ constexpr const char* kJournalName = "journal.json";
 constexpr const char* kCalibrationName = "calibration.safetensors";  ///< sampled token ids
 constexpr const char* kReplacedName =
     "replaced";  ///< the checkpoint that the run replaces, in its last moments
+constexpr const char* kVectorsName = "trained.safetensors";  ///< what training changed, until shards have it
 /// "streams-00003.safetensors"
 std::string streams_name(int64_t finished_blocks);
+/// "untrained-00004-of-00009.safetensors": a shard of which training is to change vectors.
+std::string untrained_name(int64_t index, int64_t shards);
 
 constexpr const char* kReportName = "report.json";
 

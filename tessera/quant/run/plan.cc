@@ -54,8 +54,12 @@ bool RunPlan::changes_final_norm() const {
   return std::ranges::any_of(passes, [](const auto& pass) { return pass->changes_final_norm(); });
 }
 
-bool RunPlan::stores_other_head() const {
-  return make_model_spec(config).tied_embeddings && !spec.tied_embeddings;
+bool RunPlan::trains_model() const {
+  return std::ranges::any_of(passes, [](const auto& pass) { return pass->trains_model(); });
+}
+
+bool RunPlan::stores_head(const Recipe& recipe) const {
+  return !spec.tied_embeddings || unties_embedding() || recipe.lm_head_w8a8;
 }
 
 size_t RunPlan::group_pass() const {

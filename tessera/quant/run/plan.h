@@ -21,8 +21,10 @@ struct RunPlan {
   QuantizationConfig quantization_config(const Recipe& recipe) const;
   bool unties_embedding() const;
   bool changes_final_norm() const;
-  /// Whether config.json ties the embeddings and the checkpoint holds another head all the same.
-  bool stores_other_head() const;
+  /// Whether a pass works on the whole model behind the last block.
+  bool trains_model() const;
+  /// Whether the result has a head of its own beside the embedding, whatever config.json says of the source.
+  bool stores_head(const Recipe& recipe) const;
   /// Index of the pass that works on groups of blocks; the number of passes where there is none.
   size_t group_pass() const;
   /// Blocks that are worked on together.

@@ -22,6 +22,7 @@
 #include "tessera/quant/run/checkpoint_writer.h"
 #include "tessera/quant/run/fingerprint.h"
 #include "tessera/quant/run/journal.h"
+#include "tessera/quant/run/model_training.h"
 #include "tessera/quant/run/outer_shard.h"
 #include "tessera/quant/run/output_folder.h"
 #include "tessera/quant/run/owned_files.h"
@@ -63,6 +64,8 @@ class Run {
   json finish_block(BlockContext& context, ProgressMeter& meter);
   void run_pass(Pass& pass, BlockContext& context, ProgressMeter& meter);
   void write_shard(int64_t index, const Shard& shard);
+  void train_model();
+  void write_trained_shards();
   void join_shards();
   void write_report();
 
@@ -71,6 +74,11 @@ class Run {
                                 options_.recipe.lm_head_w8a8);
   }
   int64_t windows() const { return calibrated_ ? options_.calibration.window_count() : 0; }
+  /// Whether blocks behind the first `finished` ones, or passes behind all of them, need the streams.
+  bool needs_streams(int64_t finished) const {
+    return calibrated_ &&
+           (finished < spec_.n_layers || (plan_.trains_model() && journal_->whole_model().is_null()));
+  }
   int64_t tokens() const { return calibrated_ ? options_.calibration.window_tokens() : 0; }
   fs::path partial(const std::string& name) const { return output_.partial() / name; }
 
@@ -110,7 +118,7 @@ Run::Run(const QuantizeOptions& options, Reporter& reporter)
   at::globalContext().setAllowTF32CuBLAS(device_.is_cuda());
   check_output();
   if (calibrated_) {
-    check_calibration(spec_, options.calibration);
+    check_calibration(spec_, passes_, options.calibration);
     if (const std::string warning = calibration_warning(spec_, tokens()); !warning.empty())
       reporter.note(warning);
   }
@@ -154,10 +162,10 @@ void Run::execute() {
   try {
     calibrate();
     quantize_blocks();
+    train_model();
     join_shards();
-    writer_.write_metadata(
-        plan_.quantization_config(options_.recipe).to_json(),
-        plan_.unties_embedding() || plan_.stores_other_head() || options_.recipe.lm_head_w8a8);
+    writer_.write_metadata(plan_.quantization_config(options_.recipe).to_json(),
+                           plan_.stores_head(options_.recipe));
     write_report();
     output_.publish(options_.overwrite);
   } catch (const std::exception& e) {
@@ -220,7 +228,7 @@ void Run::quantize_blocks() {
   const int64_t finished = journal_->finished_blocks(), group = plan_.group_blocks();
   if (finished == 0) {
     start();
-  } else if (calibrated_ && finished < spec_.n_layers) {
+  } else if (needs_streams(finished)) {
     streams_ =
         Streams::load(partial(streams_name(finished)), {windows(), tokens(), spec_.hidden_size}, device_);
   }
@@ -230,7 +238,7 @@ void Run::quantize_blocks() {
   int64_t journaled = finished;
   Stopwatch since_save;
   const auto save_before = [&](int64_t next) {
-    if (calibrated_ && next < spec_.n_layers) {
+    if (needs_streams(next)) {
       journal_->keep(streams_name(next), streams_.save(partial(streams_name(next))));
     }
     journal_->forget(streams_name(journaled));
@@ -260,7 +268,44 @@ void Run::start() {
 }
 
 void Run::write_shard(int64_t index, const Shard& shard) {
-  journal_->keep(writer_.shard_name(index), writer_.write_shard(index, shard.tensors()));
+  const std::string name =
+      plan_.trains_model() ? untrained_name(index, writer_.shards()) : writer_.shard_name(index);
+  journal_->keep(name, write_safetensors(partial(name), shard.tensors()));
+}
+
+void Run::train_model() {
+  if (!plan_.trains_model()) return;
+  if (journal_->whole_model().is_null()) {
+    streams_.x_quant.reset();
+    ModelTraining result = tessera::train_model(plan_, options_.recipe, Checkpoint(output_.partial()), ids_,
+                                                streams_.x_float, device_, reporter_);
+    const std::string streams = streams_name(spec_.n_layers);
+    journal_->keep(kVectorsName, write_safetensors(partial(kVectorsName), result.vectors.tensors()));
+    journal_->set_whole_model(std::move(result.report));
+    journal_->forget(streams);
+    journal_->write();
+    fs::remove(partial(streams));
+    streams_ = {};
+    release_free_memory();
+  }
+  if (journal_->kept().contains(kVectorsName)) write_trained_shards();
+}
+
+/// Each shard takes the place of its untrained one in the journal, so that one of the two is always there.
+void Run::write_trained_shards() {
+  const SafetensorsFile vectors(partial(kVectorsName));
+  for (int64_t i = 0; i < writer_.shards(); ++i) {
+    const std::string name = writer_.shard_name(i), untrained = untrained_name(i, writer_.shards());
+    if (journal_->kept().contains(name)) continue;
+    const SafetensorsFile shard(partial(untrained));
+    journal_->keep(name, write_safetensors(partial(name), with_vectors(shard, vectors)));
+    journal_->forget(untrained);
+    journal_->write();
+    fs::remove(partial(untrained));
+  }
+  journal_->forget(kVectorsName);
+  journal_->write();
+  fs::remove(partial(kVectorsName));
 }
 
 /// A resumed run relies on the shards until the journal names the file that holds them all.
@@ -358,7 +403,7 @@ void Run::run_pass(Pass& pass, BlockContext& context, ProgressMeter& meter) {
 }
 
 void Run::write_report() {
-  json report = run_report(options_, memory_, fingerprint_, journal_->blocks());
+  json report = run_report(options_, memory_, fingerprint_, *journal_);
   report["calibration"] = calibrated_ ? options_.calibration.manifest : json();
   report["files"] = writer_.files();
   write_file(partial(kReportName), json_text(report, 1) + "\n");

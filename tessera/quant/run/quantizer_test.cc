@@ -142,6 +142,62 @@ TEST_F(RunTest, WhatWorksOnFloatsStandsInFront) {
   expect_error("put it behind rtn or gptq");
 }
 
+TEST_F(RunTest, DistillationChangesVectorsOnly) {
+  const fs::path plain = dir_ / "plain", distilled = dir_ / "distilled";
+  for (const bool with : {false, true}) {
+    options_.output_dir = with ? distilled : plain;
+    if (with)
+      options_.recipe.passes.push_back({{"pass", "distill"}, {"steps", 5}, {"learning_rate", 0.0005}});
+    ASSERT_EQ(run(), "");
+  }
+  const ModelSpec spec = make_model_spec(ModelConfig::load(demo_));
+  const Checkpoint before(plain), after(distilled);
+  check_tensors(spec, after);
+  EXPECT_EQ(after.names(), before.names());
+  std::set<std::string> changed;
+  for (const std::string& name : before.names()) {
+    const TensorView &a = before.at(name), &b = after.at(name);
+    if (a.bytes() == b.bytes() && std::memcmp(a.data, b.data, a.bytes()) == 0) continue;
+    changed.insert(name);
+    EXPECT_EQ(b.dtype, DType::kF32) << name;
+    EXPECT_EQ(b.shape.size(), 1u) << name;
+  }
+  EXPECT_TRUE(changed.contains(spec.final_norm + ".weight"));
+  EXPECT_TRUE(changed.contains(spec.norm_name(0, kMlpNorm) + ".weight"));
+  EXPECT_TRUE(changed.contains(spec.linear_name(5, spec.id(kDown)) + ".scale"));
+  const json report = json::parse(read_file(distilled / "report.json"))["whole_model"]["distill"];
+  EXPECT_TRUE(report["kept"].get<bool>());
+  EXPECT_LT(report["divergence_after"].get<double>(), report["divergence_before"].get<double>());
+  EXPECT_FALSE(fs::exists(distilled / "trained.safetensors"));
+}
+
+/// What they fold and fit outside the blocks is what distillation starts from.
+TEST_F(RunTest, DistillationWorksBehindPassesThatChangeOuterWeights) {
+  const json distill{{"pass", "distill"}, {"steps", 2}, {"batch", 1}}, rtn{{"pass", "rtn"}};
+  options_.recipe.passes = json::array({{{"pass", "rotate"}}, rtn, distill});
+  ASSERT_EQ(run(), "");
+  const auto divergence = [&] {
+    const json report = json::parse(read_file(dir_ / "out" / "report.json"));
+    return report["whole_model"]["distill"]["divergence_before"].get<double>();
+  };
+  EXPECT_GT(divergence(), 0);
+  EXPECT_LT(divergence(), 0.5);
+  options_.overwrite = true;
+  options_.recipe.lm_head_w8a8 = true;
+  options_.recipe.passes =
+      json::array({{{"pass", "correct"}, {"epochs", 1}, {"final_norm", true}}, rtn, distill});
+  ASSERT_EQ(run(), "");
+  EXPECT_LT(divergence(), 0.5);
+}
+
+TEST_F(RunTest, TrainingNeedsWindowsToJudgeBy) {
+  options_.calibration.windows.resize(1);
+  for (const char* pass : {"tune", "distill"}) {
+    options_.recipe = find_method("rtn").with_setting(fmt::format("{}=on", pass));
+    expect_error(fmt::format("{} needs 2 calibration windows at least", pass));
+  }
+}
+
 TEST_F(RunTest, RowsRoundedWithoutCalibrationDoNotDependOnThreads) {
   options_.calibration = {};
   const int threads = thread_count();

@@ -30,47 +30,53 @@ TEST_F(RunTest, ResumesToTheSameBytes) {
   EXPECT_EQ(resumed, straight);
 }
 
-TEST_F(RunTest, TunedBlocksResumeToTheSameBytes) {
+class ResumeTest : public RunTest {
+ protected:
+  /// Runs straight and returns the report; then kills a second run after `blocks` and resumes it, which is to
+  /// find `finished` blocks and give the same bytes.
+  json run_killed_after(double blocks, int finished) {
+    EXPECT_EQ(run(), "");
+    auto straight = files(dir_ / "out");
+    json report = json::parse(straight["report.json"]);
+    fs::rename(dir_ / "out", dir_ / "straight");
+    kill_after(blocks);
+    options_.resume = true;
+    EXPECT_EQ(run(), "");
+    auto resumed = files(dir_ / "out");
+    EXPECT_NE(reporter_.text.find(fmt::format("resuming after {} of 6 blocks", finished)), std::string::npos)
+        << reporter_.text;
+    resumed.erase("report.json");
+    straight.erase("report.json");
+    EXPECT_EQ(resumed, straight);
+    return report;
+  }
+};
+
+TEST_F(ResumeTest, TunedBlocks) {
   options_.recipe.passes.push_back({{"pass", "tune"}, {"steps", 4}, {"batch", 2}, {"learning_rate", 0.02}});
-  ASSERT_EQ(run(), "");
-  auto straight = files(dir_ / "out");
-  const json report = json::parse(straight["report.json"]);
+  const json report = run_killed_after(3.5, 3);
   EXPECT_TRUE(report["blocks"][0]["passes"]["tune"]["kept"].get<bool>());
-  fs::rename(dir_ / "out", dir_ / "straight");
-  kill_after(3.5);
-  options_.resume = true;
-  ASSERT_EQ(run(), "");
-  auto resumed = files(dir_ / "out");
-  EXPECT_NE(reporter_.text.find("resuming after 3 of 6 blocks"), std::string::npos) << reporter_.text;
-  resumed.erase("report.json");
-  straight.erase("report.json");
-  EXPECT_EQ(resumed, straight);
 }
 
-TEST_F(RunTest, GroupsOfBlocksResumeToTheSameBytes) {
+/// Killed when the blocks are finished: the training is repeated.
+TEST_F(ResumeTest, DistilledModels) {
+  options_.recipe.passes.push_back({{"pass", "distill"}, {"steps", 4}, {"learning_rate", 0.0005}});
+  const json report = run_killed_after(6, 6);
+  EXPECT_TRUE(report["whole_model"]["distill"]["kept"].get<bool>());
+}
+
+TEST_F(ResumeTest, GroupsOfBlocks) {
   options_.recipe.passes =
       json::array({{{"pass", "reassemble"}, {"tokens", 48}, {"candidates", 2}},
                    {{"pass", "correct"}, {"epochs", 1}, {"blocks", 4}, {"final_norm", true}},
                    {{"pass", "rtn"}}});
   options_.recipe.scheme = {{4, 0, false}, {4, false, true}};
-  ASSERT_EQ(run(), "");
-  auto straight = files(dir_ / "out");
-  const json report = json::parse(straight["report.json"]);
+  const json report = run_killed_after(3.2, 4);  // of the two groups of the progress, in the second
   EXPECT_EQ(report["blocks"].size(), 6u);
   EXPECT_EQ(report["blocks"][3]["passes"]["correct"]["blocks"], 4);
   EXPECT_EQ(report["blocks"][5]["passes"]["correct"]["blocks"], 2) << "the last group is shorter";
   EXPECT_FALSE(report["blocks"][3]["passes"]["correct"].contains("final_norm"));
   EXPECT_GT(report["blocks"][5]["passes"]["correct"]["final_norm"]["error_before"].get<double>(), 0);
-  fs::rename(dir_ / "out", dir_ / "straight");
-  kill_after(3.2);  // of the two groups of the progress, in the second
-  EXPECT_TRUE(fs::exists(dir_ / "out.partial" / "streams-00004.safetensors"));
-  options_.resume = true;
-  ASSERT_EQ(run(), "");
-  auto resumed = files(dir_ / "out");
-  EXPECT_NE(reporter_.text.find("resuming after 4 of 6 blocks"), std::string::npos) << reporter_.text;
-  resumed.erase("report.json");
-  straight.erase("report.json");
-  EXPECT_EQ(resumed, straight);
 }
 
 TEST_F(RunTest, ResumeRefusesAnotherModelTextOrRecipe) {

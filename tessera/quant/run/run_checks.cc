@@ -47,10 +47,16 @@ void check_passes(const std::string& recipe, const ModelSpec& spec, const PerLin
   }
 }
 
-void check_calibration(const ModelSpec& spec, const CalibrationSet& calibration) {
+void check_calibration(const ModelSpec& spec, std::span<const std::unique_ptr<Pass>> passes,
+                       const CalibrationSet& calibration) {
   const int64_t tokens = calibration.window_tokens();
   if (calibration.window_count() == 0 || tokens == 0)
     throw Error("no calibration text: at least one window of one token is needed");
+  for (const auto& pass : passes) {
+    if (calibration.window_count() >= pass->least_windows()) continue;
+    throw Error("{} needs {} calibration windows at least, to train on some and judge by others; use more",
+                pass->name(), pass->least_windows());
+  }
   if (tokens > spec.max_positions) {
     throw Error("calibration windows of {} tokens exceed the model's context of {}; use shorter ones", tokens,
                 spec.max_positions);

@@ -21,9 +21,10 @@ void check_source_model(const ModelConfig& config, const ModelSpec& spec, const 
 void check_passes(const std::string& recipe, const ModelSpec& spec, const PerLinear<LinearScheme>& schemes,
                   std::span<const std::unique_ptr<Pass>> passes);
 
-/// Throws Error when there are no windows, when they are longer than the model's context or differ in length,
-/// or when a token is outside the vocabulary.
-void check_calibration(const ModelSpec& spec, const CalibrationSet& calibration);
+/// Throws Error when there are fewer windows than the passes need, when they are longer than the model's
+/// context or differ in length, or when a token is outside the vocabulary.
+void check_calibration(const ModelSpec& spec, std::span<const std::unique_ptr<Pass>> passes,
+                       const CalibrationSet& calibration);
 
 /// A warning when the windows leave part of the model unseen: learned positions that they do not reach. Empty
 /// otherwise.

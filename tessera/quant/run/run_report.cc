@@ -9,9 +9,10 @@
 namespace tessera {
 
 nlohmann::json run_report(const QuantizeOptions& options, const MemoryPlan& memory,
-                          const Fingerprint& fingerprint, const nlohmann::json& blocks) {
+                          const Fingerprint& fingerprint, const Journal& journal) {
   double seconds = 0;
-  for (const nlohmann::json& block : blocks) seconds += block["seconds"].get<double>();
+  for (const nlohmann::json& block : journal.blocks()) seconds += block["seconds"].get<double>();
+  for (const nlohmann::json& pass : journal.whole_model()) seconds += pass["seconds"].get<double>();
   return {{"program", "tessera " TESSERA_VERSION},
           {"model", options.model_dir.string()},
           {"recipe", options.recipe.to_json()},
@@ -23,7 +24,8 @@ nlohmann::json run_report(const QuantizeOptions& options, const MemoryPlan& memo
           {"seconds", seconds},
           {"predicted_peak_bytes", memory.peak()},
           {"peak_bytes", peak_memory()},
-          {"blocks", blocks}};
+          {"blocks", journal.blocks()},
+          {"whole_model", journal.whole_model()}};
 }
 
 }  // namespace tessera

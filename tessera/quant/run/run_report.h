@@ -9,9 +9,8 @@
 
 namespace tessera {
 
-/// The report of a run whose blocks reported `blocks`, without what it was calibrated with and the list of
-/// its files.
+/// The report of a run of this journal, without what it was calibrated with and the list of its files.
 nlohmann::json run_report(const QuantizeOptions& options, const MemoryPlan& memory,
-                          const Fingerprint& fingerprint, const nlohmann::json& blocks);
+                          const Fingerprint& fingerprint, const Journal& journal);
 
 }  // namespace tessera
