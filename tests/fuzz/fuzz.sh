@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs libFuzzer on targets of a tree of the preset `fuzz`, one after another. What it learns stays in BUILD/corpus; a find is
+# Runs libFuzzer on targets of a tree of the preset `clang`, one after another. What it learns stays in BUILD/corpus; a find is
 # left beside it as crash-*, and ends the run with status 1.
 #   fuzz.sh BUILD SECONDS TARGET...      SECONDS for each; RUNS=1000000 counts executions instead
 set -euo pipefail

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <bit>
+#include <cmath>
 #include <random>
 #include <vector>
 
@@ -34,8 +34,8 @@ TEST(QqqLayout, T16_PackThenUnpackIsIdentity) {
       for (uint8_t& c : codes) c = rng() & 15;
       std::vector<uint32_t> packed(static_cast<size_t>(k_size / 16 * 2 * n_size));
       std::vector<int> used(packed.size() * 8);
-      const auto word_of = [&](const CodePosition& p) {
-        return static_cast<size_t>(p.row * 2 * n_size + p.word);
+      const auto word_of = [row_words = 2 * n_size](const CodePosition& p) {
+        return static_cast<size_t>(p.row * row_words + p.word);
       };
       for (int64_t k = 0; k < k_size; ++k) {
         for (int64_t n = 0; n < n_size; ++n) {
@@ -104,8 +104,8 @@ TEST(QqqLayout, T10_Binary16TrickIsRounding) {
     for (int u = 0; u < 16; ++u) {
       const double exact = static_cast<double>(u - 8) * static_cast<double>(to_float(s));
       if (exact < -128.0 || exact >= 127.5) continue;
-      const auto sum = static_cast<_Float16>(exact + 1152.0);
-      const auto low = static_cast<uint8_t>(std::bit_cast<uint16_t>(sum) & 0xff);
+      const Half sum = to_half(static_cast<float>(std::nearbyint(exact + 1152.0)));  // from 1024 on in ones
+      const auto low = static_cast<uint8_t>(sum.bits & 0xff);
       ASSERT_EQ(static_cast<int8_t>(low ^ 0x80), expand_grouped(u, s)) << u << " " << to_float(s);
       ++checked;
     }

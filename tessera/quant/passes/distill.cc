@@ -55,7 +55,7 @@ PassInfo distill_pass_info() {
           "trains norms, output scales and biases of the whole model on the float model's predictions",
           {{"steps", 100},
            {"batch", 4},              // windows a step
-           {"learning_rate", 0.002},  // relative to the values; falls to 0 linearly
+           {"learning_rate", 0.001},  // relative to the values; falls to 0 linearly
            {"scales", true},          // also output scales, which float16 no longer holds exactly then
            {"seed", 0}}};             // of the windows of each step
 }

@@ -8,7 +8,7 @@ namespace tessera {
 struct DistillationOptions {
   int64_t steps = 100;
   int64_t batch = 4;             ///< windows a step
-  double learning_rate = 0.002;  ///< relative to the values, for Adam; falls to 0 linearly
+  double learning_rate = 0.001;  ///< relative to the values, for Adam; falls to 0 linearly
   bool scales = true;            ///< also output scales
   uint64_t seed = 0;             ///< of the windows of each step
 };
