@@ -237,8 +237,9 @@ size_t distillation_bytes(const ModelSpec& spec, const DistillationOptions& opti
   constexpr int64_t kLogitCopies = 6;  // of both models: logits, their logarithms, and what gradients take
   const int64_t chunk = std::min({options.batch, windows, windows_per_chunk(tokens)}),
                 inputs = (spec.n_layers + 4) * chunk * tokens * spec.hidden_size,
-                head = spec.vocab_size * spec.hidden_size;
-  const int64_t floats = spec.n_layers * parameters + inputs + head + kLogitCopies * kLogits;
+                head = spec.vocab_size * spec.hidden_size,
+                logits = std::min(kLogits, chunk * tokens * spec.vocab_size);
+  const int64_t floats = spec.n_layers * parameters + inputs + head + kLogitCopies * logits;
   return static_cast<size_t>(floats) * sizeof(float) + static_cast<size_t>(spec.n_layers * parameters) +
          backward_bytes(spec, chunk, tokens);
 }

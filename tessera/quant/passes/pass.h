@@ -119,6 +119,10 @@ class Pass {
   virtual bool refines() const { return false; }
   /// True when the pass leaves zeros among the codes that have to stay.
   virtual bool makes_sparse() const { return false; }
+  /// True when survey_block is to see the input x [windows, tokens, hidden] of every block of the float
+  /// model, on some windows, before anything else is called.
+  virtual bool surveys() const { return false; }
+  virtual void survey_block(const ModelSpec& /*spec*/, const at::Tensor& /*x*/) {}
   /// Called once, before the first block.
   virtual void run_on_outer(const ModelSpec& /*spec*/, OuterWeights& /*outer*/) {}
   virtual void run_on_block(BlockContext& /*context*/) {}

@@ -12,16 +12,37 @@ class RotatePass : public Pass {
  public:
   explicit RotatePass(const PassOptions& options)
       : seed_(options["seed"].integer<uint64_t>()),
-        hadamard_(options["matrix"].choice<bool>({{"hadamard", true}, {"random", false}})),
+        matrix_(options["matrix"].choice<Matrix>({{"hadamard", Matrix::kHadamard},
+                                                  {"random", Matrix::kRandom},
+                                                  {"principal", Matrix::kPrincipal}})),
+        apart_(options["apart"].integer<int64_t>(0, 1 << 20)),
         value_heads_(options["value_heads"].boolean()) {}
 
   std::string name() const override { return "rotate"; }
   bool unties_embedding() const override { return true; }
+  bool surveys() const override { return matrix_ == Matrix::kPrincipal; }
 
   void check(const PassPlace& place) const override {
-    if (place.spec.embedding_norm.empty()) return;
-    throw Error("the rotation cannot pass the norm behind the embedding of {} models; use smoothing",
-                place.spec.family);
+    if (!place.spec.embedding_norm.empty()) {
+      throw Error("the rotation cannot pass the norm behind the embedding of {} models; use smoothing",
+                  place.spec.family);
+    }
+    if (matrix_ == Matrix::kPrincipal && place.spec.norm == NormKind::kLayer) {
+      throw Error(
+          "principal directions do not keep the mean that the LayerNorm of {} models takes; set matrix of "
+          "rotate to random",
+          place.spec.family);
+    }
+  }
+
+  /// Second moments of the normalized stream, so that tokens count alike.
+  void survey_block(const ModelSpec& spec, const at::Tensor& x) override {
+    const at::Tensor ones = at::ones({spec.hidden_size}, x.options());
+    for (int64_t i = 0; i < x.size(0); ++i) {
+      const at::Tensor tokens = normalize(spec, x[i], ones, {}).to(at::kDouble);
+      const at::Tensor moments = at::matmul(tokens.t(), tokens);
+      moments_ = moments_.defined() ? moments_ + moments : moments;
+    }
   }
 
   void run_on_outer(const ModelSpec& spec, OuterWeights& outer) override {
@@ -46,7 +67,7 @@ class RotatePass : public Pass {
     rotate_block(spec, context.block, q);
     if (value_heads_) {
       rotate_value_heads(spec, context.block,
-                         random_rotation(spec.head_dim, seed_, hadamard_).to(x.device()));
+                         random_rotation(spec.head_dim, seed_, matrix_ != Matrix::kRandom).to(x.device()));
     }
     report_inputs(context, x, "after");
     const at::Tensor rotated = block_step(spec, context.block, float_linears(context.block), x);
@@ -55,8 +76,14 @@ class RotatePass : public Pass {
   }
 
  private:
+  enum class Matrix { kHadamard, kRandom, kPrincipal };
+
   const at::Tensor& rotation(const ModelSpec& spec, const at::Device& device) {
-    if (!rotation_.defined()) rotation_ = stream_rotation(spec, seed_, hadamard_).to(device);
+    if (rotation_.defined()) return rotation_;
+    constexpr int64_t kLeastMixed = 16;  // so many channels are mixed for every one that is not
+    rotation_ = matrix_ == Matrix::kPrincipal
+                    ? principal_rotation(moments_, std::min(apart_, spec.hidden_size / kLeastMixed), seed_)
+                    : stream_rotation(spec, seed_, matrix_ == Matrix::kHadamard).to(device);
     return rotation_;
   }
 
@@ -76,7 +103,10 @@ class RotatePass : public Pass {
   }
 
   uint64_t seed_;
-  bool hadamard_, value_heads_;
+  Matrix matrix_;
+  int64_t apart_;
+  bool value_heads_;
+  at::Tensor moments_;  ///< [hidden, hidden], of the survey
   at::Tensor rotation_;
 };
 
@@ -86,7 +116,9 @@ PassInfo rotate_pass_info() {
   return {"rotate",
           "rotates the residual stream and value heads so that no channel stands out",
           {{"seed", 0},              // of the signs, or of the random matrix
-           {"matrix", "hadamard"},   // hadamard (random for sizes without one, and for LayerNorm) | random
+           {"matrix", "hadamard"},   // hadamard (random for sizes without one, and for LayerNorm) | random |
+                                     // principal: the stream's main directions become the first channels
+           {"apart", 256},           // of these, at most a sixteenth of all; the others are mixed
            {"value_heads", true}}};  // also between v_proj and o_proj, by head
 }
 

@@ -33,6 +33,16 @@ at::Tensor stream_rotation(const ModelSpec& spec, uint64_t seed, bool hadamard) 
                                        : random_rotation(spec.hidden_size, seed, hadamard);
 }
 
+at::Tensor principal_rotation(const at::Tensor& moments, int64_t count, uint64_t seed) {
+  const int64_t width = moments.size(0);
+  // Eigenvalues ascend.
+  const at::Tensor directions = std::get<1>(at::linalg_eigh(moments)).flip({1});
+  const at::Tensor rest = directions.narrow(1, count, width - count);
+  const at::Tensor mixed =
+      at::matmul(rest, random_rotation(width - count, seed, /*hadamard=*/true).to(rest.device()));
+  return at::cat({directions.narrow(1, 0, count), mixed}, 1);
+}
+
 void rotate_outer(OuterWeights& outer, const at::Tensor& rotation) {
   if (outer.final_bias.defined()) {
     outer.lm_head_bias = table_times(outer.lm_head, outer.final_bias.unsqueeze(1)).squeeze(1);

@@ -57,6 +57,7 @@ class Run {
   Journal open_journal();
   Journal start_journal(const Fingerprint& fingerprint);
   void calibrate();
+  void survey();
   void quantize_blocks();
   void start();
   std::vector<json> quantize_group(int64_t first, int64_t count, ProgressMeter& meter);
@@ -161,6 +162,7 @@ void Run::execute() {
   output_.keep_only(kept);
   try {
     calibrate();
+    survey();
     quantize_blocks();
     train_model();
     join_shards();
@@ -222,6 +224,25 @@ void Run::calibrate() {
   }
   memory_ = plan_memory();
   reporter_.note(memory_.to_string());
+}
+
+/// Shows the float model's blocks to the passes that ask for it; a resumed run does so again.
+void Run::survey() {
+  constexpr size_t kWindows = 16;
+  if (journal_->finished_blocks() == spec_.n_layers ||
+      std::ranges::none_of(passes_, [](const auto& pass) { return pass->surveys(); })) {
+    return;
+  }
+  const auto tensor = [&](const std::string& name) { return checkpoint_.at(name); };
+  at::Tensor x =
+      embed_windows(spec_, tensor, std::span(ids_).first(std::min(kWindows, ids_.size())), device_);
+  for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
+    reporter_.progress("looking at the float model, blocks", layer, spec_.n_layers);
+    for (const auto& pass : passes_) pass->survey_block(spec_, x);
+    const Block block = load_block(checkpoint_, spec_, layer, device_, source_ ? &*source_ : nullptr);
+    propagate(spec_, block, float_linears(block), x);
+  }
+  release_free_memory();
 }
 
 void Run::quantize_blocks() {

@@ -65,6 +65,13 @@ TEST_F(ResumeTest, DistilledModels) {
   EXPECT_TRUE(report["whole_model"]["distill"]["kept"].get<bool>());
 }
 
+/// The resumed run looks at the float model again.
+TEST_F(ResumeTest, RotationsOntoMainDirections) {
+  options_.recipe.passes =
+      json::array({{{"pass", "rotate"}, {"matrix", "principal"}, {"apart", 16}}, {{"pass", "rtn"}}});
+  run_killed_after(3.5, 3);
+}
+
 TEST_F(ResumeTest, GroupsOfBlocks) {
   options_.recipe.passes =
       json::array({{{"pass", "reassemble"}, {"tokens", 48}, {"candidates", 2}},
