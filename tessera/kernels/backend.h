@@ -68,8 +68,9 @@ struct FloatWeight {
 };
 
 /// Whether the order of a float layer's sums may depend on how many rows run together. kFixed costs speed
-/// where many do; it makes a row's result independent of the batch.
-enum class SumOrder : uint8_t { kFixed, kByBatch };
+/// where many do; it makes a row's result independent of the batch. kNone: nothing is multiplied, rows are
+/// looked up.
+enum class SumOrder : uint8_t { kFixed, kByBatch, kNone };
 
 /// Gain (and bias) of a norm over rows of `width` floats.
 struct NormWeights {

@@ -28,9 +28,10 @@ class WeightLoader {
       check_fits(plan_device(spec_, checkpoint_, quantization_, backend_.limits()), *memory,
                  checkpoint_.dir().string());
     }
-    weights_.embedding = load_float({checkpoint_.at(spec_.embedding)});
+    weights_.embedding =
+        load_float({checkpoint_.at(spec_.embedding)}, spec_.tied_embeddings ? sum_order() : SumOrder::kNone);
     if (spec_.positions == Positions::kLearned) {
-      weights_.position_embedding = load_float({checkpoint_.at(spec_.position_embedding)});
+      weights_.position_embedding = load_float({checkpoint_.at(spec_.position_embedding)}, SumOrder::kNone);
     }
     if (!spec_.embedding_norm.empty()) weights_.embedding_norm = norm(spec_.embedding_norm);
     if (spec_.positions == Positions::kAlibi) weights_.alibi_slopes = to_device(spec_.alibi_slopes, backend_);
@@ -41,6 +42,7 @@ class WeightLoader {
     }
     weights_.final_norm = norm(spec_.final_norm);
     load_lm_head();
+    checkpoint_.release_pages();
     return std::move(weights_);
   }
 
@@ -82,9 +84,9 @@ class WeightLoader {
   }
 
   /// What a quantized model computes does not depend on the batch, so the floats in it may not either.
-  std::unique_ptr<Linear> load_float(const FloatWeight& weight) { return load_float(std::span(&weight, 1)); }
-  std::unique_ptr<Linear> load_float(std::span<const FloatWeight> parts) {
-    return backend_.load(parts, quantization_ ? SumOrder::kFixed : SumOrder::kByBatch);
+  SumOrder sum_order() const { return quantization_ ? SumOrder::kFixed : SumOrder::kByBatch; }
+  std::unique_ptr<Linear> load_float(const FloatWeight& weight, SumOrder order) {
+    return backend_.load(std::span(&weight, 1), order);
   }
 
   std::vector<float> finite_vector(const std::string& name) {
@@ -203,7 +205,7 @@ class WeightLoader {
     if (!members[0].quantized) {
       std::vector<FloatWeight> parts;
       for (const Stored& member : members) parts.push_back({member.weight, member.bias});
-      return load_float(parts);
+      return backend_.load(parts, sum_order());
     }
     std::vector<const QuantizedLinear*> parts;
     for (const Stored& member : members) parts.push_back(&*member.quantized);

@@ -8,9 +8,39 @@
 #include "tessera/kernels/cpu/isa.h"
 
 namespace tessera {
+namespace {
+
+/// Panels [k][kPanel] of weight [n, k]; outputs that a last panel lacks have zeros.
+template <class T>
+AlignedBytes pack(const T* weight, int64_t n, int64_t k) {
+  const int64_t panels = round_up(n, kPanel) / kPanel;
+  AlignedBytes packed = AlignedBytes::uninitialized(static_cast<size_t>(panels * k * kPanel) * sizeof(T));
+  T* out = reinterpret_cast<T*>(packed.data());
+  parallel_for(panels, [&](int64_t panel) {
+    for (int64_t i = 0; i < k; ++i) {
+      for (int64_t o = 0; o < kPanel; ++o) {
+        const int64_t row = panel * kPanel + o;
+        out[(panel * k + i) * kPanel + o] = row < n ? weight[row * k + i] : T{};
+      }
+    }
+  });
+  return packed;
+}
+
+AlignedBytes pack(const TensorView& weight) {
+  const int64_t n = weight.shape[0], k = weight.shape[1];
+  return weight.dtype == DType::kF32 ? pack(reinterpret_cast<const uint32_t*>(weight.data), n, k)
+                                     : pack(reinterpret_cast<const uint16_t*>(weight.data), n, k);
+}
+
+}  // namespace
+
+StoredMatrix FloatLinear::Part::packed_panel(int64_t panel, int64_t k) const {
+  return StoredMatrix{weight.dtype, packed.data(), kPanel}.from(panel * k);
+}
 
 FloatLinear::FloatLinear(std::span<const FloatWeight> parts, SumOrder order, const CpuKernels& kernels)
-    : kernels_(kernels), fixed_order_(order == SumOrder::kFixed) {
+    : kernels_(kernels) {
   for (const auto& [weight, bias] : parts) {
     if (!is_parameter_type(weight.dtype) || weight.shape.size() != 2) {
       throw Error("a float layer needs a matrix of F32, F16 or BF16, not {} {}", name_of(weight.dtype),
@@ -24,7 +54,8 @@ FloatLinear::FloatLinear(std::span<const FloatWeight> parts, SumOrder order, con
                       n,
                       panels_,
                       std::vector<float>(bias.begin(), bias.end()),
-                      weight.owner});
+                      weight.owner,
+                      order == SumOrder::kFixed ? pack(weight) : AlignedBytes()});
     n_ += n;
     panels_ += round_up(n, kPanel) / kPanel;
   }
@@ -50,7 +81,11 @@ void FloatLinear::panel_forward(const Part& part, int64_t panel, const FloatRows
                                 const Rows& out, int64_t token, bool accumulate) const {
   alignas(64) float sums[kTokenBlock * kPanel];
   const int64_t first = panel * kPanel, columns = std::min(kPanel, part.n - first);
-  kernels_.float_panel(x, count, part.weight.from(first), columns, k_, fixed_order_, sums, kPanel);
+  if (part.packed.size() > 0) {
+    kernels_.packed_float_panel(part.packed_panel(panel, k_), x, count, k_, sums);
+  } else {
+    kernels_.float_panel(x, count, part.weight.from(first), columns, k_, sums, kPanel);
+  }
   for (int64_t t = 0; t < count; ++t) {
     float* row = out.floats(token + t) + part.first + first;
     for (int64_t i = 0; i < columns; ++i) {
@@ -62,8 +97,15 @@ void FloatLinear::panel_forward(const Part& part, int64_t panel, const FloatRows
 }
 
 void FloatLinear::copy_row(int64_t index, float* out) const {
-  assert(index >= 0 && index < parts_[0].n);
-  kernels_.to_float(parts_[0].weight.from(index), k_, out);
+  const Part& part = parts_[0];
+  assert(index >= 0 && index < part.n);
+  if (part.packed.size() == 0) return kernels_.to_float(part.weight.from(index), k_, out);
+  const StoredMatrix panel = part.packed_panel(index / kPanel, k_);
+  for (int64_t i = 0; i < k_; ++i) {
+    float row[kPanel];
+    kernels_.to_float(panel.from(i), kPanel, row);
+    out[i] = row[index % kPanel];
+  }
 }
 
 }  // namespace tessera

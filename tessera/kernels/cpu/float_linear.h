@@ -1,4 +1,5 @@
-// Float layers on the CPU: weights stay where they are, in their own type.
+// Float layers on the CPU, in the type of their weights: packed for sums in a fixed order, as in the file
+// otherwise.
 #pragma once
 
 #include <memory>
@@ -6,6 +7,7 @@
 #include <vector>
 
 #include "tessera/kernels/cpu/cpu_linear.h"
+#include "tessera/kernels/cpu/packed_weights.h"
 
 namespace tessera {
 
@@ -29,13 +31,15 @@ class FloatLinear : public CpuLinear {
     int64_t first_panel;                ///< panels of outputs begin anew with each part
     std::vector<float> bias;            ///< [n] or empty
     std::shared_ptr<const void> owner;  ///< of the weight, where its view is one
+    AlignedBytes packed;                ///< [panels][k][kPanel] in place of the weight, or empty
+
+    StoredMatrix packed_panel(int64_t panel, int64_t k) const;
   };
   /// Outputs of one panel of a part: y = x W^T + bias for `count` rows.
   void panel_forward(const Part& part, int64_t panel, const FloatRows& x, int64_t count, const Rows& out,
                      int64_t token, bool accumulate) const;
 
   const CpuKernels& kernels_;
-  bool fixed_order_;
   int64_t n_ = 0, k_ = 0, panels_ = 0;
   std::vector<Part> parts_;
 };

@@ -1,13 +1,14 @@
 // Float products for every instruction set. Included like row_ops-inl.h, behind it.
 //
-//   out[m][n] = sum_k x[m][k] * w[n][k]          w in 32- or 16-bit floats, row-major, as in the checkpoint
+//   out[m][n] = sum_k x[m][k] * w[n][k]          w in 32- or 16-bit floats
 //
-// Few tokens (up to kDotRows), or sums in a fixed order: dot products along k, 16 sums at a time; each weight
-// is read once for kDotRows tokens, at the speed of memory. More tokens: 32 rows of w are transposed in
-// chunks of k into a float panel [k][32] in the L1/L2 cache, which serves all tokens through a register tile
-// of kTileRows x 32 (outer products): the transposition costs about 4 / m of the products. Measured: 220
-// GFLOP/s of 265 at M = 512 (K = N = 4096, one thread, Zen 5), as fast as OpenBLAS with its best kernels, for
-// weights of any type and with nothing to configure.
+// Sums in a fixed order: w is packed in panels [k][32], which stream from memory through the register tile
+// below; every sum runs along k. Otherwise w is row-major, as in the checkpoint. Few tokens (up to kDotRows):
+// dot products along k, 16 sums at a time; each weight is read once for kDotRows tokens. More tokens: 32 rows
+// of w are transposed in chunks of k into a float panel [k][32] in the L1/L2 cache, which serves all tokens
+// through a register tile of kTileRows x 32 (outer products): the transposition costs about 4 / m of the
+// products. Measured: 220 GFLOP/s of 265 at M = 512 (K = N = 4096, one thread, Zen 5), as fast as OpenBLAS
+// with its best kernels, for weights of any type and with nothing to configure.
 #include <cstdint>
 
 #include "tessera/kernels/cpu/kernel_table.h"
@@ -16,8 +17,9 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kDotRows = 4;
-constexpr int64_t kDotAhead = 1024;   ///< bytes from the weights in hand to those that are prefetched
-constexpr int64_t kFloatChunk = 256;  ///< inputs of a transposed panel: 32 KiB
+constexpr int64_t kDotAhead = 1024;     ///< bytes from the weights in hand to those that are prefetched
+constexpr int64_t kPackedAhead = 2048;  ///< the same for packed panels
+constexpr int64_t kFloatChunk = 256;    ///< inputs of a transposed panel: 32 KiB
 
 /// Rows of 2 * kLanes stored numbers.
 template <class T>
@@ -158,8 +160,8 @@ void dot_panel(const FloatRows& x, int64_t m, const T* w, int64_t ldw, int64_t c
 
 template <class T>
 void typed_float_panel(const FloatRows& x, int64_t m, const T* w, int64_t ldw, int64_t columns, int64_t k,
-                       bool fixed_order, float* out, int64_t ldo) {
-  if (m <= kDotRows || fixed_order) return dot_panel(x, m, w, ldw, columns, k, out, ldo);
+                       float* out, int64_t ldo) {
+  if (m <= kDotRows) return dot_panel(x, m, w, ldw, columns, k, out, ldo);
   for (int64_t t = 0; t < m; ++t) {
     Lanes::set(0).store(out + t * ldo);
     Lanes::set(0).store(out + t * ldo + kLanes);
@@ -180,10 +182,26 @@ void with_type(const StoredMatrix& matrix, const Visit& visit) {
   visit(static_cast<const BFloat16*>(matrix.data));
 }
 
-void float_panel(const FloatRows& x, int64_t m, const StoredMatrix& w, int64_t columns, int64_t k,
-                 bool fixed_order, float* out, int64_t ldo) {
-  with_type(w,
-            [&](auto* data) { typed_float_panel(x, m, data, w.stride, columns, k, fixed_order, out, ldo); });
+void float_panel(const FloatRows& x, int64_t m, const StoredMatrix& w, int64_t columns, int64_t k, float* out,
+                 int64_t ldo) {
+  with_type(w, [&](auto* data) { typed_float_panel(x, m, data, w.stride, columns, k, out, ldo); });
+}
+
+/// A packed panel, on its way from memory.
+template <class T>
+struct StreamedRows {
+  const T* data;
+
+  Lanes load(int64_t i, int half) const {
+    const T* row = data + i * kPanel + half * kLanes;
+    __builtin_prefetch(row + kPackedAhead / static_cast<int64_t>(sizeof(T)));
+    return Lanes::load(row);
+  }
+};
+
+void packed_float_panel(const StoredMatrix& panel, const FloatRows& x, int64_t m, int64_t k, float* out) {
+  __builtin_memset(out, 0, sizeof(float) * static_cast<size_t>(m * kPanel));
+  with_type(panel, [&]<class T>(const T* data) { float_tiles(x, m, StreamedRows<T>{data}, k, out, kPanel); });
 }
 
 void to_float(const StoredMatrix& from, int64_t count, float* to) {

@@ -136,9 +136,13 @@ struct CpuKernels {
   /// The same from the sums of a weight-only layer.
   void (*float_epilogue)(const Epilogue& epilogue, int64_t m, float* sums, float* y, int64_t ldy);
   /// out [m][kPanel], rows ldo apart, = x [m, k] * (rows 0 .. columns - 1 of w)^T; what lies beyond `columns`
-  /// is undefined. See SumOrder for `fixed_order`.
+  /// is undefined.
   void (*float_panel)(const FloatRows& x, int64_t m, const StoredMatrix& w, int64_t columns, int64_t k,
-                      bool fixed_order, float* out, int64_t ldo);
+                      float* out, int64_t ldo);
+  /// sums [m][kPanel] = x [m, k] * panel [k][kPanel], m <= kTokenBlock: added along k for every row, whatever
+  /// m.
+  void (*packed_float_panel)(const StoredMatrix& panel, const FloatRows& x, int64_t m, int64_t k,
+                             float* sums);
   void (*attend)(const AttentionRows& rows);
   void (*to_float)(const StoredMatrix& from, int64_t count, float* to);
   void (*to_half)(const float* from, int64_t count, Half* to);

@@ -28,6 +28,7 @@ constexpr CpuKernels kernels_of(CpuIsa isa) {
           .integer_epilogue = integer_epilogue,
           .float_epilogue = float_epilogue,
           .float_panel = float_panel,
+          .packed_float_panel = packed_float_panel,
           .attend = attend,
           .to_float = to_float,
           .to_half = to_half,
