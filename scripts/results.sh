@@ -31,7 +31,7 @@ qllm_parts=rtn+activation.bits=4,qllm-w4a4+reassemble=off+correct=off,qllm-w4a4+
 qllm_parts+=,qllm-w4a4+correct=off,qllm-w4a4,qllm-w4a4+correct=off+reassemble.assembly=false
 qllm_parts+=,qllm-w4a4+correct=off+reassemble.virtual=true,qllm-w4a4+correct=off+reassemble.theta=2
 qllm_parts+=,qllm-w4a4+correct=off+kv_bits=4,qllm-w4a8,qllm-w6a6
-mixes=awq,gptq,best-w4a8,mix-qqq-dgq,mix-rotation-dgq,mix-quik-w4a8,mix-qqq-dgq-qllm
+mixes=awq,gptq,best-w4a8,best-w4a4,mix-qqq-dgq,mix-rotation-dgq,mix-quik-w4a8,mix-qqq-dgq-qllm
 
 # SmolLM2: sides of its linears are multiples of 64, not of 128.
 smollm2=rtn+weight.bits=8,rtn,rtn-g64,smoothquant,smoothquant-g64,qqq,qqq-g64,qqq-rotation-g64,dgq-g64,dgq-static-g64

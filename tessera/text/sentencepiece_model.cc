@@ -11,7 +11,7 @@ namespace {
 
 /// The plugin and its libraries look up symbols among themselves first and show none to others.
 /// AddressSanitizer does not allow that; the builds with it have no libtorch to clash with.
-#ifdef __SANITIZE_ADDRESS__
+#ifdef TESSERA_ADDRESS_SANITIZER
 constexpr int kScope = RTLD_NOW | RTLD_LOCAL;
 #else
 constexpr int kScope = RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;

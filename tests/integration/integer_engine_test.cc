@@ -56,7 +56,7 @@ Recipe recipe_of(const Case& c) {
   for (nlohmann::json& step : recipe.passes) {
     if (step["pass"] == "reassemble") step.update({{"tokens", kWindow}, {"candidates", 3}});
     if (step["pass"] == "correct") step["epochs"] = 1;
-    if (step["pass"] == "tune") step["steps"] = 10;
+    if (step["pass"] == "tune" || step["pass"] == "distill") step["steps"] = 10;
   }
   return c.bits == 0 ? recipe : recipe.with_weight(c.bits, c.group_size);
 }
@@ -124,7 +124,8 @@ INSTANTIATE_TEST_SUITE_P(Methods, IntegerEngine,
                                          Case{"dgq-static", 4, 32}, Case{"quik+lm_head=w8a8"},
                                          Case{"qllm-w4a4"}, Case{"qllm-w6a6"}, Case{"dgq-gptq"}, Case{"awq"},
                                          Case{"gptq"}, Case{"smoothquant", 4, 128}, Case{"mix-rotation-dgq"},
-                                         Case{"mix-quik-w4a8"}, Case{"mix-qqq-dgq-qllm"}, Case{"best-w4a8"}),
+                                         Case{"mix-quik-w4a8"}, Case{"mix-qqq-dgq-qllm"}, Case{"best-w4a8"},
+                                         Case{"best-w4a4"}, Case{"qqq+distill=on"}),
                          name_of);
 
 }  // namespace

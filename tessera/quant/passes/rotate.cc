@@ -29,8 +29,8 @@ class RotatePass : public Pass {
     }
     if (matrix_ == Matrix::kPrincipal && place.spec.norm == NormKind::kLayer) {
       throw Error(
-          "principal directions do not keep the mean that the LayerNorm of {} models takes; set matrix of "
-          "rotate to random",
+          "principal directions do not keep the mean that the LayerNorm of {} models takes; use --set "
+          "rotate=off, or --set rotate.matrix=random",
           place.spec.family);
     }
   }

@@ -12,7 +12,7 @@ namespace tessera {
 at::Tensor stream_rotation(const ModelSpec& spec, uint64_t seed, bool hadamard);
 
 /// The rotation whose first `count` columns are the directions in which the stream varies most, most first;
-/// what is orthogonal to them is mixed by a random rotation ("ResQ", section 3.2, which takes such directions
+/// what is orthogonal to them is mixed by a random rotation ("ResQ", which takes such directions
 /// of every site). `moments` [hidden, hidden] are second moments of the stream, float64. For RMSNorm alone.
 at::Tensor principal_rotation(const at::Tensor& moments, int64_t count, uint64_t seed);
 

@@ -93,7 +93,7 @@ TEST(PrincipalRotation, RefusesLayerNorm) {
     make_pass({{"pass", "rotate"}, {"matrix", matrix}})->check({spec, schemes, {}});
   };
   EXPECT_NO_THROW(check("random"));
-  EXPECT_NE(error_of([&] { check("principal"); }).find("set matrix of rotate to random"), std::string::npos);
+  EXPECT_NE(error_of([&] { check("principal"); }).find("--set rotate.matrix=random"), std::string::npos);
 }
 
 }  // namespace
