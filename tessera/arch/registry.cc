@@ -157,16 +157,18 @@ ModelSpec make_model_spec(const ModelConfig& config, const Checkpoint& checkpoin
 
 void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
   const auto refuse_codes = [&](const std::string& linear) {
-    if (is_quantized(checkpoint, linear))
+    if (is_quantized(checkpoint, linear)) {
       throw Error(
           "{}: {} is quantized; codes are read for lm_head, and linears of blocks with tensors of their own",
           checkpoint.dir().string(), linear);
+    }
   };
   const auto floats = [&](const std::string& name, const Shape& shape) {
     const DType dtype = checkpoint.info(name, shape).dtype;
-    if (!is_parameter_type(dtype))
+    if (!is_parameter_type(dtype)) {
       throw Error("{}: tensor {} is {}, expected F32, F16 or BF16", checkpoint.dir().string(), name,
                   name_of(dtype));
+    }
   };
   refuse_codes(linear_of(s.embedding));
   if (checkpoint.contains(kRopeFactors)) check_rope_factors(s, checkpoint);
@@ -189,9 +191,10 @@ void check_tensors(const ModelSpec& s, const Checkpoint& checkpoint) {
       const LinearSpec& linear = s.linears[id];
       const std::string name = s.source_name(layer, id);
       refuse_codes(name);
-      if (checkpoint.contains(name + ".weight_scale"))
+      if (checkpoint.contains(name + ".weight_scale")) {
         throw Error("{}: {}.weight_scale is there, but {}.weight holds no codes (I8)",
                     checkpoint.dir().string(), name, name);
+      }
       floats(name + ".weight", {linear.source_rows(), linear.k});
       if (linear.bias) floats(name + ".bias", {linear.source_rows()});
     }

@@ -21,6 +21,7 @@ constexpr const char* kRecordName = "conversion.json";
 
 std::vector<foreign::LinearScheme> schemes_of(const std::vector<LinearOutcome>& outcomes) {
   std::vector<foreign::LinearScheme> schemes;
+  schemes.reserve(outcomes.size());
   for (const LinearOutcome& outcome : outcomes) schemes.push_back({outcome.linear.name, outcome.scheme});
   return schemes;
 }
@@ -59,13 +60,15 @@ void Conversion::check_target() const {
     return;
   }
   for (const SourceModel::Linear& linear : model_.linears()) {
-    if (linear.quantized && linear.fused_elsewhere)
+    if (linear.quantized && linear.fused_elsewhere) {
       throw Error("{}: other tools hold it in one layer with others of the block; run it with tessera",
                   linear.name);
+    }
   }
-  if (model_.checkpoint().contains(model_.spec().lm_head_bias()))
+  if (model_.checkpoint().contains(model_.spec().lm_head_bias())) {
     throw Error("{}: {} comes from a rotation, and no Hugging Face architecture has it; quantize without one",
                 where, model_.spec().lm_head_bias());
+  }
   if (!writer_->folder()) check_gguf(model_);
 }
 

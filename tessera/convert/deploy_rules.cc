@@ -135,9 +135,10 @@ bool speaks_of(const DeployRule& rule, const Facts& facts) {
 /// Why the rule is not met; nothing where it is. `k` and `n` are what a rank holds.
 std::optional<std::string> objection(const DeployRule& rule, const Facts& facts, int64_t k, int64_t n) {
   if (!rule.group_sizes.empty() &&
-      std::ranges::find(rule.group_sizes, facts.group_size) == rule.group_sizes.end())
+      std::ranges::find(rule.group_sizes, facts.group_size) == rule.group_sizes.end()) {
     return fmt::format("groups of {} inputs; it runs {} (-1: one scale an output)", facts.group_size,
                        fmt::join(rule.group_sizes, ", "));
+  }
   if (facts.zero_points && !rule.zero_points) return "zero points of weights";
   if (facts.act_order && !rule.act_order) return "act-order";
   if (facts.static_inputs && !rule.static_inputs) return "static scales of inputs; it runs dynamic ones";
@@ -166,9 +167,10 @@ DeployVerdict judge(const SourceModel& model, const SourceModel::Linear& linear,
   };
   const std::string format = model.format();
   const auto reads = [&](const DeployRule& rule) { return engine == rule.engine && format == rule.format; };
-  if (std::ranges::none_of(kRules, reads))
+  if (std::ranges::none_of(kRules, reads)) {
     return fail(fmt::format("{} does not read {}, as far as is known; tessera convert writes other formats",
                             engine, format));
+  }
   const auto rule =
       std::ranges::find_if(kRules, [&](const DeployRule& r) { return reads(r) && speaks_of(r, facts); });
   const auto role = role_of(model.spec(), linear);
@@ -248,9 +250,10 @@ std::vector<DeployVerdict> check_deployment(const SourceModel& model, const std:
   const size_t block = model.linears().size() / static_cast<size_t>(spec.n_layers);
   for (size_t first = 0; first < verdicts.size(); first += block) {
     for (const FusedSet& set : kFusedSets) {
-      if (engine == set.engine)
+      if (engine == set.engine) {
         judge_together(model, set, std::span(facts).subspan(first, block),
                        std::span(verdicts).subspan(first, block));
+      }
     }
   }
   return verdicts;

@@ -93,9 +93,10 @@ class Plan {
     if (heads == 0) return tensor;
     Tensor moved(tensor.dtype(), tensor.shape());
     const int64_t rows = tensor.shape()[0], bytes = static_cast<int64_t>(tensor.bytes()) / rows;
-    for (int64_t r = 0; r < rows; ++r)
+    for (int64_t r = 0; r < rows; ++r) {
       std::memcpy(moved.data() + stored_row(r, rows, heads) * bytes, tensor.data() + r * bytes,
                   static_cast<size_t>(bytes));
+    }
     return moved;
   }
 

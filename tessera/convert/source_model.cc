@@ -12,9 +12,10 @@ SourceModel::SourceModel(const std::filesystem::path& path)
       spec_(make_model_spec(config_, checkpoint_)),
       quantization_(read_quantization_config(config_)) {
   check_tensors(spec_, checkpoint_);
-  if (is_quantized(checkpoint_, spec_.lm_head_name()))
+  if (is_quantized(checkpoint_, spec_.lm_head_name())) {
     throw Error("{}: {} holds codes, which no target has; quantize with lm_head=float", path.string(),
                 spec_.lm_head_name());
+  }
   for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
     for (LinearId id : spec_.linear_ids()) {
       const std::string name = spec_.linear_name(layer, id), stored = spec_.source_name(layer, id);

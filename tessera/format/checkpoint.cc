@@ -37,9 +37,10 @@ std::set<std::string> unlisted_shards(const fs::path& dir) {
   }
   if (sets.empty()) return {};
   const auto& [key, shards] = *sets.begin();
-  if (sets.size() > 1 || shards.size() != std::stoul(key.second))
+  if (sets.size() > 1 || shards.size() != std::stoul(key.second)) {
     throw Error("{}: holds {} of {} shards and no {}; download what is missing", dir.string(), shards.size(),
                 key.second, kIndexName);
+  }
   return shards;
 }
 

@@ -25,9 +25,10 @@ void read_hostile_input(std::string_view input) {
   for (CpuIsa isa : available_cpu_isas()) {
     const std::vector<float> found = run_attention(*make_cpu_backend(isa), shape, past, m, rule, format);
     for (size_t i = 0; i < found.size(); ++i) {
-      if (!(std::abs(found[i] - expected[i]) <= bound))
+      if (!(std::abs(found[i] - expected[i]) <= bound)) {
         throw std::logic_error(fmt::format("{}: output {} is {}, not {}: {} tokens behind {}", name_of(isa),
                                            i, found[i], expected[i], m, past));
+      }
     }
   }
 }

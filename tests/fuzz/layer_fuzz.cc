@@ -49,10 +49,11 @@ void read_hostile_input(std::string_view input) {
     const auto backend = make_cpu_backend(isa);
     KernelCheck check;
     check_kernel("layer", linear, x, m, expected, *backend, check);
-    if (check.outputs_off > 0)
+    if (check.outputs_off > 0) {
       throw std::logic_error(fmt::format("{}, {}: {} of {} outputs are off: {} tokens, {} x {}", name_of(isa),
                                          describe(linear), check.outputs_off, check.outputs, m, linear.n,
                                          linear.k));
+    }
   }
 }
 

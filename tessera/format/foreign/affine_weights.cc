@@ -91,9 +91,10 @@ Tensor bytes(const AffineWeights& w) {
   const auto to = out.as<int8_t>();
   for (size_t i = 0; i < to.size(); ++i) {
     const int code = w.codes[i] - zero_of(w, i / static_cast<size_t>(w.k));
-    if (code < -128 || code > 127)
+    if (code < -128 || code > 127) {
       throw Error("{}: {}-bit codes less their zero points leave int8; start from the float model", w.where,
                   w.bits);
+    }
     to[i] = static_cast<int8_t>(code);
   }
   return out;

@@ -107,7 +107,10 @@ std::optional<SixBits> six_bits(const std::array<double, 8>& values, Narrowing& 
   if (largest > kMost) return {};
   // A divisor of the unit may be a float16 where the unit is none.
   int64_t times = 1;
-  const auto unit = [&](int64_t t) { return std::ldexp(static_cast<double>(divisor / t), exponent); };
+  const auto unit = [&](int64_t t) {
+    const int64_t part = divisor / t;
+    return std::ldexp(static_cast<double>(part), exponent);
+  };
   for (int64_t t = 1; t * largest <= kMost; ++t) {
     if (divisor % t != 0 || !exactly<Half>(unit(t))) continue;
     times = t;

@@ -33,9 +33,10 @@ class Narrowing {
       throw Error("{}: the {} {} of output {}, {} {} is no {} number; {}", where_, what, value, n,
                   column_kind, column, kFloatName<T>, kRemedy);
     }
-    if (!std::isfinite(stored))
+    if (!std::isfinite(stored)) {
       throw Error("{}: the {} {} of output {}, {} {} is beyond {}", where_, what, value, n, column_kind,
                   column, kFloatName<T>);
+    }
     add({1, std::abs(stored / value - 1)});
     return result;
   }

@@ -15,10 +15,11 @@ void check(const QuantizedLinear& linear, const AffineWeights& w) {
   const auto refuse = [&](const char* what) { throw Error("{}: QQQ {}", w.where, what); };
   expect_4_bits(w, "qqq");
   expect_ordered_inputs(w, "qqq");
-  if (linear.activation != ActivationFormat{})
+  if (linear.activation != ActivationFormat{}) {
     refuse(
         "quantizes inputs to 8 bits a token, symmetric; --to compressed-tensors holds floats, 4 bits and "
         "static scales");
+  }
   if (!is_symmetric(w)) refuse("has no zero points; --to gptq_v2, awq or gguf:q4_k hold them");
   if (linear.weight_format == WeightFormat::kUint4Float)
     refuse("multiplies integer group scales; --to gptq holds float ones");

@@ -25,9 +25,10 @@ nlohmann::json tessera_config(const std::vector<LinearScheme>& linears) {
     first = false;
     // One format for all linears of a name: it stands in the settings beside the others.
     const auto [entry, inserted] = config.overrides.emplace(last_component(linear.name), format);
-    if (entry->second != format)
+    if (entry->second != format) {
       throw Error("{}: its inputs are quantized as in no other {}; tessera's settings cannot say that",
                   linear.name, entry->first);
+    }
   }
   std::erase_if(config.overrides, [&](const auto& entry) { return entry.second == config.activation; });
   return config.to_json();
