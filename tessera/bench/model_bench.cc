@@ -32,6 +32,7 @@ std::vector<double> samples_of(const Repetitions& repetitions, const Body& body)
 /// Sets seconds and rates; a sample makes `tokens` tokens in `units` prompts or steps.
 void summarize(ModelSpeed& speed, std::vector<double> samples, int64_t tokens, int64_t units) {
   std::vector<double> rates;
+  rates.reserve(samples.size());
   for (double seconds : samples) rates.push_back(static_cast<double>(tokens) / seconds);
   const double mean = std::accumulate(rates.begin(), rates.end(), 0.0) / static_cast<double>(rates.size());
   double squares = 0;

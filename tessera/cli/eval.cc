@@ -113,6 +113,7 @@ void evaluate_model(const std::string& dir, const std::vector<Questions>& all, c
   const LoadedModel loaded = load_model(dir, o.device, reporter);
   o.kv.apply(*loaded.model);
   std::vector<EncodedItems> encoded;
+  encoded.reserve(all.size());
   for (const Questions& questions : all) {
     encoded.push_back(encode_items(*loaded.tokenizer, questions.items, loaded.model->spec().max_positions,
                                    questions.task.name));

@@ -210,9 +210,10 @@ void Model::show_hidden(int64_t layer) {
   backend_.download(hidden.first(batch_rows_), host_);
   observer_(layer, host_);
   std::vector<float> padded(static_cast<size_t>(batch_rows_ * hidden.stride));
-  for (int64_t i = 0; i < batch_rows_; ++i)
+  for (int64_t i = 0; i < batch_rows_; ++i) {
     std::copy_n(&host_[static_cast<size_t>(i * hidden.width)], hidden.width,
                 &padded[static_cast<size_t>(i * hidden.stride)]);
+  }
   backend_.upload(std::as_bytes(std::span(padded)), *hidden_.memory);
 }
 
