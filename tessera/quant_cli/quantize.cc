@@ -40,7 +40,7 @@ struct Options {
 /// The recipe before the other options change it.
 Recipe named_recipe(const Options& o) {
   if (!o.recipe_file.empty()) return Recipe::load(o.recipe_file);
-  if (!o.method.empty()) return method_recipe(o.method);
+  if (!o.method.empty() && o.method != kDefaultMethod) return method_recipe(o.method);
   return find_method(kDefaultMethod)
       .with_legal_groups(make_model_spec(ModelConfig::load(o.dir), Checkpoint(o.dir)));
 }
@@ -63,6 +63,7 @@ void run(const Options& o, const GlobalOptions& global) {
   options.model_dir = o.dir;
   options.output_dir = o.output;
   options.recipe = recipe_of(o);
+  reporter.note(fmt::format("method {}, {}", options.recipe.name, to_string(options.recipe.scheme)));
   check_recipe(o.dir, options.recipe);
   if (!o.eval_file.empty()) check_text(o.dir, {.file = o.eval_file});
   options.calibration = make_calibration(o.dir, o.calibration);
@@ -94,11 +95,14 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
                      ->default_str(kDefaultMethod);
   command->add_option("--recipe", o->recipe_file, "A recipe of your own (JSON) instead of a method")
       ->excludes(method);
-  command->add_option("--bits", o->bits, "Weight bits: 4 or 8 (default: the method's)")
+  command
+      ->add_option(
+          "--bits", o->bits,
+          "Weight bits: 4 or 8, which have one scale an output and no zero points (default: the method's)")
       ->check(CLI::IsMember({4, 8}));
   command->add_option("-g,--group-size", o->group_size,
                       "Inputs that share a weight scale: 128, 64, 32, or 0 for one scale an output channel "
-                      "(default: the method's)");
+                      "(default: the method's; best-w4a8 takes the largest that fits every layer)");
   command->add_option(
       "--set", o->settings,
       "Change the method: weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off, PASS=on, "

@@ -35,8 +35,11 @@ class DistillPass : public Pass {
                             {"seconds", watch.seconds()}};
     model.reporter.note(
         result.step > 0
-            ? fmt::format("distillation: divergence from the float model {:.4f} -> {:.4f} nats a token",
-                          result.divergence_before, result.divergence_after)
+            ? fmt::format("distillation: divergence from the float model {:.4f} -> {:.4f} nats a token{}",
+                          result.divergence_before, result.divergence_after,
+                          options_.scales ? "; output scales have 24 bits now, which other formats round "
+                                            "(distill.scales=false leaves them alone)"
+                                          : "")
             : "distillation did not help and is left out");
   }
 

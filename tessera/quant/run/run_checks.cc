@@ -2,6 +2,7 @@
 #include "tessera/quant/run/run_checks.h"
 
 #include <algorithm>
+#include <set>
 
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
@@ -52,10 +53,15 @@ void check_calibration(const ModelSpec& spec, std::span<const std::unique_ptr<Pa
   const int64_t tokens = calibration.window_tokens();
   if (calibration.window_count() == 0 || tokens == 0)
     throw Error("no calibration text: at least one window of one token is needed");
+  const std::set<std::vector<int32_t>> distinct(calibration.windows.begin(), calibration.windows.end());
+  const int64_t windows =
+      calibration.windows.empty() ? calibration.window_count() : static_cast<int64_t>(distinct.size());
   for (const auto& pass : passes) {
-    if (calibration.window_count() >= pass->least_windows()) continue;
-    throw Error("{} needs {} calibration windows at least, to train on some and judge by others; use more",
-                pass->name(), pass->least_windows());
+    if (windows >= pass->least_windows()) continue;
+    throw Error(
+        "{} needs {} different calibration windows at least, to train on some and judge by others; use more "
+        "text",
+        pass->name(), pass->least_windows());
   }
   if (tokens > spec.max_positions) {
     throw Error("calibration windows of {} tokens exceed the model's context of {}; use shorter ones", tokens,
