@@ -50,8 +50,12 @@ class RotatePass : public Pass {
   }
 
   size_t workspace_bytes(const ModelSpec& spec, int64_t /*windows*/, int64_t tokens) const override {
-    return observed_bytes(spec, 1, tokens, {}) +
-           std::max(chunk_forward_bytes(spec, 1, tokens), 2 * rounding_bytes(spec));
+    constexpr int64_t kMatrices = 6;  // moments, directions and what finding these takes
+    const auto decomposition =
+        static_cast<size_t>(kMatrices * spec.hidden_size * spec.hidden_size) * sizeof(double);
+    const size_t on_block = observed_bytes(spec, 1, tokens, {}) +
+                            std::max(chunk_forward_bytes(spec, 1, tokens), 2 * rounding_bytes(spec));
+    return surveys() ? std::max(decomposition, on_block) : on_block;
   }
 
   /// The streams are rotated already, since the embedding is; the block's weights are not yet.

@@ -75,12 +75,12 @@ class Run {
                                 options_.recipe.lm_head_w8a8);
   }
   int64_t windows() const { return calibrated_ ? options_.calibration.window_count() : 0; }
+  int64_t tokens() const { return calibrated_ ? options_.calibration.window_tokens() : 0; }
   /// Whether blocks behind the first `finished` ones, or passes behind all of them, need the streams.
   bool needs_streams(int64_t finished) const {
     return calibrated_ &&
            (finished < spec_.n_layers || (plan_.trains_model() && journal_->whole_model().is_null()));
   }
-  int64_t tokens() const { return calibrated_ ? options_.calibration.window_tokens() : 0; }
   fs::path partial(const std::string& name) const { return output_.partial() / name; }
 
   const QuantizeOptions& options_;
