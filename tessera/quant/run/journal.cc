@@ -127,7 +127,7 @@ void Journal::read(const json& value) {
     kept_[name] = {digest.at("bytes").get<uint64_t>(), digest.at("sha256").get<std::string>()};
   }
   blocks_ = value.at("blocks").get<std::vector<json>>();
-  whole_model_ = value.at("whole_model");
+  whole_model_ = value.value("whole_model", json());  // an earlier version had none
 }
 
 void Journal::check_kept() const {
