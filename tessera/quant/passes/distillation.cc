@@ -234,7 +234,7 @@ size_t distillation_bytes(const ModelSpec& spec, const DistillationOptions& opti
                           int64_t tokens) {
   int64_t parameters = 0;
   for (const LinearSpec& linear : spec.linears) parameters += linear.n * linear.k;
-  constexpr int64_t kLogitCopies = 6;  // of both models: logits, their logarithms, and what gradients take
+  constexpr int64_t kLogitCopies = 10;  // of both models, their logarithms, the divergence's steps, gradients
   const int64_t chunk = std::min({options.batch, windows, windows_per_chunk(tokens)}),
                 inputs = (spec.n_layers + 4) * chunk * tokens * spec.hidden_size,
                 head = spec.vocab_size * spec.hidden_size,
