@@ -155,7 +155,7 @@ class Slow(unittest.TestCase):
                 thread.join()
             for name, least in (("header", 10), ("mute", 10), ("body", 30)):
                 self.assertTrue(least - 1 < seconds[name] < least + 10, seconds)
-            self.assertTrue(eventually(lambda: server.idle() and server.open_files() <= files, 240))  # once the answer is made
+            self.assertTrue(eventually(lambda: server.idle() and server.open_files() <= files, 40))
             deaf.close()
 
 

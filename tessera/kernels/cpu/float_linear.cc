@@ -35,10 +35,6 @@ AlignedBytes pack(const TensorView& weight) {
 
 }  // namespace
 
-StoredMatrix FloatLinear::Part::packed_panel(int64_t panel, int64_t k) const {
-  return StoredMatrix{weight.dtype, packed.data(), kPanel}.from(panel * k);
-}
-
 FloatLinear::FloatLinear(std::span<const FloatWeight> parts, SumOrder order, const CpuKernels& kernels)
     : kernels_(kernels) {
   for (const auto& [weight, bias] : parts) {
@@ -49,13 +45,15 @@ FloatLinear::FloatLinear(std::span<const FloatWeight> parts, SumOrder order, con
     assert(k_ == 0 || k_ == weight.shape[1]);
     k_ = weight.shape[1];
     const int64_t n = weight.shape[0];
-    parts_.push_back({{weight.dtype, weight.data, k_},
-                      n_,
-                      n,
-                      panels_,
-                      std::vector<float>(bias.begin(), bias.end()),
-                      weight.owner,
-                      order == SumOrder::kFixed ? pack(weight) : AlignedBytes()});
+    Part& part = parts_.emplace_back(
+        Part{{}, {}, n_, n, panels_, std::vector<float>(bias.begin(), bias.end()), nullptr});
+    if (order == SumOrder::kFixed) {
+      part.packed = pack(weight);
+      part.weight = {weight.dtype, part.packed.data(), kPanel};
+    } else {
+      part.weight = {weight.dtype, weight.data, k_};
+      part.owner = weight.owner;
+    }
     n_ += n;
     panels_ += round_up(n, kPanel) / kPanel;
   }
@@ -81,8 +79,8 @@ void FloatLinear::panel_forward(const Part& part, int64_t panel, const FloatRows
                                 const Rows& out, int64_t token, bool accumulate) const {
   alignas(64) float sums[kTokenBlock * kPanel];
   const int64_t first = panel * kPanel, columns = std::min(kPanel, part.n - first);
-  if (part.packed.size() > 0) {
-    kernels_.packed_float_panel(part.packed_panel(panel, k_), x, count, k_, sums);
+  if (part.is_packed()) {
+    kernels_.packed_float_panel(part.weight.from(panel * k_), x, count, k_, sums);
   } else {
     kernels_.float_panel(x, count, part.weight.from(first), columns, k_, sums, kPanel);
   }
@@ -99,8 +97,8 @@ void FloatLinear::panel_forward(const Part& part, int64_t panel, const FloatRows
 void FloatLinear::copy_row(int64_t index, float* out) const {
   const Part& part = parts_[0];
   assert(index >= 0 && index < part.n);
-  if (part.packed.size() == 0) return kernels_.to_float(part.weight.from(index), k_, out);
-  const StoredMatrix panel = part.packed_panel(index / kPanel, k_);
+  if (!part.is_packed()) return kernels_.to_float(part.weight.from(index), k_, out);
+  const StoredMatrix panel = part.weight.from(index / kPanel * k_);
   for (int64_t i = 0; i < k_; ++i) {
     float row[kPanel];
     kernels_.to_float(panel.from(i), kPanel, row);

@@ -26,14 +26,14 @@ class FloatLinear : public CpuLinear {
 
  private:
   struct Part {
-    StoredMatrix weight;
+    AlignedBytes packed;                ///< panels [k][kPanel], or empty
+    StoredMatrix weight;                ///< [n, k] of the file, or [panels * k, kPanel] of `packed`
     int64_t first, n;                   ///< outputs
     int64_t first_panel;                ///< panels of outputs begin anew with each part
     std::vector<float> bias;            ///< [n] or empty
-    std::shared_ptr<const void> owner;  ///< of the weight, where its view is one
-    AlignedBytes packed;                ///< [panels][k][kPanel] in place of the weight, or empty
+    std::shared_ptr<const void> owner;  ///< of the file's weight, where its view is one
 
-    StoredMatrix packed_panel(int64_t panel, int64_t k) const;
+    bool is_packed() const { return packed.size() > 0; }
   };
   /// Outputs of one panel of a part: y = x W^T + bias for `count` rows.
   void panel_forward(const Part& part, int64_t panel, const FloatRows& x, int64_t count, const Rows& out,

@@ -10,7 +10,7 @@ namespace tessera {
 /// Of `windows` calibration windows, at least two, every eighth is kept apart, or the last one.
 class HeldOutWindows {
  public:
-  HeldOutWindows(int64_t windows, const at::Device& device) : device_(device) {
+  HeldOutWindows(int64_t windows, const at::Device& device) {
     const at::Tensor all = at::arange(windows, at::kLong),
                      last = all.remainder(kHeldOut) == std::min(kHeldOut, windows) - 1;
     judged_ = all.masked_select(last).to(device);
@@ -22,13 +22,12 @@ class HeldOutWindows {
   /// At most `count` of the others, drawn anew.
   at::Tensor draw(int64_t count, at::Generator& generator) const {
     const at::Tensor order = at::randperm(trained_.size(0), generator, at::kLong);
-    return trained_.index_select(0, order.slice(0, 0, count)).to(device_);
+    return trained_.index_select(0, order.slice(0, 0, count)).to(judged_.device());
   }
 
  private:
   static constexpr int64_t kHeldOut = 8;
 
-  at::Device device_;
   at::Tensor judged_, trained_;
 };
 

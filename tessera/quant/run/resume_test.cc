@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include "tessera/base/parallel.h"
+#include "tessera/quant/run/owned_files.h"
 #include "tessera/quant/run/test_run.h"
 
 namespace tessera {
@@ -40,6 +41,7 @@ class ResumeTest : public RunTest {
     json report = json::parse(straight["report.json"]);
     fs::rename(dir_ / "out", dir_ / "straight");
     kill_after(blocks);
+    EXPECT_TRUE(fs::exists(dir_ / "out.partial" / streams_name(finished)));
     options_.resume = true;
     EXPECT_EQ(run(), "");
     auto resumed = files(dir_ / "out");
