@@ -24,7 +24,7 @@ class CorrectPass : public Pass {
   bool keeps_function() const override { return false; }
 
   void check(const PassPlace& place) const override {
-    if (std::ranges::any_of(place.earlier, [](const auto& pass) { return pass->quantizes(); })) {
+    if (place.is_quantized()) {
       throw Error("correct trains what comes before rounding; put it in front of the pass that quantizes");
     }
     for (LinearId id : place.spec.linear_ids()) {

@@ -21,8 +21,7 @@ class DistillPass : public Pass {
   int64_t least_windows() const override { return 2; }
 
   void check(const PassPlace& place) const override {
-    if (std::ranges::any_of(place.earlier, [](const auto& pass) { return pass->quantizes(); })) return;
-    throw Error("distill trains what is quantized; put it behind rtn or gptq");
+    if (!place.is_quantized()) throw Error("distill trains what is quantized; put it behind rtn or gptq");
   }
 
   void run_on_model(ModelContext& model) override {

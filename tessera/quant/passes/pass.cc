@@ -26,6 +26,10 @@ bool PassPlace::follows(const std::string& name) const {
   return std::ranges::any_of(earlier, [&](const auto& pass) { return pass->name() == name; });
 }
 
+bool PassPlace::is_quantized() const {
+  return std::ranges::any_of(earlier, [](const auto& pass) { return pass->quantizes(); });
+}
+
 std::unique_ptr<Pass> make_pass(const nlohmann::json& step) {
   if (!step.is_object() || !step.contains("pass") || !step["pass"].is_string()) {
     throw Error("recipe step {} names no pass; write {{\"pass\": NAME, ...}}", step.dump());

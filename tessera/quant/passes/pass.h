@@ -99,6 +99,8 @@ struct PassPlace {
 
   /// Whether a pass of this name stands in front.
   bool follows(const std::string& name) const;
+  /// Whether linears have their integer form here.
+  bool is_quantized() const;
 };
 
 /// One step of a recipe. Options come from JSON; an unknown option is an Error. Deterministic for a given

@@ -18,7 +18,7 @@ class TunePass : public Pass {
   int64_t least_windows() const override { return 2; }
 
   void check(const PassPlace& place) const override {
-    if (std::ranges::none_of(place.earlier, [](const auto& pass) { return pass->quantizes(); })) {
+    if (!place.is_quantized()) {
       throw Error("tune trains what is quantized; put it behind rtn or gptq");
     }
     for (const auto& pass : place.earlier) {
