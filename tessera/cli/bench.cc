@@ -75,15 +75,14 @@ void run_gemm(const GemmOptions& o, const GlobalOptions& global) {
 }  // namespace
 
 void add_bench(CLI::App& app, const GlobalOptions& global) {
-  CLI::App* bench =
-      app.add_subcommand("bench", "Measure speed: single layers (gemm) or whole models (model)");
+  CLI::App* bench = add_command(app, "bench", "Measure speed: single layers (gemm) or whole models (model)");
   bench->require_subcommand(1);
   bench->footer(
       "Examples:\n  tessera bench gemm --shape 1x4096x4096 --shape 128x4096x4096\n  tessera bench model "
       "llama-qqq");
 
   CLI::App* gemm =
-      bench->add_subcommand("gemm", "Integer layers beside the float path and the limits of this machine");
+      add_command(*bench, "gemm", "Integer layers beside the float path and the limits of this machine");
   auto g = std::make_shared<GemmOptions>();
   gemm->footer("Example:\n  tessera bench gemm --shape 128x4096x4096");
   gemm->add_option("--shape", g->shapes,

@@ -192,7 +192,7 @@ void run(ModelOptions o, const GlobalOptions& global) {
 
 void add_bench_model(CLI::App& bench, const GlobalOptions& global) {
   CLI::App* command =
-      bench.add_subcommand("model", "Prefill and decode of whole models, beside the limits of this machine");
+      add_command(bench, "model", "Prefill and decode of whole models, beside the limits of this machine");
   auto o = std::make_shared<ModelOptions>();
   command->footer(
       "Examples:\n  tessera bench model Llama-2-7b llama-qqq --batch 1,16\n"

@@ -151,7 +151,7 @@ void run(const Options& o, const GlobalOptions& global) {
 }  // namespace
 
 void add_chat(CLI::App& app, const GlobalOptions& global) {
-  CLI::App* command = app.add_subcommand("chat", "Talk with a chat model on the terminal");
+  CLI::App* command = add_command(app, "chat", "Talk with a chat model on the terminal");
   auto o = std::make_shared<Options>();
   command->footer(
       fmt::format("Examples:\n  tessera chat llama-chat-qqq\n  tessera chat http://127.0.0.1:8000\n"

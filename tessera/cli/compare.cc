@@ -252,8 +252,7 @@ void run(const Options& o, const GlobalOptions& global) {
 }  // namespace
 
 void add_compare(CLI::App& app, const GlobalOptions& global) {
-  CLI::App* command =
-      app.add_subcommand("compare", "Compare quantized models with the float model on a text");
+  CLI::App* command = add_command(app, "compare", "Compare quantized models with the float model on a text");
   auto o = std::make_shared<Options>();
   command->footer(kExample);
   command->add_option("models", o->dirs, "The float model, a folder or a GGUF file, then quantized ones")

@@ -67,8 +67,9 @@ void add_convert(CLI::App& app, const GlobalOptions& global) {
     bool exact = false, dry_run = false;
   };
   auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand(
-      "convert", "Write a model in another tool's format, every weight as it is, or say which cannot be");
+  CLI::App* command =
+      add_command(app, "convert",
+                  "Write a model in another tool's format, every weight as it is, or say which cannot be");
   command->footer(kExample + foreign::list_writers());
   command->add_option("model", o->in, "Model folder or GGUF file")->required();
   command->add_option("out", o->out, "Output: a folder, or the GGUF file; must not be there")->required();

@@ -147,7 +147,7 @@ void run(const Options& o, const GlobalOptions& global) {
 
 void add_demo(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command =
-      app.add_subcommand("demo", "Quantize a small model in every format, compare, and write a few lines");
+      add_command(app, "demo", "Quantize a small model in every format, compare, and write a few lines");
   auto o = std::make_shared<Options>();
   command->footer("Example:\n  tessera demo models/demo-llama");
   command->add_option("model", o->dir, "Folder of a small float checkpoint")->required();

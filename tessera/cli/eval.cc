@@ -148,7 +148,7 @@ void run(const EvalOptions& o, const GlobalOptions& global) {
 }  // namespace
 
 void add_eval(CLI::App& app, const GlobalOptions& global) {
-  CLI::App* command = app.add_subcommand("eval", "Ask models the questions of multiple-choice tasks");
+  CLI::App* command = add_command(app, "eval", "Ask models the questions of multiple-choice tasks");
   auto o = std::make_shared<EvalOptions>();
   command->footer(
       "Examples:\n"

@@ -70,7 +70,7 @@ void run(const Options& o, const GlobalOptions& global) {
 }  // namespace
 
 void add_generate(CLI::App& app, const GlobalOptions& global) {
-  CLI::App* command = app.add_subcommand("generate", "Continue a prompt");
+  CLI::App* command = add_command(app, "generate", "Continue a prompt");
   auto o = std::make_shared<Options>();
   command->footer(
       "Examples:\n  tessera generate llama-qqq --prompt \"The history of the city\"\n"

@@ -215,7 +215,7 @@ void inspect_model(const Options& o, const GlobalOptions& global) {
 
 void add_inspect(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command =
-      app.add_subcommand("inspect", "Show architecture, tensors, formats and the kernels that will run");
+      add_command(app, "inspect", "Show architecture, tensors, formats and the kernels that will run");
   auto o = std::make_shared<Options>();
   command->footer(kExample);
   command->add_option("path", o->path, "Model folder, GGUF file or .safetensors file")->required();

@@ -8,7 +8,7 @@
 namespace tessera {
 
 void add_perplexity(CLI::App& app, const GlobalOptions& global) {
-  CLI::App* command = app.add_subcommand("perplexity", "Measure the perplexity of models on a text");
+  CLI::App* command = add_command(app, "perplexity", "Measure the perplexity of models on a text");
   struct Options {
     std::vector<std::string> dirs;
     TextOptions text;

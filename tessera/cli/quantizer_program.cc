@@ -133,8 +133,8 @@ nlohmann::json ask_quantizer(const std::vector<std::string>& arguments, const Gl
 void add_quantizer_commands(CLI::App& app, char** argv) {
   // As soon as the name is read the other program takes over and parses the rest, --help included.
   const auto hand_over = [argv](size_t) { become_quantizer(argv); };
-  app.add_subcommand("quantize", "Quantize a Hugging Face checkpoint")->preparse_callback(hand_over);
-  app.add_subcommand("methods", "List the quantization methods and passes")->preparse_callback(hand_over);
+  add_command(app, "quantize", "Quantize a Hugging Face checkpoint")->preparse_callback(hand_over);
+  add_command(app, "methods", "List the quantization methods and passes")->preparse_callback(hand_over);
 }
 
 }  // namespace tessera

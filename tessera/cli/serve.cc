@@ -226,7 +226,7 @@ void run(const Options& given, const GlobalOptions& global) {
 }  // namespace
 
 void add_serve(CLI::App& app, const GlobalOptions& global) {
-  CLI::App* command = app.add_subcommand("serve", "Serve a model over HTTP, as OpenAI's API");
+  CLI::App* command = add_command(app, "serve", "Serve a model over HTTP, as OpenAI's API");
   auto o = std::make_shared<Options>();
   command->footer(
       "Examples:\n  tessera serve llama-qqq\n"

@@ -137,7 +137,7 @@ void run(const Options& o, const GlobalOptions& global) {
 
 void add_verify(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command =
-      app.add_subcommand("verify", "Check that the integer engine computes what the quantizer simulated");
+      add_command(app, "verify", "Check that the integer engine computes what the quantizer simulated");
   auto o = std::make_shared<Options>();
   o->text.max_windows = kWindows;
   command->footer(kExample);

@@ -38,6 +38,10 @@ void parse_and_run(int argc, char** argv, const std::string& description,
 
 }  // namespace
 
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description) {
+  return app.add_subcommand(name, description);
+}
+
 int run_program(int argc, char** argv, const std::string& description,
                 const std::vector<AddCommand>& commands) {
   prepare_output();

@@ -18,6 +18,10 @@ struct GlobalOptions {
 /// Adds one command to `app`; `global` outlives it.
 using AddCommand = std::function<void(CLI::App& app, const GlobalOptions& global)>;
 
+/// A command of `app`. CLI11 is headers alone: its own add_subcommand would be compiled in the file of every
+/// command.
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description);
+
 /// Parses the arguments and runs the command that they name. An Error becomes one line on stderr. Returns the
 /// exit status: 2 after an Error, else 0.
 int run_program(int argc, char** argv, const std::string& description,

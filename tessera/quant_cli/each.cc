@@ -60,7 +60,7 @@ void run(const Options& o, const GlobalOptions& global) {
 
 void add_each(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command =
-      app.add_subcommand("each", "Quantize a model with several methods and print the folders made");
+      add_command(app, "each", "Quantize a model with several methods and print the folders made");
   auto o = std::make_shared<Options>();
   command->footer(
       "Example:\n  tessera-quantize each Llama-2-7b --methods rtn-g128,qqq-g128 --work out/compare");

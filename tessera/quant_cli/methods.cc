@@ -43,7 +43,7 @@ void run(const GlobalOptions& global) {
 }  // namespace
 
 void add_methods(CLI::App& app, const GlobalOptions& global) {
-  CLI::App* command = app.add_subcommand("methods", "List the quantization methods and passes");
+  CLI::App* command = add_command(app, "methods", "List the quantization methods and passes");
   command->footer("Example:\n  tessera methods --json");
   command->callback([&global] { run(global); });
 }

@@ -86,7 +86,7 @@ void run(const Options& o, const GlobalOptions& global) {
 }  // namespace
 
 void add_quantize(CLI::App& app, const GlobalOptions& global) {
-  CLI::App* command = app.add_subcommand("quantize", "Quantize a Hugging Face checkpoint");
+  CLI::App* command = add_command(app, "quantize", "Quantize a Hugging Face checkpoint");
   auto o = std::make_shared<Options>();
   command->footer(kExample);
   command->add_option("model", o->dir, "Folder or GGUF file of the float checkpoint")->required();

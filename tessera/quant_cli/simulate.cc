@@ -41,8 +41,8 @@ void run(const Options& o, const GlobalOptions& global) {
 }  // namespace
 
 void add_simulate(CLI::App& app, const GlobalOptions& global) {
-  CLI::App* command = app.add_subcommand(
-      "simulate", "Print, as JSON, what a quantized model computes in libtorch (see tessera verify)");
+  CLI::App* command = add_command(
+      app, "simulate", "Print, as JSON, what a quantized model computes in libtorch (see tessera verify)");
   auto o = std::make_shared<Options>();
   command->footer("Example:\n  tessera-quantize simulate llama-qqq --text wiki.test.txt");
   command->add_option("model", o->dir, "Folder of a quantized model")->required();

@@ -108,7 +108,7 @@ TEST_F(AttentionTest, CachesHoldTheBytesOfTheDefinition) {
 }
 
 TEST_F(AttentionTest, RowsDoNotDependOnTheStepsThatTheyCameIn) {
-  for (const Shape3& shape : {Shape3{4, 4, 64}, Shape3{12, 2, 16}, Shape3{3, 1, 80}, Shape3{2, 2, 128}}) {
+  for (const Shape3& shape : {Shape3{2, 2, 64}, Shape3{6, 1, 16}, Shape3{3, 1, 80}, Shape3{1, 1, 128}}) {
     for (const Rule& rule : {Rule{}, Rule{.window = 70}, Rule{.alibi = true}}) {
       for (KvFormat format : {KvFormat::kF32, KvFormat::kF16, KvFormat::kInt8, KvFormat::kInt4}) {
         for (CpuIsa isa : available_cpu_isas()) {

@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "tessera/format/random_layer.h"
+#include "tessera/kernels/cpu/cpu_input.h"
 #include "tessera/kernels/host_kv_pool.h"
 #include "tessera/kernels/ref/reference_backend.h"
+#include "tessera/kernels/ref/reference_input.h"
 #include "tessera/kernels/single_linear.h"
 
 namespace tessera {
@@ -58,7 +60,6 @@ class Sequence {
     const Rows q = rows(q_, shape_.q_width());
     backend_.append(q, rows(k_, shape_.kv_width()), rows(v_, shape_.kv_width()), {}, *device_batch, 0,
                     *pool_);
-    // The identity brings prepared rows back.
     const int64_t width = shape_.q_width();
     const auto format = backend_.float_input(width);
     const auto input = backend_.make_input(m, width);
@@ -66,7 +67,7 @@ class Sequence {
                        {.window = rule.window, .alibi_slopes = rule.alibi ? slopes_.data() : nullptr},
                        *format, *input);
     length_ += m;
-    return unprepared(*input, m, width);
+    return prepared_rows(*input, m, width);
   }
   std::vector<float> steps(std::initializer_list<int64_t> sizes, const Rule& rule = {}) {
     std::vector<float> all;
@@ -78,14 +79,18 @@ class Sequence {
   }
 
  private:
-  std::vector<float> unprepared(const LinearInput& input, int64_t m, int64_t width) {
-    Tensor identity(DType::kF32, {width, width});
-    for (int64_t i = 0; i < width; ++i) identity.as<float>()[static_cast<size_t>(i * (width + 1))] = 1;
-    const FloatWeight weight{identity.view()};
-    const auto linear = backend_.load({&weight, 1}, SumOrder::kFixed);
-    std::vector<float> out(static_cast<size_t>(m * width));
-    backend_.linear(*linear, input, host_rows(out.data(), m, width));
-    return out;
+  static std::vector<float> prepared_rows(const LinearInput& input, int64_t m, int64_t width) {
+    const auto* cpu = dynamic_cast<const CpuInput*>(&input);
+    if (!cpu) {
+      const auto rows = static_cast<const ReferenceInput&>(input).rows(m);
+      return {rows.begin(), rows.end()};
+    }
+    std::vector<float> all;
+    for (int64_t t = 0; t < m; ++t) {
+      const float* row = cpu->floats().from(t).data;
+      all.insert(all.end(), row, row + width);
+    }
+    return all;
   }
 
   Backend& backend_;

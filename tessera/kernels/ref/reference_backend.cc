@@ -12,6 +12,7 @@
 #include "tessera/format/reference.h"
 #include "tessera/kernels/ref/reference_attention.h"
 #include "tessera/kernels/ref/reference_backend.h"
+#include "tessera/kernels/ref/reference_input.h"
 
 namespace tessera {
 namespace {
@@ -34,23 +35,6 @@ class FloatFormat : public InputFormat {
 
  private:
   int64_t width_;
-};
-
-class FloatInput : public LinearInput {
- public:
-  FloatInput(int64_t max_rows, int64_t max_width) : values_(static_cast<size_t>(max_rows * max_width)) {}
-  /// Room for m rows in `how`.
-  std::span<float> reserve(int64_t m, const InputFormat& how) {
-    format = &how;
-    assert(static_cast<size_t>(m * how.width()) <= values_.size());
-    return std::span(values_).first(static_cast<size_t>(m * how.width()));
-  }
-  std::span<const float> rows(int64_t m) const {
-    return std::span(values_).first(static_cast<size_t>(m * format->width()));
-  }
-
- private:
-  std::vector<float> values_;
 };
 
 struct ReferenceBatch : DeviceBatch {
@@ -207,7 +191,7 @@ class ReferenceBackend : public Backend {
     return std::make_unique<FloatLinear>(parts);
   }
   std::unique_ptr<LinearInput> make_input(int64_t max_rows, int64_t max_width) override {
-    return std::make_unique<FloatInput>(max_rows, max_width);
+    return std::make_unique<ReferenceInput>(max_rows, max_width);
   }
   std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape, int64_t pages) override {
     return std::make_unique<HostKvPool>(shape, pages);
@@ -254,7 +238,7 @@ class ReferenceBackend : public Backend {
   }
 
   void linear(const Linear& weights, const LinearInput& input, const Rows& out, bool accumulate) override {
-    const std::span<const float> x = static_cast<const FloatInput&>(input).rows(out.count);
+    const std::span<const float> x = static_cast<const ReferenceInput&>(input).rows(out.count);
     const auto n = static_cast<size_t>(weights.n());
     std::vector<float> product(static_cast<size_t>(out.count) * n);
     static_cast<const ReferenceLinear&>(weights).forward(x, out.count, product);
@@ -334,7 +318,7 @@ class ReferenceBackend : public Backend {
   template <class MakeRow>
   static void produce(int64_t m, const InputFormat& format, LinearInput& out, const MakeRow& make_row) {
     const auto width = static_cast<size_t>(format.width());
-    const std::span<float> rows = static_cast<FloatInput&>(out).reserve(m, format);
+    const std::span<float> rows = static_cast<ReferenceInput&>(out).reserve(m, format);
     for (int64_t t = 0; t < m; ++t) make_row(t, rows.subspan(static_cast<size_t>(t) * width, width));
   }
 };
