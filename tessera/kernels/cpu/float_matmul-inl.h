@@ -21,13 +21,15 @@ constexpr int64_t kDotAhead = 1024;     ///< bytes from the weights in hand to t
 constexpr int64_t kPackedAhead = 2048;  ///< the same for packed panels
 constexpr int64_t kFloatChunk = 256;    ///< inputs of a transposed panel: 32 KiB
 
-/// Rows of 2 * kLanes stored numbers.
+/// Stored numbers in rows; a load gives one of a row's Lanes.
 template <class T>
 struct StridedRows {
   const T* data;
   int64_t stride;
 
-  Lanes load(int64_t i, int half) const { return Lanes::load(data + i * stride + half * kLanes); }
+  Lanes load(int64_t i, int part) const { return Lanes::load(data + i * stride + part * kLanes); }
+  StridedRows row(int64_t i) const { return {data + i * stride, stride}; }
+  StridedRows column(int64_t i) const { return {data + i, stride}; }
 };
 
 /// out [kTokens][2 * kLanes] += x [kTokens, k] * b [k, 2 * kLanes], where b.load(i, half) gives half a row of
