@@ -1,6 +1,6 @@
-// Attention of one layer by itself, beside the limits of this machine: a prompt behind others, and a token that
-// decodes, from caches in 16, 8 and 4 bits, with every instruction set that the processor has.
-// Usage: attention_bench [HEADSxKEY_HEADSxDIMENSIONS ...]     without any: 32x32x64 32x4x64
+// Attention of one layer by itself, beside the limits of this machine: a prompt behind others, and a token
+// that decodes, from caches in 16, 8 and 4 bits, with every instruction set that the processor has. Usage:
+// attention_bench [HEADSxKEY_HEADSxDIMENSIONS ...]     without any: 32x32x64 32x4x64
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -73,26 +73,31 @@ void run(const std::vector<std::string>& arguments) {
   for (CpuIsa isa : available_cpu_isas()) {
     if (isa == CpuIsa::kGeneric) continue;
     const MachineLimits limits = measure_machine_limits(isa);
-    Table table({"heads", "tokens", "behind", "kv bits", "ms", "GFLOP/s", "of FMA", "cache GB/s", "of reading"});
+    Table table(
+        {"heads", "tokens", "behind", "kv bits", "ms", "GFLOP/s", "of FMA", "cache GB/s", "of reading"});
     for (const Heads& heads : shapes) {
       for (const auto& [past, m] : {Case{1536, 512}, Case{2047, 1}}) {
         for (KvFormat format : {KvFormat::kF16, KvFormat::kInt8, KvFormat::kInt4}) {
           const double seconds = seconds_of(kernels_for(isa), heads, format, past, m);
-          const double seen = static_cast<double>(m) * (static_cast<double>(past) + static_cast<double>(m + 1) / 2),
+          const double seen = static_cast<double>(m) *
+                              (static_cast<double>(past) + static_cast<double>(m + 1) / 2),
                        ops = 4 * seen * static_cast<double>(heads.n * heads.dimensions) / seconds,
-                       bytes = static_cast<double>(KvShape{1, heads.key_heads, heads.dimensions, format}.page_bytes() *
-                                                   pages_for(past + m)) /
+                       bytes = static_cast<double>(
+                                   KvShape{1, heads.key_heads, heads.dimensions, format}.page_bytes() *
+                                   pages_for(past + m)) /
                                seconds;
           table.add({fmt::format("{}x{}x{}", heads.n, heads.key_heads, heads.dimensions), std::to_string(m),
-                     std::to_string(past), std::to_string(kv_bits(format)), fmt::format("{:.2f}", 1e3 * seconds),
-                     fmt::format("{:.0f}", ops / 1e9), fmt::format("{:.0f} %", 100 * ops / limits.float_ops),
+                     std::to_string(past), std::to_string(kv_bits(format)),
+                     fmt::format("{:.2f}", 1e3 * seconds), fmt::format("{:.0f}", ops / 1e9),
+                     fmt::format("{:.0f} %", 100 * ops / limits.float_ops),
                      fmt::format("{:.1f}", bytes / 1e9),
                      fmt::format("{:.0f} %", 100 * bytes / limits.read_bandwidth)});
         }
       }
     }
     fmt::print("{}, {}, {} threads: float {:.0f} GFLOP/s, memory {:.1f} GB/s\n{}\n", cpu_info().model,
-               name_of(isa), limits.threads, limits.float_ops / 1e9, limits.read_bandwidth / 1e9, table.text());
+               name_of(isa), limits.threads, limits.float_ops / 1e9, limits.read_bandwidth / 1e9,
+               table.text());
   }
 }
 

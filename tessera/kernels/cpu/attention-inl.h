@@ -282,15 +282,29 @@ void score_page(const AttentionRows& rows, const uint8_t* block, const float* q_
   }
 }
 
-/// Weights [kPageTokens of kKeyBlock] of the first `count` positions times their values' scales; what their
-/// zero points take from every dimension of `out` [width] is taken.
-void scale_weights(const KvScale* scales, int64_t count, float* weights, float* out, int64_t width) {
-  float zeros = 0;
+/// Weights [count rows][kPageTokens of kKeyBlock] of the first `count` positions times their values' scales;
+/// what their zero points take from every dimension of `out` [count rows][width] is taken.
+void scale_weights(const KvScale* scales, int64_t count, int64_t rows, float* weights, float* out,
+                   int64_t width) {
+  alignas(64) float scale[kPageTokens] = {}, zero[kPageTokens] = {};
   for (int64_t i = 0; i < count; ++i) {
-    weights[i] *= scales[i].scale;
-    zeros += weights[i] * scales[i].zero;
+    scale[i] = scales[i].scale;
+    zero[i] = scales[i].scale * scales[i].zero;
   }
-  for (int64_t i = 0; i < width; i += kLanes) (Lanes::load(out + i) - Lanes::set(zeros)).store(out + i);
+  for (int64_t r = 0; r < rows; ++r) {
+    Lanes zeros = Lanes::set(0);
+    for (int64_t i = 0; i < kPageTokens; i += kLanes) {
+      float* at = weights + r * kKeyBlock + i;
+      const Lanes weight = Lanes::load(at);
+      zeros = fused(weight, Lanes::load(zero + i), zeros);
+      (weight * Lanes::load(scale + i)).store(at);
+    }
+    const Lanes taken = Lanes::set(sum(zeros));
+    for (int64_t i = 0; i < width; i += kLanes) {
+      float* at = out + r * width + i;
+      (Lanes::load(at) - taken).store(at);
+    }
+  }
 }
 
 /// out [count rows][width] += weights times the values of the first `count` positions of one page. Weights
@@ -299,9 +313,7 @@ void add_values(const AttentionRows& rows, const uint8_t* block, int64_t count, 
                 float* weights, float* scratch, float* out) {
   if (is_quantized(rows.cache.format)) {
     const auto* scales = reinterpret_cast<const KvScale*>(block + rows.cache.value_scales);
-    for (int64_t r = 0; r < rows.count; ++r) {
-      scale_weights(scales, count, weights + r * kKeyBlock, out + r * spans.width, spans.width);
-    }
+    scale_weights(scales, count, rows.count, weights, out, spans.width);
   }
   for_values(rows.cache, block, rows.head_dim, spans, [&](int64_t column, const auto& values) {
     for (int64_t i = 0; i < count; i += kValueChunk) {
