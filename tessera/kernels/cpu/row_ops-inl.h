@@ -42,14 +42,16 @@ inline float lowest(Lanes lanes) {
   return fold(lanes, [](float a, float b) { return a < b ? a : b; });
 }
 
+/// Of e^r, the highest power first: for |r| <= ln 2 / 2 the remainder is below 2^-27.
+constexpr float kTaylor[] = {1.0f / 5040, 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
+
 /// e^x within 2 ulp for x in [-87, 88]; beyond, the value at the end of that interval. NaN stays NaN.
-/// x = n ln 2 + r, |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 7 (remainder below 2^-27).
+/// x = n ln 2 + r, |r| <= ln 2 / 2.
 inline Lanes exponential(Lanes x) {
   x = min(Lanes::set(88.0f), max(Lanes::set(-87.0f), x));
   const Lanes n = (x * Lanes::set(1.44269504f)).round();
   const Lanes r = (x - n * Lanes::set(0.693359375f)) + n * Lanes::set(2.12194440e-4f);
-  constexpr float kTaylor[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
-  Lanes p = Lanes::set(1.0f / 5040);
+  Lanes p = Lanes::set(0);
   for (float c : kTaylor) p = p * r + Lanes::set(c);
   return p * Lanes::power_of_two(n);
 }
