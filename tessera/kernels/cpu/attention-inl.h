@@ -27,8 +27,8 @@ struct Softmax {
 };
 static_assert(kAttentionRows % kLanes == 0);
 
-/// e^x for x <= 0, within 2 ulp from -87 on and e^-87 below: exponential() with products fused with sums, since
-/// attention is not equal to the bit on every instruction set anyway.
+/// e^x for x <= 0, within 2 ulp from -87 on and e^-87 below: exponential() with products fused with sums,
+/// since attention is not equal to the bit on every instruction set anyway.
 inline Lanes weight_of(Lanes x) {
   x = max(Lanes::set(-87.0f), x);
   const Lanes n = (x * Lanes::set(1.44269504f)).round();
