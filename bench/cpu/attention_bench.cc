@@ -65,6 +65,7 @@ double seconds_of(const CpuKernels& kernels, const Heads& heads, KvFormat format
 
 void run(const std::vector<std::string>& arguments) {
   std::vector<Heads> shapes;
+  shapes.reserve(arguments.size());
   for (const std::string& text : arguments) shapes.push_back(heads_from_text(text));
   if (shapes.empty()) shapes = {{32, 32, 64}, {32, 4, 64}};
   struct Case {

@@ -28,7 +28,7 @@ fs::path own_folder() {
 }
 
 fs::path require_quantizer() {
-  const fs::path program = find_quantizer();
+  fs::path program = find_quantizer();
   if (program.empty()) throw Error("{}", quantizer_advice());
   return program;
 }
@@ -36,6 +36,7 @@ fs::path require_quantizer() {
 /// Pointers into `arguments`, as exec wants them.
 std::vector<char*> exec_arguments(std::vector<std::string>& arguments) {
   std::vector<char*> out;
+  out.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) out.push_back(argument.data());
   out.push_back(nullptr);
   return out;
@@ -94,7 +95,7 @@ fs::path find_quantizer() {
   const char* path = std::getenv("PATH");
   std::istringstream folders(own_folder().string() + ":" + (path ? path : ""));
   for (std::string folder; std::getline(folders, folder, ':');) {
-    const fs::path program = fs::path(folder) / kName;
+    fs::path program = fs::path(folder) / kName;
     if (fs::is_regular_file(program) && access(program.c_str(), X_OK) == 0) return program;
   }
   return {};
