@@ -24,6 +24,7 @@ LayerOptions layer_options(Choices& choices) {
   o.k = grouped ? o.group_size * (1 + choices.below(5)) : 2 * (1 + choices.below(200));
   o.activation.bits = o.format == WeightFormat::kUint4Float ? 16 : choices.one_of(kBits);
   const bool integers = !o.activation.weight_only();
+  if (!integers) o.n += 31;  // float sums are judged by a token's largest output: one alone can cancel
   o.activation.symmetric = !integers || choices.below(2) == 0;
   o.activation.per_token = !integers || choices.below(4) > 0;
   o.group_zeros = grouped && choices.below(2) == 1;
