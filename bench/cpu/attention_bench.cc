@@ -26,7 +26,7 @@ Heads heads_from_text(const std::string& text) {
   Heads heads;
   char rest;
   if (std::sscanf(text.c_str(), "%ldx%ldx%ld%c", &heads.n, &heads.key_heads, &heads.dimensions, &rest) != 3 ||
-      heads.key_heads < 1 || heads.n % heads.key_heads != 0 || heads.dimensions < 2) {
+      heads.n < 1 || heads.key_heads < 1 || heads.n % heads.key_heads != 0 || heads.dimensions < 2) {
     throw Error("'{}' is no HEADSxKEY_HEADSxDIMENSIONS, as 32x4x64", text);
   }
   return heads;

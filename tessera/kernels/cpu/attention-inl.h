@@ -336,7 +336,7 @@ void attend(const AttentionRows& rows) {
     state.sum[r] = 0;
   }
   float q_sum[kAttentionRows];
-  for (int64_t r = 0; r < rows.count; ++r) {
+  for (int64_t r = 0; is_quantized(rows.cache.format) && r < rows.count; ++r) {
     Lanes total = Lanes::set(0);
     for_lanes(d, [&](int64_t i, auto... some) {
       total = total + Lanes::load(rows.q.data + r * rows.q.stride + i, some...);
