@@ -1,5 +1,5 @@
-// KV cache and attention of every instruction set against the reference: the input chooses heads, lengths and
-// formats.
+// KV cache and attention against the reference: the input chooses heads, lengths, formats and instruction
+// set.
 #include <stdexcept>
 
 #include "choices.h"
@@ -15,20 +15,19 @@ void read_hostile_input(std::string_view input) {
   set_thread_count(1);
   Choices choices(input);
   const int64_t kv_heads = 1 + choices.below(2);
-  const Shape3 shape{kv_heads * (1 + choices.below(3)), kv_heads, 16 * (1 + choices.below(5))};
+  const Shape3 shape{kv_heads * (1 + choices.below(2)), kv_heads, 16 * (1 + choices.below(3))};
   const KvFormat format = choices.one_of(kFormats);
-  const int64_t past = choices.below(140), m = 1 + choices.below(10);
-  const Rule rule{.window = choices.below(3) == 1 ? 1 + choices.below(80) : 0,
+  const int64_t past = choices.below(70), m = 1 + choices.below(6);
+  const Rule rule{.window = choices.below(3) == 1 ? 1 + choices.below(40) : 0,
                   .alibi = choices.below(3) == 1};
   const std::vector<float> expected = run_attention(*make_reference_backend(), shape, past, m, rule, format);
   const double bound = attention_bound(shape, past + m);
-  for (CpuIsa isa : available_cpu_isas()) {
-    const std::vector<float> found = run_attention(*make_cpu_backend(isa), shape, past, m, rule, format);
-    for (size_t i = 0; i < found.size(); ++i) {
-      if (!(std::abs(found[i] - expected[i]) <= bound)) {
-        throw std::logic_error(fmt::format("{}: output {} is {}, not {}: {} tokens behind {}", name_of(isa),
-                                           i, found[i], expected[i], m, past));
-      }
+  const CpuIsa isa = choices.one_of(available_cpu_isas());
+  const std::vector<float> found = run_attention(*make_cpu_backend(isa), shape, past, m, rule, format);
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (!(std::abs(found[i] - expected[i]) <= bound)) {
+      throw std::logic_error(fmt::format("{}: output {} is {}, not {}: {} tokens behind {}", name_of(isa), i,
+                                         found[i], expected[i], m, past));
     }
   }
 }

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <ranges>
 #include <string_view>
 
 namespace tessera {
@@ -15,9 +17,8 @@ class Choices {
   int64_t below(int64_t limit) {
     return next_ < input_.size() ? static_cast<uint8_t>(input_[next_++]) % limit : 0;
   }
-  template <class T, size_t N>
-  const T& one_of(const T (&values)[N]) {
-    return values[below(N)];
+  auto one_of(const std::ranges::random_access_range auto& values) {
+    return values[static_cast<size_t>(below(std::ssize(values)))];
   }
 
  private:
