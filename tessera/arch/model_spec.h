@@ -27,6 +27,9 @@ enum LinearId : uint16_t {};
 template <class T>
 using PerLinear = std::vector<T>;
 
+/// The linear that makes logits, in every family, where it is not the embedding.
+inline constexpr const char* kLmHead = "lm_head";
+
 /// The norms of a decoder block: of the residual stream in front of attention and MLP, and of every head of q
 /// and k in front of the rotation (Qwen3).
 enum NormId : uint8_t { kAttentionNorm, kMlpNorm, kQueryNorm, kKeyNorm, kNormCount };

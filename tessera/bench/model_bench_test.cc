@@ -25,12 +25,17 @@ class ModelBench : public testing::Test {
 };
 
 TEST_F(ModelBench, RandomModelsRunInTheirFormat) {
-  for (GemmFormat format :
-       {GemmFormat::kBf16, GemmFormat::kW4A8, GemmFormat::kW4A8Group128, GemmFormat::kW8A8}) {
-    SCOPED_TRACE(name_of(format));
-    write_random_model(kDemo / "config.json", format, dir_);
+  const std::pair<GemmFormat, bool> list[] = {{GemmFormat::kBf16, false},
+                                              {GemmFormat::kW4A8, false},
+                                              {GemmFormat::kW4A8Group128, false},
+                                              {GemmFormat::kW4A8, true},
+                                              {GemmFormat::kW8A8, true}};
+  for (const auto& [format, lm_head_w8a8] : list) {
+    SCOPED_TRACE(fmt::format("{} {}", name_of(format), lm_head_w8a8));
+    write_random_model(kDemo / "config.json", format, dir_, lm_head_w8a8);
     const auto model = Model::load(dir_, *backend_);
-    EXPECT_EQ(model->linears()[0].kernel.activation_bits, is_float(format) ? 32 : 8);
+    EXPECT_EQ(model->linears().front().kernel.activation_bits, is_float(format) ? 32 : 8);
+    EXPECT_EQ(model->linears().back().kernel.activation_bits, lm_head_w8a8 ? 8 : 32);
     const ModelSpeed prefill = measure_prefill(*model, 40, {.seconds = 0.001});
     EXPECT_NEAR(prefill.rate * prefill.seconds, 40, 1e-9);
     const ModelSpeed decode = measure_decode(*model, 3, 70, 1, {.seconds = 0.001});

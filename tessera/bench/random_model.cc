@@ -14,9 +14,15 @@ namespace {
 /// Collects the tensors of a model; those of the first block serve all others.
 class RandomModel {
  public:
-  RandomModel(const ModelSpec& spec, GemmFormat format) : spec_(spec), format_(format) {
+  RandomModel(const ModelSpec& spec, GemmFormat format, bool lm_head_w8a8) : spec_(spec), format_(format) {
     add(spec.embedding, {spec.vocab_size, spec.hidden_size});
-    if (!spec.tied_embeddings) add(spec.lm_head, {spec.vocab_size, spec.hidden_size});
+    if (lm_head_w8a8) {
+      add_codes(linears_.emplace_back(
+                    random_layer(GemmFormat::kW8A8, spec.vocab_size, spec.hidden_size, /*seed=*/99)),
+                kLmHead);
+    } else if (!spec.tied_embeddings) {
+      add(spec.lm_head, {spec.vocab_size, spec.hidden_size});
+    }
     if (spec.positions == Positions::kLearned) {
       add(spec.position_embedding, {spec.max_positions + spec.position_offset, spec.hidden_size});
     }
@@ -48,6 +54,10 @@ class RandomModel {
     if (spec_.norm == NormKind::kLayer) add(name + ".bias", {width});
   }
 
+  void add_codes(const QuantizedLinear& linear, const std::string& name) {
+    for (NamedTensor& tensor : named_tensors(linear, name)) tensors_.push_back(std::move(tensor));
+  }
+
   void add_linear(LinearId id) {
     const LinearSpec& shape = spec_.linears[id];
     if (is_float(format_) && !shape.fused.name.empty()) {
@@ -67,11 +77,7 @@ class RandomModel {
     QuantizedLinear& linear = linears_.emplace_back(random_layer(format_, shape.n, shape.k, id));
     if (shape.bias) linear.bias = Tensor(DType::kF32, {shape.n});
     activation_ = linear.activation;
-    for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
-      for (NamedTensor& tensor : named_tensors(linear, spec_.linear_name(layer, id))) {
-        tensors_.push_back(std::move(tensor));
-      }
-    }
+    for (int64_t layer = 0; layer < spec_.n_layers; ++layer) add_codes(linear, spec_.linear_name(layer, id));
   }
 
   const ModelSpec& spec_;
@@ -85,19 +91,21 @@ class RandomModel {
 }  // namespace
 
 void write_random_model(const std::filesystem::path& config, GemmFormat format,
-                        const std::filesystem::path& folder) {
+                        const std::filesystem::path& folder, bool lm_head_w8a8) {
   const auto dir = std::filesystem::is_directory(config) ? config : config.parent_path();
   const ModelConfig given = ModelConfig::load(dir.empty() ? "." : dir);
   if (given.has("quantization_config")) {
     throw Error("{}: is that of a quantized model; name its folder, or a float model's config", given.file());
   }
   const ModelSpec spec = make_model_spec(given);
-  const RandomModel model(spec, format);
+  const RandomModel model(spec, format, lm_head_w8a8);
   nlohmann::json values = given.values();
-  if (!is_float(format)) {
-    values["quantization_config"] =
-        QuantizationConfig{.activation = model.activation(), .recipe = nlohmann::json::object()}.to_json();
+  if (!is_float(format) || lm_head_w8a8) {
+    QuantizationConfig section{.activation = model.activation(), .recipe = nlohmann::json::object()};
+    if (lm_head_w8a8) section.overrides[kLmHead] = {};
+    values["quantization_config"] = section.to_json();
   }
+  if (lm_head_w8a8) values["tie_word_embeddings"] = false;
   std::filesystem::create_directories(folder);
   write_file(folder / "config.json", values.dump(2));
   write_safetensors(folder / "model.safetensors", model.tensors());

@@ -22,7 +22,7 @@ using nlohmann::json;
 
 struct ModelOptions {
   std::vector<std::string> models;
-  std::string format = "w4a8", keep;
+  std::string format = "w4a8", lm_head = "float", keep;
   DeviceOption device;
   std::vector<int> kv_bits, threads;
   std::vector<int64_t> batches{1, 8, 32}, prompts{128, 512}, contexts;
@@ -45,7 +45,7 @@ class BenchModel {
         if (std::filesystem::exists(o.keep)) throw Error("--keep {}: exists", o.keep);
         dir = o.keep;
       }
-      write_random_model(name, gemm_format_from_name(o.format), dir);
+      write_random_model(name, gemm_format_from_name(o.format), dir, o.lm_head == "w8a8");
     }
     const Stopwatch watch;
     model_ = Model::load(dir, backend);
@@ -163,7 +163,9 @@ void run(ModelOptions o, const GlobalOptions& global) {
     reset_peak_memory();  // the limits need more than many a model
     BenchModel bench(name, o, backend);
     const ModelOptions own = completed(o, bench.model());
-    const std::string weights = bench.random() ? "random " + o.format : "of the checkpoint";
+    const std::string weights = bench.random()
+                                    ? "random " + o.format + (o.lm_head == "w8a8" ? ", lm_head w8a8" : "")
+                                    : "of the checkpoint";
     Table table(
         {"phase", "batch", "context", "kv bits", "threads", "ms", "tok/s", "MB a token", "of roofline"});
     const json rows = report(bench.model(), measure_points(bench.model(), own), limits, table);
@@ -202,6 +204,9 @@ void add_bench_model(CLI::App& bench, const GlobalOptions& global) {
   command->add_option("models", o->models, "Model folders, GGUF files, or config.json files alone")
       ->required();
   command->add_option("--format", o->format, "Random weights: a format of bench gemm")->capture_default_str();
+  command->add_option("--lm-head", o->lm_head, "Random weights of lm_head: float, or as best-w4a8 has them")
+      ->check(CLI::IsMember({"float", "w8a8"}))
+      ->capture_default_str();
   command->add_option("--keep", o->keep,
                       "A new folder where the model of random weights stays; of one config.json");
   o->device.add_to(*command);

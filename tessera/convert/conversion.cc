@@ -19,10 +19,15 @@ namespace fs = std::filesystem;
 
 constexpr const char* kRecordName = "conversion.json";
 
-std::vector<foreign::LinearScheme> schemes_of(const std::vector<LinearOutcome>& outcomes) {
+/// Of the blocks.
+std::vector<foreign::LinearScheme> schemes_of(const SourceModel& model,
+                                              const std::vector<LinearOutcome>& outcomes) {
   std::vector<foreign::LinearScheme> schemes;
   schemes.reserve(outcomes.size());
-  for (const LinearOutcome& outcome : outcomes) schemes.push_back({outcome.linear.name, outcome.scheme});
+  for (const LinearOutcome& outcome : outcomes) {
+    if (outcome.linear.layer < model.spec().n_layers)
+      schemes.push_back({outcome.linear.name, outcome.scheme});
+  }
   return schemes;
 }
 
@@ -72,15 +77,26 @@ void Conversion::check_target() const {
   if (!writer_->folder()) check_gguf(model_);
 }
 
+/// Codes of lm_head have a type of their own in GGUF, and become floats for tools that want it so.
+LinearOutcome Conversion::start(const SourceModel::Linear& linear) const {
+  LinearOutcome outcome{
+      .linear = linear, .writer = writer_, .options = write_options_, .from = "float", .to = "float"};
+  if (linear.layer < model_.spec().n_layers || !linear.quantized) return outcome;
+  if (writer_->float_head) std::tie(outcome.writer, outcome.options.variant) = foreign::find_writer("hf:f32");
+  if (!writer_->folder() && write_options_.variant.starts_with('q')) outcome.options.variant = "auto";
+  return outcome;
+}
+
 std::vector<LinearOutcome> Conversion::survey(Reporter& reporter) const {
   std::vector<LinearOutcome> outcomes;
   for (const SourceModel::Linear& linear : model_.linears()) {
-    LinearOutcome outcome{.linear = linear, .from = "float", .to = "float"};
+    LinearOutcome outcome = start(linear);
     if (linear.quantized) {
       const QuantizedLinear loaded = model_.load(linear);
       outcome.from = describe(loaded);
       try {
-        const foreign::WrittenLinear written = writer_->write(loaded, model_.where(linear), write_options_);
+        const foreign::WrittenLinear written =
+            outcome.writer->write(loaded, model_.where(linear), outcome.options);
         outcome.to = written.form;
         outcome.rounding = written.rounding;
         outcome.scheme = written.scheme;
@@ -94,7 +110,7 @@ std::vector<LinearOutcome> Conversion::survey(Reporter& reporter) const {
   }
   const auto refused = [](const LinearOutcome& outcome) { return !outcome.refusal.empty(); };
   if (writer_->folder() && std::ranges::none_of(outcomes, refused))
-    writer_->config(schemes_of(outcomes));  // throws for layers that do not go together
+    writer_->config(schemes_of(model_, outcomes));  // throws for layers that do not go together
   return outcomes;
 }
 
@@ -117,13 +133,13 @@ void Conversion::write(const std::vector<LinearOutcome>& outcomes, Reporter& rep
   };
 
   if (writer_->folder()) {
-    const json section = writer_->config(schemes_of(outcomes));
+    const json section = writer_->config(schemes_of(model_, outcomes));
     AtomicFolder folder(options_.out);
-    write_folder(model_, *writer_, write_options_, section, folder, reporter);
+    write_folder(model_, outcomes, *writer_, write_options_.variant, section, folder, reporter);
     write_file(folder.file(kRecordName), text());
     folder.commit();
   } else {
-    write_gguf_file(model_, outcomes, *writer_, write_options_, options_.out, reporter);
+    write_gguf_file(model_, outcomes, options_.out, reporter);
     write_file(options_.out.string() + "." + kRecordName, text());
   }
 }

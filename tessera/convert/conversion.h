@@ -22,6 +22,8 @@ struct ConversionOptions {
 /// What becomes of one linear.
 struct LinearOutcome {
   SourceModel::Linear linear;
+  const foreign::Writer* writer;  ///< the target's, but for an lm_head that it has no codes for
+  foreign::WriteOptions options;
   std::string from, to;  ///< in short; equal for one that stays in floats
   foreign::Rounding rounding = {};
   std::string refusal = {};         ///< why the target cannot hold it; empty: it can
@@ -49,6 +51,7 @@ class Conversion {
 
  private:
   void check_target() const;
+  LinearOutcome start(const SourceModel::Linear& linear) const;
 
   ConversionOptions options_;
   SourceModel model_;

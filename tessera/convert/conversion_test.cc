@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "tessera/base/atomic_output.h"
+#include "tessera/format/random_layer.h"
 #include "tessera/format/reference.h"
 #include "tessera/format/safetensors.h"
 
@@ -217,6 +218,43 @@ TEST_F(ConversionTest, GgufFilesHoldTheModel) {
               to_floats(original.checkpoint().at("model.norm.weight")));
     EXPECT_EQ(read_json(out.string() + ".conversion.json").at("to"), "gguf");
   }
+}
+
+/// As `tessera quantize` leaves one: one scale an output, of 11 bits.
+fs::path with_head_in_codes(const fs::path& model) {
+  QuantizedLinear head =
+      random_layer({.format = WeightFormat::kInt8, .n = 64, .k = 64, .activation = {}}, /*seed=*/1);
+  for (float& scale : head.scale.as<float>()) scale = to_float(to_half(scale));
+  std::vector<NamedTensor> tensors = named_tensors(head, "lm_head");
+  const Checkpoint checkpoint(model);
+  for (const std::string& name : checkpoint.names()) {
+    if (name != "lm_head.weight") tensors.push_back({name, checkpoint.at(name)});
+  }
+  const fs::path copy = model.string() + "-head";
+  fs::copy(model, copy);
+  write_safetensors(copy / "model.safetensors", tensors);
+  return copy;
+}
+
+TEST_F(ConversionTest, CodesOfLmHeadBecomeFloatsOrATypeOfGguf) {
+  const fs::path in =
+      with_head_in_codes(convert(with_tokenizer(golden("ct-w8a8"), dir_ / "ct-w8a8"), "tessera"));
+  const auto expected = digests(in);
+  ASSERT_TRUE(expected.contains("lm_head"));
+  for (const char* target : {"compressed-tensors", "gptq", "hf", "gguf", "gguf:q8_0", "gguf:f32"}) {
+    SCOPED_TRACE(target);
+    const SourceModel found(convert(in, target));
+    EXPECT_EQ(digest(to_floats(found.checkpoint().at("lm_head.weight"))), expected.at("lm_head"));
+    EXPECT_FALSE(found.spec().tied_embeddings);
+  }
+  const auto type_of = [&](const char* target) {
+    return GgufFile(dir_ / fmt::format("ct-w8a8-tessera-head-{}", target))
+        .tensors()
+        .at("output.weight")
+        .format->name;
+  };
+  EXPECT_EQ(type_of("gguf"), type_of("gguf:q8_0"));
+  EXPECT_NE(type_of("gguf"), type_of("gguf:f32"));
 }
 
 /// Blocks whose codes are not kept, and floats of whatever target: config.json promises no fewer bits than

@@ -13,15 +13,16 @@ namespace {
 using nlohmann::ordered_json;
 
 /// The tensors of block `layer`; n_layers: those outside the blocks.
-std::vector<NamedTensor> block_tensors(const SourceModel& model, const foreign::Writer& writer,
-                                       const foreign::WriteOptions& options, int64_t layer) {
+std::vector<NamedTensor> block_tensors(const SourceModel& model, const std::vector<LinearOutcome>& outcomes,
+                                       int64_t layer) {
   std::vector<NamedTensor> tensors;
   for (const std::string& name : model.float_tensors(layer))
     tensors.push_back({name, model.checkpoint().at(name)});
-  for (const SourceModel::Linear& linear : model.linears()) {
+  for (const LinearOutcome& outcome : outcomes) {
+    const SourceModel::Linear& linear = outcome.linear;
     if (linear.layer != layer || !linear.quantized) continue;
     QuantizedLinear loaded = model.load(linear);
-    foreign::WrittenLinear written = writer.write(loaded, model.where(linear), options);
+    foreign::WrittenLinear written = outcome.writer->write(loaded, model.where(linear), outcome.options);
     for (auto& [last, tensor] : written.tensors)
       tensors.push_back({linear.name + "." + last, share(std::move(tensor))});
     if (!loaded.bias.empty()) tensors.push_back({linear.name + ".bias", share(std::move(loaded.bias))});
@@ -62,14 +63,14 @@ void finish_shards(AtomicFolder& folder, int64_t shards) {
 
 }  // namespace
 
-void write_folder(const SourceModel& model, const foreign::Writer& writer,
-                  const foreign::WriteOptions& options, const nlohmann::json& section, AtomicFolder& folder,
-                  Reporter& reporter) {
+void write_folder(const SourceModel& model, const std::vector<LinearOutcome>& outcomes,
+                  const foreign::Writer& writer, const std::string& variant, const nlohmann::json& section,
+                  AtomicFolder& folder, Reporter& reporter) {
   const int64_t layers = model.spec().n_layers;
   std::future<void> writing;  // of a shard, while the next is prepared
   for (int64_t shard = 0; shard <= layers;
        ++shard) {  // what is outside the blocks first, as tessera quantize does
-    std::vector<NamedTensor> tensors = block_tensors(model, writer, options, shard == 0 ? layers : shard - 1);
+    std::vector<NamedTensor> tensors = block_tensors(model, outcomes, shard == 0 ? layers : shard - 1);
     if (writing.valid()) writing.get();
     writing =
         std::async(std::launch::async, [file = folder.file(shard_name(shard, layers + 1)),
@@ -85,7 +86,7 @@ void write_folder(const SourceModel& model, const foreign::Writer& writer,
   if (make_model_spec(model.config()).tied_embeddings && !model.spec().tied_embeddings)
     config["tie_word_embeddings"] = false;  // as the head that is stored says
   if (!section.is_null()) config["quantization_config"] = section;
-  if (const std::string type = float_type(model, writer, options.variant); !type.empty()) {
+  if (const std::string type = float_type(model, writer, variant); !type.empty()) {
     config.erase("dtype");
     config["torch_dtype"] = type;  // the name that every version reads
   }

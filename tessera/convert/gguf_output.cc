@@ -46,13 +46,12 @@ class Plan {
     });
   }
 
-  void add_linear(const LinearOutcome& outcome, const foreign::Writer& writer,
-                  const foreign::WriteOptions& options) {
+  void add_linear(const LinearOutcome& outcome) {
     const SourceModel::Linear& linear = outcome.linear;
     add(linear.name + ".weight", format_named(outcome.scheme.get<std::string>()), {linear.n, linear.k},
-        [this, linear, &writer, options] {
+        [this, linear, writer = outcome.writer, options = outcome.options] {
           return std::move(
-              writer.write(model_.load(linear), model_.where(linear), options).tensors.at(0).second);
+              writer->write(model_.load(linear), model_.where(linear), options).tensors.at(0).second);
         });
     const std::string bias = linear.name + ".bias";
     if (model_.checkpoint().contains(bias)) add_floats(bias);
@@ -118,19 +117,21 @@ void check_gguf(const SourceModel& model) {
 }
 
 void write_gguf_file(const SourceModel& model, const std::vector<LinearOutcome>& outcomes,
-                     const foreign::Writer& writer, const foreign::WriteOptions& options,
                      const std::filesystem::path& path, Reporter& reporter) {
   Plan plan(model);
   const int64_t layers = model.spec().n_layers;
   for (const std::string& name : model.float_tensors(layers)) plan.add_floats(name);
   plan.add_rope_factors();
+  const auto add_linears = [&](int64_t layer) {
+    for (const LinearOutcome& outcome : outcomes) {
+      if (outcome.linear.layer == layer && outcome.linear.quantized) plan.add_linear(outcome);
+    }
+  };
   for (int64_t layer = 0; layer < layers; ++layer) {
     for (const std::string& name : model.float_tensors(layer)) plan.add_floats(name);
-    for (const LinearOutcome& outcome : outcomes) {
-      if (outcome.linear.layer == layer && outcome.linear.quantized)
-        plan.add_linear(outcome, writer, options);
-    }
+    add_linears(layer);
   }
+  add_linears(layers);
   std::vector<GgufEntry> entries;
   for (const Item& item : plan.items()) entries.push_back(item.entry);
   GgufWriter file(path, metadata_of(model, path.stem().string()), entries);

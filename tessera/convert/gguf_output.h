@@ -9,7 +9,6 @@ namespace tessera {
 /// `outcomes` name; other matrices keep their type, vectors become F32. Throws Error when llama.cpp has no
 /// architecture or tokenizer of this kind, or no name for a tensor.
 void write_gguf_file(const SourceModel& model, const std::vector<LinearOutcome>& outcomes,
-                     const foreign::Writer& writer, const foreign::WriteOptions& options,
                      const std::filesystem::path& path, Reporter& reporter);
 
 /// Throws Error as write_gguf_file for a model that llama.cpp has no architecture or tokenizer for.

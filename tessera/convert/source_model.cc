@@ -12,10 +12,6 @@ SourceModel::SourceModel(const std::filesystem::path& path)
       spec_(make_model_spec(config_, checkpoint_)),
       quantization_(read_quantization_config(config_)) {
   check_tensors(spec_, checkpoint_);
-  if (is_quantized(checkpoint_, spec_.lm_head_name())) {
-    throw Error("{}: {} holds codes, which no target has; quantize with lm_head=float", path.string(),
-                spec_.lm_head_name());
-  }
   for (int64_t layer = 0; layer < spec_.n_layers; ++layer) {
     for (LinearId id : spec_.linear_ids()) {
       const std::string name = spec_.linear_name(layer, id), stored = spec_.source_name(layer, id);
@@ -24,8 +20,12 @@ SourceModel::SourceModel(const std::filesystem::path& path)
         throw Error("{}: holds codes, but config.json has no quantization_config", name);
       linears_.push_back({quantized ? name : stored, layer, spec_.linears[id].n, spec_.linears[id].k,
                           quantized, name != stored});
-      if (quantized) quantized_names_.insert(name);
     }
+  }
+  if (const std::string head = spec_.lm_head_name(); is_quantized(checkpoint_, head))
+    linears_.push_back({head, spec_.n_layers, spec_.vocab_size, spec_.hidden_size, true, false});
+  for (const Linear& linear : linears_) {
+    if (linear.quantized) quantized_names_.insert(linear.name);
   }
 }
 

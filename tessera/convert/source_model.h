@@ -15,10 +15,11 @@ namespace tessera {
 
 class SourceModel {
  public:
-  /// A linear of a block.
+  /// A linear of a block, or an lm_head in codes.
   struct Linear {
     std::string name;  ///< "model.layers.0.mlp.up_proj"; of the tensor that holds it, where it is in floats
-    int64_t layer, n, k;
+    int64_t layer;     ///< n_layers: lm_head
+    int64_t n, k;
     bool quantized;
     bool fused_elsewhere;  ///< Hugging Face's layout of the family holds it in one tensor with others
   };
@@ -31,7 +32,7 @@ class SourceModel {
   const ModelConfig& config() const { return config_; }
   const Checkpoint& checkpoint() const { return checkpoint_; }
   const ModelSpec& spec() const { return spec_; }
-  /// In order of blocks and execution.
+  /// In order of execution.
   const std::vector<Linear>& linears() const { return linears_; }
   /// Whether another tool wrote the codes.
   bool foreign() const { return quantization_ && quantization_->read_linear; }

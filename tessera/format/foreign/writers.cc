@@ -10,21 +10,29 @@ namespace {
 
 const std::vector<Writer>& writers() {
   static const std::vector<Writer> kWriters = {
-      {"awq", "AutoAWQ's gemm layout: 4 bits, inputs in floats", {}, write_awq, awq_config},
+      {"awq", "AutoAWQ's gemm layout: 4 bits, inputs in floats", {}, write_awq, awq_config, false, true},
       {"compressed-tensors",
        "for vLLM and Transformers: 4 or 8 bits, inputs in floats or in codes",
        {},
        write_compressed_tensors,
-       compressed_tensors_config},
+       compressed_tensors_config,
+       false,
+       true},
       {"gguf",
        "one file for llama.cpp; auto takes the smallest type that holds a layer",
        {"auto", "q4_0", "q4_1", "q4_k", "q8_0", "f16", "bf16", "f32"},
        write_gguf,
        nullptr},
-      {"gptq", "AutoGPTQ and its heirs: 4 or 8 bits, inputs in floats", {}, write_gptq, gptq_config, true},
-      {"gptq_v2", "the same with zero points as they are", {}, write_gptq_v2, gptq_v2_config, true},
+      {"gptq",
+       "AutoGPTQ and its heirs: 4 or 8 bits, inputs in floats",
+       {},
+       write_gptq,
+       gptq_config,
+       true,
+       true},
+      {"gptq_v2", "the same with zero points as they are", {}, write_gptq_v2, gptq_v2_config, true, true},
       {"hf", "a float model", {"f32", "f16", "bf16"}, write_floats, float_config},
-      {"qqq", "QQQ: 4 bits, inputs in 8 bits", {}, write_qqq, qqq_config, true},
+      {"qqq", "QQQ: 4 bits, inputs in 8 bits", {}, write_qqq, qqq_config, true, true},
       {"tessera", "from the others to our own", {}, write_tessera, tessera_config}};
   return kWriters;
 }

@@ -52,6 +52,7 @@ struct Writer {
   nlohmann::json (*config)(const std::vector<LinearScheme>& linears);
   /// Settings that are repeated in quantize_config.json.
   bool own_settings_file = false;
+  bool float_head = false;  ///< the tool's models have no codes of lm_head
 
   bool folder() const { return config != nullptr; }
 };

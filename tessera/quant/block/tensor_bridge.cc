@@ -51,7 +51,8 @@ Tensor to_host_tensor(const at::Tensor& tensor) {
 
 TensorView view_of(const at::Tensor& tensor) {
   assert(tensor.is_contiguous() && tensor.device().is_cpu());
-  return {dtype_of(tensor), tensor.sizes().vec(), static_cast<const std::byte*>(tensor.data_ptr())};
+  return {dtype_of(tensor), tensor.sizes().vec(), static_cast<const std::byte*>(tensor.data_ptr()),
+          std::make_shared<at::Tensor>(tensor)};
 }
 
 at::Tensor narrowed(const at::Tensor& tensor, DType dtype) {

@@ -68,11 +68,11 @@ MemoryPlan plan_memory(const ModelSpec& spec, const Checkpoint& checkpoint,
     block = std::max(block, pass->workspace_bytes(spec, windows, tokens));
     changes_outer = changes_outer || pass->unties_embedding();
   }
+  const size_t outer = outer_bytes(spec, checkpoint, changes_outer);
+  if (rounds_lm_head) block = std::max(block, outer + lm_head_bytes(spec));  // behind the last block
   size_t model = 0;
   for (const auto& pass : passes) model = std::max(model, pass->model_bytes(spec, windows, tokens));
   // The streams start while the outer tensors are there; no block is, yet.
-  const size_t outer =
-      outer_bytes(spec, checkpoint, changes_outer) + (rounds_lm_head ? lm_head_bytes(spec) : 0);
   const size_t without_block = std::max(outer, model);
   plan.workspace = kHeapHoles + std::max(block, without_block - std::min(without_block, plan.weights));
   return plan;

@@ -1,5 +1,5 @@
-// What a run writes of the parameters outside the blocks: in the first shard, and the final norm, where a
-// pass fits it to the quantized blocks, with the last block.
+// What a run writes of the parameters outside the blocks: in the first shard, and in the last one what
+// depends on the quantized blocks.
 #pragma once
 
 #include "tessera/quant/block/streams.h"
@@ -8,11 +8,13 @@
 
 namespace tessera {
 
-/// The first shard, changed as passes and recipe ask for; without the final norm where a pass changes that.
+/// The first shard, changed as passes ask for, without what add_head adds.
 Shard make_outer_shard(const RunPlan& plan, const Recipe& recipe, const at::Device& device);
 
-/// Adds the final norm to the shard of the last block, when a pass of the plan changes it. `streams` are the
-/// block's outputs, and its report takes what was done.
-void add_final_norm(const RunPlan& plan, const Streams& streams, BlockContext& last, Shard& shard);
+/// Adds to the shard of the last block the final norm, where a pass changes it, and with it an lm_head in 8
+/// bits, where the recipe has one. `streams` are the block's outputs, undefined without calibration, and the
+/// block's report takes what was done.
+void add_head(const RunPlan& plan, const Recipe& recipe, const Streams& streams, BlockContext& last,
+              const at::Device& device, Shard& shard);
 
 }  // namespace tessera

@@ -399,7 +399,7 @@ void Run::prepare_block(BlockContext& context, ProgressMeter& meter) {
 }
 
 /// Runs the passes behind the one that works on groups, moves the quantized stream on, and writes the block;
-/// with the last one the final norm, where a pass changes that.
+/// with the last one what depends on it of the norm and head behind.
 json Run::finish_block(BlockContext& context, ProgressMeter& meter) {
   context.x_quant = streams_.x_quant;
   for (size_t i = group_pass_ + 1; i < passes_.size(); ++i) run_pass(*passes_[i], context, meter);
@@ -408,7 +408,8 @@ json Run::finish_block(BlockContext& context, ProgressMeter& meter) {
     propagate(spec_, context.block, fake_quant_linears(context.quantized, device_), streams_.x_quant);
   }
   Shard shard = block_shard(checkpoint_, context);
-  if (context.layer + 1 == spec_.n_layers) add_final_norm(plan_, streams_, context, shard);
+  if (context.layer + 1 == spec_.n_layers)
+    add_head(plan_, options_.recipe, streams_, context, device_, shard);
   write_shard(context.layer + 1, shard);
   context.block = {};
   context.quantized.clear();

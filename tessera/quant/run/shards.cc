@@ -30,8 +30,7 @@ std::vector<OuterTensor> outer_tensors(const ModelSpec& spec) {
 }  // namespace
 
 void Shard::add(std::string name, const at::Tensor& changed) {
-  owned_.push_back(changed.cpu().contiguous());
-  add(std::move(name), view_of(owned_.back()));
+  add(std::move(name), view_of(changed.cpu().contiguous()));
 }
 
 void Shard::add(const QuantizedLinear& linear, const std::string& prefix) {

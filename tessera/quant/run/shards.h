@@ -8,7 +8,7 @@
 
 namespace tessera {
 
-/// Tensors to write, and the memory of those that are not views into the checkpoint.
+/// Tensors to write, and the linears that some of them are views of.
 class Shard {
  public:
   void add(std::string name, const TensorView& mapped) { tensors_.push_back({std::move(name), mapped}); }
@@ -24,7 +24,6 @@ class Shard {
 
  private:
   std::vector<NamedTensor> tensors_;
-  std::vector<at::Tensor> owned_;
   std::vector<QuantizedLinear> owned_linears_;  ///< views into them stay when they move
 };
 
