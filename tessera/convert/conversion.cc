@@ -78,7 +78,7 @@ void Conversion::check_target() const {
 }
 
 /// Codes of lm_head have a type of their own in GGUF, and become floats for tools that want it so.
-LinearOutcome Conversion::start(const SourceModel::Linear& linear) const {
+LinearOutcome Conversion::plan(const SourceModel::Linear& linear) const {
   LinearOutcome outcome{
       .linear = linear, .writer = writer_, .options = write_options_, .from = "float", .to = "float"};
   if (linear.layer < model_.spec().n_layers || !linear.quantized) return outcome;
@@ -90,7 +90,7 @@ LinearOutcome Conversion::start(const SourceModel::Linear& linear) const {
 std::vector<LinearOutcome> Conversion::survey(Reporter& reporter) const {
   std::vector<LinearOutcome> outcomes;
   for (const SourceModel::Linear& linear : model_.linears()) {
-    LinearOutcome outcome = start(linear);
+    LinearOutcome outcome = plan(linear);
     if (linear.quantized) {
       const QuantizedLinear loaded = model_.load(linear);
       outcome.from = describe(loaded);

@@ -51,7 +51,7 @@ class Conversion {
 
  private:
   void check_target() const;
-  LinearOutcome start(const SourceModel::Linear& linear) const;
+  LinearOutcome plan(const SourceModel::Linear& linear) const;
 
   ConversionOptions options_;
   SourceModel model_;

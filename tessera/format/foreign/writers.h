@@ -40,7 +40,7 @@ struct LinearScheme {
 struct Writer {
   const char* name;
   const char* summary;
-  std::vector<std::string> variants;  ///< the first is the default; none: empty
+  std::vector<std::string> variants = {};  ///< the first is the default; none: empty
 
   /// The real weights of `linear`, which must be valid, in this form. `where` opens errors. Throws Error when
   /// the form has no place for a part of the layer, or a number is none of the form's and must not be
@@ -49,7 +49,7 @@ struct Writer {
                          const WriteOptions& options);
   /// The "quantization_config" of a model with these linears; null where the form has none. Throws Error when
   /// it cannot say what they need. Null: the form is no Hugging Face folder.
-  nlohmann::json (*config)(const std::vector<LinearScheme>& linears);
+  nlohmann::json (*config)(const std::vector<LinearScheme>& linears) = nullptr;
   /// Settings that are repeated in quantize_config.json.
   bool own_settings_file = false;
   bool float_head = false;  ///< the tool's models have no codes of lm_head

@@ -13,8 +13,8 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t kJudgements = 10;  ///< states among which the best is chosen
-constexpr double kReach = 0.5;       ///< codes that a weight moves at most ("AutoRound")
+constexpr int64_t kJudgements = 4;  ///< states among which the best is chosen
+constexpr double kReach = 0.5;      ///< codes that a weight moves at most ("AutoRound")
 /// Where the present codes are not the nearest ones, weights start so far inside what rounds to them.
 constexpr double kMargin = 0.02;
 

@@ -5,11 +5,13 @@
 // maddubs multiplies u8 by s8 and adds pairs with saturation to 16 bits, so the operands must leave room:
 //
 // Four bits  u in 0..15: a pair is at most 2 * 15 * 128 = 3840. Sixteen-bit sums run over a block of 32
-//            inputs; they start at -zero * (the codes that the lane will meet), so that they are sums of 16
-//            products (u - zero) * code, at most 16 * 15 * 128 = 30720. madd then widens, adds the pairs and
-//            multiplies by the group scale in one instruction (per channel: zero 8, scale 1).
-// Eight bits w8 = 16 * (h - 8) + l with the halves h, l in 0..15 of w8 + 128: two products of four bits, with
-//            zero 8, scale 16 and zero 0, scale 1.
+//            inputs: 16 products u * code, at most 16 * 15 * 128 = 30720. madd then widens, adds the pairs
+//            and multiplies by the group scale in one instruction (per channel: 1). With groups the sums
+//            start at -zero * (the codes that the lane will meet), so that the products are (u - zero) *
+//            code; per channel the 32-bit sums start at -8 * (all codes of the token).
+// Eight bits w8 + 128 = 16 * h + l with the halves h, l in 0..15: two products of four bits, with scales 16
+// and
+//            1, from -128 * (all codes).
 //
 // Tile       up to 6 tokens x 16 outputs, whose nibbles are the two halves of 32 bytes: 12 sums, 2 weight
 //            registers, a broadcast, a product; 1 or 2 tokens take all 32 outputs. The 32-bit sums stay in
@@ -56,13 +58,11 @@ inline Sums start_of(__m256i minus_zero, __m256i pair_sums) {
   return (Sums)_mm256_mullo_epi16(minus_zero, pair_sums);
 }
 
-/// Scale and zero point of all outputs alike.
-template <int kScale, int kZero>
+/// One scale for all outputs.
+template <int kScale>
 struct OneScale {
   __m256i scale(int64_t /*block*/, int /*j*/) const { return _mm256_set1_epi16(kScale); }
-  Sums start(int64_t /*block*/, int /*j*/, __m256i pair_sums) const {
-    return start_of(_mm256_set1_epi16(-kZero), pair_sums);
-  }
+  Sums start(int64_t /*block*/, int /*j*/, __m256i /*pair_sums*/) const { return Sums{}; }
 };
 
 /// Those of the groups of a chunk.
@@ -205,20 +205,27 @@ void nibble_tiles(const Weights& weights, const Scales& scales, const CodeRows& 
 }
 
 void integer_panel(const PackedPanel& panel, const CodeRows& x, int64_t m, int32_t* acc) {
-  __builtin_memset(acc, 0, sizeof(int32_t) * static_cast<size_t>(m * kPanel));
+  const int32_t zero = panel.layout == PackedLayout::kByte     ? 128
+                       : panel.layout == PackedLayout::kNibble ? 8
+                                                               : 0;
+  for (int64_t t = 0; t < m; ++t) {
+    const __m256i start = _mm256_set1_epi32(-zero * x.sum[t]);
+    for (int j = 0; j < 4; ++j)
+      _mm256_store_si256(reinterpret_cast<__m256i*>(acc + t * kPanel + 8 * j), start);
+  }
   for (int64_t k = 0; k < panel.k_padded; k += kChunk) {
     const int64_t end = k + kChunk < panel.k_padded ? k + kChunk : panel.k_padded,
                   blocks = (end - k) / kKBlock;
     const CodeRows rows = at(x, 0, k);
     if (panel.layout == PackedLayout::kByte) {
       const uint8_t* const bytes = panel.codes + k * kPanel;
-      nibble_tiles(HalfBytes<false>{bytes}, OneScale<1, 0>(), rows, m, blocks, acc);
-      nibble_tiles(HalfBytes<true>{bytes}, OneScale<16, 8>(), rows, m, blocks, acc);
+      nibble_tiles(HalfBytes<false>{bytes}, OneScale<1>(), rows, m, blocks, acc);
+      nibble_tiles(HalfBytes<true>{bytes}, OneScale<16>(), rows, m, blocks, acc);
       continue;
     }
     const Nibbles nibbles{panel.codes + k * kPanel / 2};
     if (panel.layout == PackedLayout::kNibble) {
-      nibble_tiles(nibbles, OneScale<1, 8>(), rows, m, blocks, acc);
+      nibble_tiles(nibbles, OneScale<1>(), rows, m, blocks, acc);
     } else {
       const GroupScales scales(panel.groups, panel.group_size / kKBlock, k / kKBlock, blocks);
       nibble_tiles(nibbles, scales, rows, m, blocks, acc);
