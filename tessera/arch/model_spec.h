@@ -130,6 +130,8 @@ struct ModelSpec {
   /// The linear that makes logits, such as "lm_head".
   std::string lm_head_name() const { return lm_head.substr(0, lm_head.rfind(".weight")); }
   std::vector<LinearId> linear_ids() const;
+  /// Weights of all linears of a block.
+  int64_t block_parameters() const;
   std::vector<NormId> existing_norms() const;
 
  private:

@@ -114,6 +114,12 @@ std::vector<LinearId> ModelSpec::linear_ids() const {
   return ids;
 }
 
+int64_t ModelSpec::block_parameters() const {
+  int64_t parameters = 0;
+  for (const LinearSpec& linear : linears) parameters += linear.n * linear.k;
+  return parameters;
+}
+
 std::vector<NormId> ModelSpec::existing_norms() const {
   std::vector<NormId> ids;
   for (uint8_t id = 0; id < kNormCount; ++id) {

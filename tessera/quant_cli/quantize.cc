@@ -46,13 +46,11 @@ Recipe named_recipe(const Options& o) {
 }
 
 Recipe recipe_of(const Options& o) {
-  Recipe recipe = named_recipe(o);
+  const Recipe recipe = named_recipe(o);
   const WeightScheme& weight = recipe.scheme.weight;
   const int bits = o.bits ? o.bits : weight.bits;
   const int64_t group_size = o.group_size >= 0 ? o.group_size : bits == weight.bits ? weight.group_size : 0;
-  recipe = recipe.with_weight(bits, group_size);
-  for (const std::string& setting : o.settings) recipe = recipe.with_setting(setting);
-  return recipe;
+  return recipe.with_weight(bits, group_size).with_settings(o.settings);
 }
 
 void run(const Options& o, const GlobalOptions& global) {
@@ -106,7 +104,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
   command->add_option(
       "--set", o->settings,
       "Change the method: weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off, PASS=on, "
-      "kv_bits=BITS or lm_head=w8a8; may be repeated");
+      "kv_bits=BITS or lm_head=w8a8|float; may be repeated");
   o->calibration.add_to(*command);
   command->add_option("--eval", o->eval_file, "Then measure the perplexity of both models on this text");
   command->add_option("--device", o->device, "Where libtorch calibrates: cpu, cuda, cuda:1")

@@ -63,6 +63,10 @@ class CorrectPass : public Pass {
     }
   }
 
+  double token_passes(const ModelSpec& /*spec*/, int64_t windows, int64_t tokens) const override {
+    return static_cast<double>(options_.epochs * windows * tokens) * kTrainingPasses;
+  }
+
   size_t workspace_bytes(const ModelSpec& spec, int64_t /*windows*/, int64_t tokens) const override {
     return correction_bytes(spec, std::min(blocks_, spec.n_layers), tokens, options_) + rounding_bytes(spec);
   }

@@ -170,10 +170,10 @@ CorrectionResult correct_blocks(GroupContext& group, const CorrectionOptions& op
 
 size_t correction_bytes(const ModelSpec& spec, int64_t blocks, int64_t tokens,
                         const CorrectionOptions& options) {
-  int64_t parameters = 0, trained = 0;
+  const int64_t parameters = spec.block_parameters();
+  int64_t trained = 0;
   for (LinearId id : spec.linear_ids()) {
     const LinearSpec& linear = spec.linears[id];
-    parameters += linear.n * linear.k;
     trained += options.rank * (linear.n + linear.k);
   }
   constexpr int64_t kAdamStates = 4;  // value, gradient, two moments

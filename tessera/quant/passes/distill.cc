@@ -42,6 +42,13 @@ class DistillPass : public Pass {
             : "distillation did not help and is left out");
   }
 
+  double token_passes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
+    const auto trained = static_cast<double>(options_.steps * std::min(options_.batch, windows) * tokens);
+    const double head = static_cast<double>(spec.vocab_size * spec.hidden_size) /
+                        static_cast<double>(spec.n_layers * spec.block_parameters());
+    return (trained * kTrainingPasses + 2.0 * static_cast<double>(windows * tokens)) * (1 + head);
+  }
+
   size_t model_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
     return distillation_bytes(spec, options_, windows, tokens);
   }

@@ -232,8 +232,7 @@ DistillationResult distill(ModelContext& model, const DistillationOptions& optio
 
 size_t distillation_bytes(const ModelSpec& spec, const DistillationOptions& options, int64_t windows,
                           int64_t tokens) {
-  int64_t parameters = 0;
-  for (const LinearSpec& linear : spec.linears) parameters += linear.n * linear.k;
+  const int64_t parameters = spec.block_parameters();
   constexpr int64_t kLogitCopies = 10;  // of both models, their logarithms, the divergence's steps, gradients
   const int64_t chunk = std::min({options.batch, windows, windows_per_chunk(tokens)}),
                 inputs = (spec.n_layers + 4) * chunk * tokens * spec.hidden_size,

@@ -59,6 +59,12 @@ class GptqPass : public Pass {
     }
   }
 
+  double token_passes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
+    const auto observed = static_cast<double>(windows * tokens);
+    const auto times = static_cast<double>(true_sequential_ ? spec.sites.size() : 1);
+    return times * observed * (1 + moment_passes(spec)) + solver_passes(spec) + 3 * kRoundingPasses;
+  }
+
   size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
     int64_t largest = 0;
     for (const LinearSpec& linear : spec.linears) largest = std::max(largest, linear.k);

@@ -31,6 +31,10 @@ class OutliersPass : public Pass {
     }
   }
 
+  double token_passes(const ModelSpec& /*spec*/, int64_t windows, int64_t tokens) const override {
+    return static_cast<double>(windows * tokens);
+  }
+
   size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
     return observed_bytes(spec, windows, tokens, {.sample_tokens = 1}) +
            chunk_forward_bytes(spec, windows, tokens);

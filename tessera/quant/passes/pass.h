@@ -154,6 +154,11 @@ class Pass {
   virtual size_t model_bytes(const ModelSpec& /*spec*/, int64_t /*windows*/, int64_t /*tokens*/) const {
     return 0;
   }
+  /// What the pass costs a block, about, in forward passes of one token through it. It tells the time that a
+  /// run will take.
+  virtual double token_passes(const ModelSpec& /*spec*/, int64_t /*windows*/, int64_t /*tokens*/) const {
+    return 0;
+  }
   /// Most bytes that the pass adds to a block on disk, beside codes and scales.
   virtual uint64_t added_disk_bytes(const PassPlace& /*place*/) const { return 0; }
 };

@@ -53,6 +53,30 @@ InputMoments base_moments(const BlockContext& context, LinearId id, const SiteIn
   return {split.base_columns(mean_square), square(inputs.hessian), square(inputs.cross)};
 }
 
+double moment_passes(const ModelSpec& spec) {
+  double products = 0;
+  for (const Site& site : spec.sites) {
+    const auto k = static_cast<double>(spec.linears[site.readers.front()].k);
+    products += k * k;
+  }
+  return products / static_cast<double>(spec.block_parameters());
+}
+
+double solver_passes(const ModelSpec& spec) {
+  constexpr double kFactor = 4;  // decomposition, inverse and decomposition of a K x K matrix, in K^3
+  constexpr double kColumn = 4;  // columns are rounded at a quarter of the speed of a matrix product
+  double products = 0;
+  for (const Site& site : spec.sites) {
+    const auto k = static_cast<double>(spec.linears[site.readers.front()].k);
+    products += kFactor * k * k * k;
+  }
+  for (const LinearSpec& linear : spec.linears) {
+    const auto n = static_cast<double>(linear.n), k = static_cast<double>(linear.k);
+    products += kColumn * n * k * k;
+  }
+  return products / static_cast<double>(spec.block_parameters());
+}
+
 QuantizedLinear finish_linear(const BlockContext& context, LinearId id, const WeightGrid& grid,
                               const at::Tensor& codes, const SiteInputs& inputs,
                               const at::Tensor& outlier_weight) {

@@ -64,6 +64,12 @@ class ReassemblePass : public Pass {
     }
   }
 
+  double token_passes(const ModelSpec& /*spec*/, int64_t windows, int64_t tokens) const override {
+    const auto sampled = static_cast<double>(sample_count(windows, tokens, tokens_) * tokens);
+    return static_cast<double>(windows * tokens) +
+           static_cast<double>(search_.candidates) * (sampled / 2 + kRoundingPasses);
+  }
+
   size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
     const int64_t samples = sample_count(windows, tokens, tokens_);
     size_t merge = 0;

@@ -49,6 +49,10 @@ class RotatePass : public Pass {
     rotate_outer(outer, rotation(spec, outer.embedding.device()));
   }
 
+  double token_passes(const ModelSpec& /*spec*/, int64_t /*windows*/, int64_t tokens) const override {
+    return 4.0 * static_cast<double>(tokens);  // one window, before and after, observed and compared
+  }
+
   size_t workspace_bytes(const ModelSpec& spec, int64_t /*windows*/, int64_t tokens) const override {
     constexpr int64_t kMatrices = 6;  // moments, directions and what finding these takes
     const auto decomposition =

@@ -40,6 +40,11 @@ class RtnPass : public Pass {
     }
   }
 
+  double token_passes(const ModelSpec& /*spec*/, int64_t windows, int64_t tokens) const override {
+    constexpr double kSearched = 15;  // roundings of a search for scales
+    return static_cast<double>(windows * tokens) + (grid_.search ? kSearched : 1) * kRoundingPasses;
+  }
+
   size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
     return observed_bytes(spec, windows, tokens, observe_) +
            std::max(chunk_forward_bytes(spec, windows, tokens), rounding_bytes(spec));

@@ -36,6 +36,14 @@ class SmoothPass : public Pass {
     block_step(context.spec, context.block, linear, sample_windows(context.x_quant, tokens_));
   }
 
+  double token_passes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
+    const auto sampled = static_cast<double>(sample_count(windows, tokens, tokens_) * tokens);
+    const auto candidates = static_cast<double>(awq_ ? kAwqSteps : grid_.points + grid_.points / 2 + 2);
+    // The search sees half of the sample, the judgement the other; errors before and after are reported.
+    return sampled * (candidates / 2 + 6) + (candidates + 6) * kRoundingPasses +
+           (judged_by_gptq_ ? 2 * solver_passes(spec) : 0);
+  }
+
   size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
     int64_t widest = 0;
     for (const LinearSpec& linear : spec.linears) widest = std::max(widest, linear.k);

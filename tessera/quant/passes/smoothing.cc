@@ -12,7 +12,6 @@ constexpr double kLinearFloor = 0.1;     ///< "QQQ"
 constexpr double kLeastBase = 1e-4;      ///< "DGQ"
 constexpr double kLeastAbsmax = 1e-5;    ///< "SmoothQuant"
 constexpr double kLeastAwqScale = 1e-4;  ///< "AWQ"
-constexpr int kAwqSteps = 20;            ///< "AWQ"
 
 std::vector<double> linear_grid(double hi) {
   std::vector<double> sigmas;

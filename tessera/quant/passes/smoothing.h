@@ -8,6 +8,8 @@
 
 namespace tessera {
 
+constexpr int kAwqSteps = 20;  ///< exponents that the search tries ("AWQ")
+
 /// max(1, absmax[j] / sigma): channels up to sigma stay as they are.
 at::Tensor smoothing_scale(const at::Tensor& channel_absmax, double sigma);
 

@@ -47,6 +47,12 @@ class TunePass : public Pass {
     context.reporter.note(fmt::format("block {}: tuning did not help and is left out", context.layer));
   }
 
+  double token_passes(const ModelSpec& /*spec*/, int64_t windows, int64_t tokens) const override {
+    const auto trained = static_cast<double>(options_.steps * std::min(options_.batch, windows) * tokens);
+    return trained * kTrainingPasses + static_cast<double>(options_.steps) * kRoundingPasses / 2 +
+           2.0 * static_cast<double>(windows * tokens);  // targets, judgements
+  }
+
   size_t workspace_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
     return tuning_bytes(spec, windows, tokens);
   }

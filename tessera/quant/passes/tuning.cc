@@ -188,11 +188,9 @@ TuningResult tune_block(BlockContext& context, const TuningOptions& options) {
 }
 
 size_t tuning_bytes(const ModelSpec& spec, int64_t windows, int64_t tokens) {
-  int64_t parameters = 0, largest = 0;
-  for (const LinearSpec& linear : spec.linears) {
-    parameters += linear.n * linear.k;
-    largest = std::max(largest, linear.n * linear.k);
-  }
+  const int64_t parameters = spec.block_parameters();
+  int64_t largest = 0;
+  for (const LinearSpec& linear : spec.linears) largest = std::max(largest, linear.n * linear.k);
   constexpr int64_t kCopies = 5, kSteps = 3;  // the layer's operand, start, position, weight, gradient
   const auto floats =
       static_cast<size_t>(kCopies * parameters + kSteps * largest + windows * tokens * spec.hidden_size);

@@ -50,8 +50,10 @@ Recipe method_recipe(const std::string& name) {
   std::istringstream parts(name);
   std::string part;
   std::getline(parts, part, '+');
-  Recipe recipe = grouped_recipe(part);
-  while (std::getline(parts, part, '+')) recipe = recipe.with_setting(part);
+  const Recipe named = grouped_recipe(part);
+  std::vector<std::string> settings;
+  while (std::getline(parts, part, '+')) settings.push_back(part);
+  Recipe recipe = named.with_settings(std::move(settings));
   recipe.name = name;
   return recipe;
 }

@@ -202,8 +202,7 @@ Recipe Recipe::with_setting(const std::string& change) const {
   if (where.empty() || text.empty() || (key.empty() && text != kOn && text != kOff && !of_model)) {
     throw Error(
         "{}: write weight.KEY=VALUE, activation.KEY=VALUE, PASS.OPTION=VALUE, PASS=off, PASS=on, "
-        "kv_bits=BITS "
-        "or lm_head=w8a8",
+        "kv_bits=BITS or lm_head=w8a8|float",
         place);
   }
   const json value = json_or_text(text);
@@ -224,6 +223,14 @@ Recipe Recipe::with_setting(const std::string& change) const {
     }
     check_passes({recipe.passes, place});
   }
+  return recipe;
+}
+
+Recipe Recipe::with_settings(std::vector<std::string> changes) const {
+  std::stable_partition(changes.begin(), changes.end(),
+                        [](const std::string& change) { return change.ends_with("=on"); });
+  Recipe recipe = *this;
+  for (const std::string& change : changes) recipe = recipe.with_setting(change);
   return recipe;
 }
 

@@ -49,11 +49,13 @@ struct Recipe {
   /// not.
   Recipe with_legal_groups(const ModelSpec& spec) const;
 
-  /// The same recipe with one change, "WHERE.KEY=VALUE", "kv_bits=BITS", "lm_head=w8a8", "PASS=off" or
+  /// The same recipe with one change, "WHERE.KEY=VALUE", "kv_bits=BITS", "lm_head=w8a8|float", "PASS=off" or
   /// "PASS=on". WHERE is "weight", "activation" or a pass, of which every step gets the option; VALUE is
   /// JSON, or a string as it stands. PASS=off drops the pass's steps, PASS=on puts the pass behind the
   /// others. Throws Error for a pass that the recipe does not have, or a malformed change.
   Recipe with_setting(const std::string& change) const;
+  /// The same with several changes, in any order: passes are put in before the others speak of them.
+  Recipe with_settings(std::vector<std::string> changes) const;
 
   /// The formats of the linear whose name ends in `component`, such as "down_proj".
   LinearScheme scheme_of(const std::string& component) const;

@@ -130,6 +130,8 @@ TEST(Recipe, TakesSettings) {
   EXPECT_EQ(recipe.with_setting("smooth=off").passes, json::array({value["passes"][1]}));
   EXPECT_EQ(recipe.with_setting("tune=on").passes[2], json({{"pass", "tune"}}));
   EXPECT_EQ(recipe.with_setting("tune=on").with_setting("tune.steps=9").passes[2]["steps"], 9);
+  EXPECT_EQ(recipe.with_settings({"tune.steps=9", "tune=on"}).to_json(),
+            recipe.with_settings({"tune=on", "tune.steps=9"}).to_json());
   EXPECT_EQ(recipe.with_setting("weight.group_size=64").scheme.weight, (WeightScheme{4, 64}));
   EXPECT_FALSE(recipe.with_setting("activation.scale=static").scheme.activation.per_token);
   EXPECT_EQ(recipe.with_setting("kv_bits=4").kv_format, KvFormat::kInt4);

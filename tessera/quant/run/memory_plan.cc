@@ -46,9 +46,7 @@ MemoryPlan plan_memory(const ModelSpec& spec, const Checkpoint& checkpoint,
                        const std::vector<std::unique_ptr<Pass>>& passes, int64_t windows, int64_t tokens,
                        bool rounds_lm_head) {
   tokens = std::max<int64_t>(tokens, 1);  // without windows there are none
-  int64_t parameters = 0;
-  for (const LinearSpec& linear : spec.linears) parameters += linear.n * linear.k;
-
+  const int64_t parameters = spec.block_parameters();
   MemoryPlan plan;
   plan.earlier_peak = peak_memory();
   release_free_memory();

@@ -31,6 +31,7 @@
 #include "tessera/quant/run/run_checks.h"
 #include "tessera/quant/run/run_report.h"
 #include "tessera/quant/run/shards.h"
+#include "tessera/quant/run/time_plan.h"
 
 namespace tessera {
 namespace {
@@ -57,6 +58,7 @@ class Run {
   Journal open_journal();
   Journal start_journal(const Fingerprint& fingerprint);
   void calibrate();
+  void announce_time() const;
   void survey();
   void quantize_blocks();
   void start();
@@ -162,6 +164,7 @@ void Run::execute() {
   output_.keep_only(kept);
   try {
     calibrate();
+    announce_time();
     survey();
     quantize_blocks();
     train_model();
@@ -224,6 +227,15 @@ void Run::calibrate() {
   }
   memory_ = plan_memory();
   reporter_.note(memory_.to_string());
+}
+
+/// Of what is left, where it takes long enough to be measured.
+void Run::announce_time() const {
+  const int64_t left = spec_.n_layers - journal_->finished_blocks();
+  if (!calibrated_ || left == 0) return;
+  const double passes = token_passes(plan_, left, windows(), tokens());
+  reporter_.note(time_note(
+      passes * seconds_a_token(plan_, source_ ? &*source_ : nullptr, ids_.front(), device_), device_));
 }
 
 /// Shows the float model's blocks to the passes that ask for it; a resumed run does so again.
