@@ -63,16 +63,14 @@ double moment_passes(const ModelSpec& spec) {
 }
 
 double solver_passes(const ModelSpec& spec) {
-  constexpr double kFactor = 4;  // decomposition, inverse and decomposition of a K x K matrix, in K^3
-  constexpr double kColumn = 4;  // columns are rounded at a quarter of the speed of a matrix product
   double products = 0;
   for (const Site& site : spec.sites) {
     const auto k = static_cast<double>(spec.linears[site.readers.front()].k);
-    products += kFactor * k * k * k;
+    products += k * k * k;
   }
   for (const LinearSpec& linear : spec.linears) {
     const auto n = static_cast<double>(linear.n), k = static_cast<double>(linear.k);
-    products += kColumn * n * k * k;
+    products += n * k * k;
   }
   return products / static_cast<double>(spec.block_parameters());
 }

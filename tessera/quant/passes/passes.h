@@ -58,7 +58,7 @@ size_t rounding_bytes(const ModelSpec& spec);
 /// Token passes of a token that is trained on: forward, and backward to inputs and weights.
 constexpr double kTrainingPasses = 3;
 /// Token passes as costly as rounding all weights of a block to nearest, whatever their count (measured).
-constexpr double kRoundingPasses = 2000;
+constexpr double kRoundingPasses = 1500;
 /// Token passes (Pass::token_passes) as costly as the second moments of one token's inputs, and as
 /// factorizing them and rounding a block's columns one after another.
 double moment_passes(const ModelSpec& spec);
