@@ -441,8 +441,9 @@ void Run::write_report() {
   report["calibration"] = calibrated_ ? options_.calibration.manifest : json();
   report["files"] = writer_.files();
   write_file(partial(kReportName), json_text(report, 1) + "\n");
-  reporter_.note(
-      fmt::format("peak memory {} MB, predicted {} MB", peak_memory() / 1000000, memory_.peak() / 1000000));
+  reporter_.note(fmt::format("peak memory {:.0f} MB, predicted {:.0f} MB",
+                             static_cast<double>(peak_memory()) / 1e6,
+                             static_cast<double>(memory_.peak()) / 1e6));
 }
 
 }  // namespace
