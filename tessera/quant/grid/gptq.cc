@@ -14,14 +14,27 @@ namespace {
 
 constexpr int kDampingRetries = 3;
 
+/// The inverse of an upper triangular matrix, itself upper triangular: a panel of columns at a time, as far
+/// down as it is not zero. That takes half the work of solving for the whole identity.
+at::Tensor inverse_of_upper(const at::Tensor& upper) {
+  constexpr int64_t kPanels = 8;
+  const int64_t k = upper.size(0), width = (k + kPanels - 1) / kPanels;
+  at::Tensor inverse = at::eye(k, upper.options());
+  for (int64_t begin = 0; begin < k; begin += width) {
+    const int64_t columns = std::min(width, k - begin), rows = begin + columns;
+    at::Tensor panel = inverse.narrow(0, 0, rows).narrow(1, begin, columns);
+    panel.copy_(
+        at::linalg_solve_triangular(upper.narrow(0, 0, rows).narrow(1, 0, rows), panel, /*upper=*/true));
+  }
+  return inverse;
+}
+
 /// U with U^T U = matrix^-1, or nullopt. The Cholesky factor of the reversed matrix, reversed again, is an
 /// upper V with V V^T = matrix, and U is its inverse: one factorization instead of two and an inversion.
 std::optional<at::Tensor> inverse_factor(const at::Tensor& matrix) {
   const auto [lower, info] = at::linalg_cholesky_ex(matrix.flip({0, 1}));
   if (info.item<int64_t>() != 0) return std::nullopt;
-  const at::Tensor upper = lower.flip({0, 1});
-  const at::Tensor identity = at::eye(matrix.size(0), matrix.options());
-  at::Tensor inverse = at::linalg_solve_triangular(upper, identity, /*upper=*/true);
+  at::Tensor inverse = inverse_of_upper(lower.flip({0, 1}));
   if (!at::isfinite(inverse).all().item<bool>()) return std::nullopt;
   return inverse;
 }

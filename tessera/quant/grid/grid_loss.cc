@@ -4,6 +4,7 @@
 
 #include <cassert>
 #include <cmath>
+#include <numeric>
 
 #include "tessera/base/parallel.h"
 #include "tessera/quant/grid/weight_grid.h"
@@ -27,16 +28,23 @@ inline float cell_error(float w, float inverse, const GridCell& cell) {
   return w - round_to_even(clamped) * cell.step;
 }
 
-float squared_error(const Run& run, const GridCell& cell) {
+/// Without fused multiply-adds and in a fixed number of sums, so that every processor computes the same bits.
+__attribute__((target_clones("avx2", "default"))) float squared_error(const Run run, const GridCell cell) {
+  constexpr int64_t kSums = 16;
   const float inverse = 1 / cell.step;
-  const float *w = run.weight, *h = run.importance;
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < run.count; ++i) {
-    const float error = cell_error(w[i], inverse, cell);
-    sum += h[i] * error * error;
-  }
-  return sum;
+  float sums[kSums] = {};
+  int64_t i = 0;
+  const auto add = [&](int64_t count) {
+    const float *w = run.weight + i, *h = run.importance + i;
+#pragma omp simd
+    for (int64_t j = 0; j < count; ++j) {
+      const float error = cell_error(w[j], inverse, cell);
+      sums[j] += h[j] * error * error;
+    }
+  };
+  for (; i + kSums <= run.count; i += kSums) add(kSums);
+  add(run.count - i);
+  return std::accumulate(std::begin(sums), std::end(sums), 0.0F);
 }
 
 float powered_error(const Run& run, const GridCell& cell) {

@@ -19,6 +19,7 @@
 #include "tessera/quant/block/channel_profile.h"
 #include "tessera/quant/block/fake_quant.h"
 #include "tessera/quant/block/streams.h"
+#include "tessera/quant/block/tensor_memory.h"
 #include "tessera/quant/run/checkpoint_writer.h"
 #include "tessera/quant/run/fingerprint.h"
 #include "tessera/quant/run/journal.h"
@@ -459,6 +460,7 @@ bool is_up_to_date(const QuantizeOptions& options) {
 
 void quantize(const QuantizeOptions& options, Reporter& reporter) {
   limit_heap_blocks();
+  reuse_tensor_memory();
   at::set_num_threads(thread_count());  // left alone, libtorch sets the whole process to fewer threads
   try {
     Run(options, reporter).execute();
