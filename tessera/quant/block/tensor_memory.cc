@@ -15,17 +15,17 @@
 namespace tessera {
 namespace {
 
-struct Block {
+struct Piece {
   void* data;
   size_t bytes;
 };
 
-/// Maps blocks of whole pages and keeps freed ones. libtorch frees tensors on any thread.
-class BlockCache {
+/// Maps pieces of whole pages and keeps freed ones. libtorch frees tensors on any thread.
+class MemoryCache {
  public:
   void* take(size_t bytes) {
     const std::lock_guard lock(mutex_);
-    void* data = kept(bytes);
+    void* data = take_kept(bytes);
     if (!data) {
       make_room(bytes);
       data = map(bytes);
@@ -43,32 +43,32 @@ class BlockCache {
     if (it == size_.end()) return false;
     used_ -= it->second;
     kept_ += it->second;
-    blocks_.push_back({data, it->second});
+    pieces_.push_back({data, it->second});
     size_.erase(it);
     return true;
   }
 
  private:
-  /// A block that was freed last, of those of this size.
-  void* kept(size_t bytes) {
+  /// Of the kept pieces of this size the one that was freed last.
+  void* take_kept(size_t bytes) {
     const auto it =
-        std::find_if(blocks_.rbegin(), blocks_.rend(), [&](const Block& b) { return b.bytes == bytes; });
-    if (it == blocks_.rend()) return nullptr;
+        std::find_if(pieces_.rbegin(), pieces_.rend(), [&](const Piece& p) { return p.bytes == bytes; });
+    if (it == pieces_.rend()) return nullptr;
     void* data = it->data;
     kept_ -= bytes;
-    blocks_.erase(std::next(it).base());
+    pieces_.erase(std::next(it).base());
     return data;
   }
 
   void make_room(size_t bytes) {
     const size_t most = std::max(peak_, used_ + bytes);
-    while (!blocks_.empty() && used_ + bytes + kept_ > most) unmap_oldest();
+    while (!pieces_.empty() && used_ + bytes + kept_ > most) unmap_oldest();
   }
 
   void unmap_oldest() {
-    kept_ -= blocks_.front().bytes;
-    munmap(blocks_.front().data, blocks_.front().bytes);
-    blocks_.pop_front();
+    kept_ -= pieces_.front().bytes;
+    munmap(pieces_.front().data, pieces_.front().bytes);
+    pieces_.pop_front();
   }
 
   static void* map(size_t bytes) {
@@ -79,41 +79,41 @@ class BlockCache {
   }
 
   std::mutex mutex_;
-  std::unordered_map<void*, size_t> size_;  ///< of blocks in use
-  std::list<Block> blocks_;                 ///< kept ones, the oldest first
+  std::unordered_map<void*, size_t> size_;  ///< of pieces in use
+  std::list<Piece> pieces_;                 ///< kept ones, the oldest first
   size_t used_ = 0, kept_ = 0, peak_ = 0;   ///< bytes in use, kept, and most in use at once
 };
 
-BlockCache& cache() {
-  static BlockCache* const only = new BlockCache;  // tensors outlive the end of main
+MemoryCache& cache() {
+  static MemoryCache* const only = new MemoryCache;  // tensors outlive the end of main
   return *only;
 }
 
 class Allocator final : public c10::Allocator {
  public:
-  /// One for all blocks: libtorch's own code may take and free memory without a tensor.
-  c10::DeleterFnPtr raw_deleter() const override { return &free_block; }
+  /// One for all sizes: libtorch's own code may take and free memory without a tensor.
+  c10::DeleterFnPtr raw_deleter() const override { return &free_piece; }
 #if TORCH_VERSION_MAJOR >= 2
   c10::DataPtr allocate(size_t bytes) override {
-    return block(bytes);
+    return piece(bytes);
   }
   void copy_data(void* to, const void* from, size_t bytes) const override {
     std::memcpy(to, from, bytes);
   }
 #else
   c10::DataPtr allocate(size_t bytes) const override {
-    return block(bytes);
+    return piece(bytes);
   }
 #endif
 
  private:
-  static c10::DataPtr block(size_t bytes) {
+  static c10::DataPtr piece(size_t bytes) {
     constexpr size_t kLarge = size_t{1} << 20, kPage = 4096;
     void* data = bytes < kLarge ? c10::GetDefaultCPUAllocator()->raw_allocate(bytes)
                                 : cache().take((bytes + kPage - 1) / kPage * kPage);
-    return {data, data, &free_block, at::kCPU};
+    return {data, data, &free_piece, at::kCPU};
   }
-  static void free_block(void* data) {
+  static void free_piece(void* data) {
     if (!cache().give_back(data)) c10::GetDefaultCPUAllocator()->raw_deallocate(data);
   }
 };

@@ -39,8 +39,9 @@ class SmoothPass : public Pass {
   double token_passes(const ModelSpec& spec, int64_t windows, int64_t tokens) const override {
     const auto sampled = static_cast<double>(sample_count(windows, tokens, tokens_) * tokens);
     const auto candidates = static_cast<double>(awq_ ? kAwqSteps : grid_.points + grid_.points / 2 + 2);
-    // The search sees half of the sample, the judgement the other; errors before and after are reported.
-    return sampled * (candidates / 2 + 6) + (candidates + 6) * kRoundingPasses +
+    // The search sees half of the sample, the judgement the other; errors before and after are reported of a
+    // quarter.
+    return sampled * (candidates / 2 + 3) + (candidates + 6) * kRoundingPasses +
            (judged_by_gptq_ ? 2 * solver_passes(spec) : 0);
   }
 
