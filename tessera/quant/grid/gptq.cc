@@ -5,9 +5,11 @@
 #include <array>
 #include <cassert>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "tessera/base/parallel.h"
+#include "tessera/quant/grid/gpu_loops.h"
 
 namespace tessera {
 namespace {
@@ -39,7 +41,7 @@ std::optional<at::Tensor> inverse_factor(const at::Tensor& matrix) {
   return inverse;
 }
 
-/// The columns of one block, row-major on the host.
+/// The columns of one block on the host.
 struct ColumnBlock {
   int64_t count;          ///< columns
   const float* upper;     ///< [count, count]: their part of U
@@ -79,6 +81,103 @@ __attribute__((target_clones("avx2", "default"))) double quantize_row(const Cell
     for (int64_t j = i + 1; j < block.count; ++j) w[j] -= e * u[j];
   }
   return loss;
+}
+
+/// Quantizes blocks of columns, outputs in parallel.
+class HostColumns {
+ public:
+  HostColumns(const at::Tensor& work, const WeightGrid& grid, const at::Tensor& columns, bool sparse)
+      : cells_(grid),
+        columns_(columns),
+        sparse_(sparse),
+        codes_(at::empty({work.size(0), columns.size(0)}, at::kChar)),
+        loss_(static_cast<size_t>(work.size(0))) {}
+
+  /// The errors [N, count] of weight [N, count], columns from `begin` on, whose part of U is `upper`.
+  at::Tensor quantize(const at::Tensor& weight, const at::Tensor& upper, int64_t begin) {
+    const int64_t rows = weight.size(0), count = weight.size(1), base = codes_.size(1);
+    const at::Tensor part = weight.clone(at::MemoryFormat::Contiguous), inner = upper.contiguous(),
+                     errors = at::empty({rows, count});
+    const ColumnBlock block{count, inner.data_ptr<float>(), columns_.data_ptr<int64_t>() + begin,
+                            base / cells_.groups(), sparse_};
+    float *w = part.data_ptr<float>(), *e = errors.data_ptr<float>();
+    int8_t* const codes = codes_.data_ptr<int8_t>();
+    parallel_for(rows, [&](int64_t n) {
+      loss_[static_cast<size_t>(n)] +=
+          quantize_row(cells_, block, n, w + n * count, e + n * count, codes + n * base);
+    });
+    return errors;
+  }
+  const at::Tensor& codes() const { return codes_; }
+  double loss() const { return std::accumulate(loss_.begin(), loss_.end(), 0.0); }
+
+ private:
+  CellTable cells_;
+  const at::Tensor& columns_;
+  bool sparse_;
+  at::Tensor codes_;
+  std::vector<double> loss_;  ///< of outputs
+};
+
+#ifdef TESSERA_GPU_LOOPS
+/// The same on a GPU.
+class GpuColumns {
+ public:
+  GpuColumns(const at::Tensor& work, const WeightGrid& grid, const at::Tensor& columns, bool sparse)
+      : columns_(columns.to(work.device())),
+        sparse_(sparse),
+        codes_(at::empty({work.size(0), columns.size(0)}, work.options().dtype(at::kChar))),
+        loss_(at::zeros({work.size(0)}, work.options().dtype(at::kDouble))) {
+    const GridCells cells = grid.cells().contiguous();
+    cells_ = {cells.step.to(work.device()), cells.lo.to(work.device()), cells.hi.to(work.device())};
+  }
+
+  at::Tensor quantize(const at::Tensor& weight, const at::Tensor& upper, int64_t begin) {
+    const int64_t base = codes_.size(1), groups = cells_.step.size(1);
+    const at::Tensor errors = at::empty(weight.sizes(), weight.options());
+    gpu::quantize_columns(
+        {.rows = weight.size(0),
+         .count = weight.size(1),
+         .weight = weight.data_ptr<float>(),
+         .weight_stride = weight.stride(0),
+         .upper = upper.data_ptr<float>(),
+         .upper_stride = upper.stride(0),
+         .column = columns_.data_ptr<int64_t>() + begin,
+         .group_size = base / groups,
+         .sparse = sparse_,
+         .codes = codes_.data_ptr<int8_t>(),
+         .code_stride = base,
+         .errors = errors.data_ptr<float>(),
+         .loss = loss_.data_ptr<double>()},
+        {cells_.step.data_ptr<float>(), cells_.lo.data_ptr<float>(), cells_.hi.data_ptr<float>(), groups});
+    return errors;
+  }
+  const at::Tensor& codes() const { return codes_; }
+  double loss() const { return loss_.sum().item<double>(); }
+
+ private:
+  at::Tensor columns_;
+  bool sparse_;
+  at::Tensor codes_, loss_;
+  GridCells cells_;
+};
+#endif
+
+/// Quantizes weight `work` [N, K] in the factor's order of columns, `block_size` at a time.
+template <class Columns>
+GptqResult quantize_blocks(const at::Tensor& work, const HessianFactor& factor, int64_t block_size,
+                           Columns columns) {
+  const int64_t k = work.size(1), base = k - factor.outliers;
+  for (int64_t begin = 0; begin < base; begin += block_size) {
+    const int64_t count = std::min(block_size, base - begin), rest = k - begin - count;
+    const at::Tensor upper = factor.upper.narrow(0, begin, count);
+    const at::Tensor errors =
+        columns.quantize(work.narrow(1, begin, count), upper.narrow(1, begin, count), begin);
+    if (rest > 0)
+      work.narrow(1, begin + count, rest).addmm_(errors, upper.narrow(1, begin + count, rest), 1, -1);
+  }
+  const at::Tensor ascending = at::argsort(factor.order.narrow(0, base, factor.outliers));
+  return {columns.codes(), work.narrow(1, base, factor.outliers).index_select(1, ascending), columns.loss()};
 }
 
 /// order [K] without a split: falling diagonal, or natural; with one, its outliers last.
@@ -135,38 +234,17 @@ std::optional<HessianFactor> factor_hessian(const at::Tensor& hessian, double da
 
 GptqResult gptq(const at::Tensor& weight, const WeightGrid& grid, const HessianFactor& factor,
                 const GptqOptions& options) {
-  const int64_t n_rows = weight.size(0), k = weight.size(1), base = k - factor.outliers;
+  const int64_t base = weight.size(1) - factor.outliers;
   assert(!options.sparse || (base % 4 == 0 && options.block_size % 4 == 0 && grid.scheme.group_size == 0));
-  at::Tensor work = weight.masked_fill(factor.dead, 0).index_select(1, factor.order);
-  const at::Tensor order = factor.order.to(at::kCPU), columns = code_columns(order, base, options.sparse);
-  GptqResult result{at::empty({n_rows, base}, at::kChar), {}};
-  int8_t* codes = result.codes.data_ptr<int8_t>();
-  const CellTable cells(grid);
-  std::vector<double> row_loss(static_cast<size_t>(n_rows));
-  for (int64_t begin = 0; begin < base; begin += options.block_size) {
-    const int64_t count = std::min(options.block_size, base - begin), rest = k - begin - count;
-    const at::Tensor upper = factor.upper.narrow(0, begin, count);
-    const at::Tensor inner = upper.narrow(1, begin, count).to(at::kCPU).contiguous();
-    const auto staging = [&] {  // page-locked: a GPU copies from and to it several times as fast
-      return at::empty({n_rows, count}, at::TensorOptions(at::kFloat).pinned_memory(work.is_cuda()));
-    };
-    const at::Tensor part = staging(), errors = staging();
-    part.copy_(work.narrow(1, begin, count));
-    const ColumnBlock block{count, inner.data_ptr<float>(), columns.data_ptr<int64_t>() + begin,
-                            base / cells.groups(), options.sparse};
-    parallel_for(n_rows, [&, w = part.data_ptr<float>(), e = errors.data_ptr<float>()](int64_t n) {
-      row_loss[static_cast<size_t>(n)] +=
-          quantize_row(cells, block, n, w + n * count, e + n * count, codes + n * base);
-    });
-    if (rest > 0) {
-      work.narrow(1, begin + count, rest)
-          .addmm_(errors.to(work.device()), upper.narrow(1, begin + count, rest), 1, -1);
-    }
+  const at::Tensor work = weight.masked_fill(factor.dead, 0).index_select(1, factor.order);
+  const at::Tensor columns = code_columns(factor.order.to(at::kCPU), base, options.sparse);
+#ifdef TESSERA_GPU_LOOPS
+  if (!work.is_cpu()) {
+    return quantize_blocks(work, factor, std::min(options.block_size, gpu::kMostColumns),
+                           GpuColumns(work, grid, columns, options.sparse));
   }
-  const at::Tensor ascending = at::argsort(factor.order.narrow(0, base, factor.outliers));
-  result.outlier_weight = work.narrow(1, base, factor.outliers).index_select(1, ascending);
-  for (double loss : row_loss) result.loss += loss;
-  return result;
+#endif
+  return quantize_blocks(work, factor, options.block_size, HostColumns(work, grid, columns, options.sparse));
 }
 
 }  // namespace tessera

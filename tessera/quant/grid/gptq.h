@@ -34,7 +34,8 @@ constexpr size_t factor_bytes(int64_t k) {
 }
 
 struct GptqOptions {
-  int64_t block_size = 128;  ///< only moves work between the inner loop and matrix products
+  int64_t block_size =
+      128;  ///< only moves work between the inner loop and matrix products; on a GPU at most 128
   /// Two of four columns that follow each other in the factor's order become zero, those that cost least
   /// ("SparseGPT", 2:4), and their error is made up for like any other. The codes then come in that order.
   /// Needs one scale an output and a multiple of four columns.
@@ -42,7 +43,8 @@ struct GptqOptions {
 };
 
 struct GptqResult {
-  at::Tensor codes;           ///< I8 [N, K - F], CPU; natural order of columns, or the factor's when sparse
+  at::Tensor codes;  ///< I8 [N, K - F], on the weight's device; natural order of columns, or the factor's
+                     ///< when sparse
   at::Tensor outlier_weight;  ///< float32 [N, F], ascending columns: they have made up for the others' errors
   double loss = 0;            ///< sum of (w - q)^2 / (2 U_ii^2)
 };

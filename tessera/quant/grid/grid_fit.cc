@@ -51,9 +51,27 @@ at::Tensor round_significant(const at::Tensor& x, int bits) {
   return x.view(at::kInt).add(dropped / 2).bitwise_and_(-dropped).view(at::kFloat);
 }
 
-/// Where `better` holds, takes over what `candidate` has.
-void take(const at::Tensor& better, const at::Tensor& candidate, at::Tensor& best) {
-  best = at::where(better, candidate, best);
+/// The least of losses [C, ...] and the first candidate that has it, [...] each.
+std::pair<at::Tensor, at::Tensor> first_least(const at::Tensor& losses) {
+  const at::Tensor least = at::amin(losses, {0});
+  std::vector<int64_t> shape(static_cast<size_t>(losses.dim()), 1);
+  shape[0] = losses.size(0);
+  const at::Tensor index = at::arange(shape[0], losses.options().dtype(at::kLong)).view(shape);
+  return {least, at::amin(at::where(losses == least, index, shape[0] - 1), {0})};  // argmin() gives any
+}
+
+/// Of candidates [C, ...] those with the least loss, the first of several: the first of all where none has a
+/// finite one. `losses` gives those of some candidates.
+template <class Losses>
+at::Tensor best_of(const at::Tensor& candidates, int64_t at_once, const Losses& losses) {
+  at::Tensor best = candidates[0], least = at::full_like(best, std::numeric_limits<float>::infinity());
+  for (const at::Tensor& some : candidates.split(at_once)) {
+    const auto [loss, index] = first_least(losses(some));
+    const at::Tensor better = loss < least;
+    best = at::where(better, some.gather(0, index.unsqueeze(0)).squeeze(0), best);
+    least = at::where(better, loss, least);
+  }
+  return best;
 }
 
 /// The fit of a few outputs [R, K].
@@ -97,14 +115,9 @@ class OutputsFit {
     const at::Tensor candidates = at::tensor(at::ArrayRef<float>(factors), unit.options());
     at::Tensor scales = round_significant(candidates.unsqueeze(1) * unit, scale_bits_);  // [candidates, R]
     if (factors.size() > 1 && loss_.groups_interact()) scales = promising(scales);
-    scale_ = scales[0].clone();
-    if (scales.size(0) == 1) return;
-    at::Tensor best = at::full_like(scale_, std::numeric_limits<float>::infinity());
-    for (int64_t i = 0; i < scales.size(0); ++i) {
-      const at::Tensor loss = loss_.by_row(cells(scales[i])), better = loss < best;
-      take(better, scales[i], scale_);
-      take(better, loss, best);
-    }
+    scale_ = scales.size(0) == 1 ? scales[0]
+                                 : best_of(scales, loss_.candidates_at_once(),
+                                           [&](const auto& some) { return loss_.by_row(cells(some)); });
   }
 
   void write(WeightGrid& grid, int64_t first) const {
@@ -126,38 +139,36 @@ class OutputsFit {
   /// Of the clipped steps of `full`, the step that clips nothing, each group's best.
   at::Tensor best_clip(const at::Tensor& full) const {
     const std::vector<double> factors = clip_factors(options_.clip);
-    at::Tensor step = row_steps(full).clone();
-    if (factors.size() == 1) return step;
-    at::Tensor best = at::full_like(full, std::numeric_limits<float>::infinity());
-    for (double factor : factors) {
-      const at::Tensor candidate = row_steps(full * factor);
-      const at::Tensor loss = loss_.by_group({candidate, lo_, hi_}), better = loss < best;
-      take(better, candidate, step);
-      take(better, loss, best);
-    }
-    return step;
+    if (factors.size() == 1) return row_steps(full);
+    const at::Tensor candidates =
+        row_steps(at::tensor(at::ArrayRef<double>(factors), full.options()).view({-1, 1, 1}) * full);
+    return best_of(candidates, loss_.candidates_at_once(), [&](const auto& some) {
+      return loss_.by_group({some, lo_, hi_});
+    });
   }
 
+  /// Of scales [..., R], [..., R, G].
   at::Tensor group_scale(const at::Tensor& scale) const {
-    const at::Tensor ratio = step_ / scale.unsqueeze(1);
+    const at::Tensor ratio = step_ / scale.unsqueeze(-1);
     const int largest = (1 << kGroupScaleBits) - (1 << (kGroupScaleBits - group_scale_bits_));
     return at::where(ratio < 1 << group_scale_bits_, ratio.round(),
                      round_significant(ratio, group_scale_bits_))
         .clamp_(1, largest);
   }
 
-  /// The grid under output scales [R]: codes only as far as the product with the group scale fits int8.
-  GridCells cells(const at::Tensor& scale) const {
-    const at::Tensor integer = group_scale(scale), reach = (kInt8 / integer).floor_();
-    return {integer * scale.unsqueeze(1), at::maximum(lo_, -reach), at::minimum(hi_, reach)};
+  /// The grids under output scales [C, R]: codes only as far as the product with the group scale fits int8.
+  GridCells cells(const at::Tensor& scales) const {
+    const at::Tensor integer = group_scale(scales), reach = (kInt8 / integer).floor_();
+    return {integer * scales.unsqueeze(2), at::maximum(lo_, -reach), at::minimum(hi_, reach)};
   }
 
   /// Of the candidates [C, R] each output's first and its best when groups are judged by themselves, in
   /// falling order: judging them together costs a product with the whole Hessian.
   at::Tensor promising(const at::Tensor& scales) const {
     std::vector<at::Tensor> losses;
-    for (const at::Tensor& scale : scales.unbind(0)) losses.push_back(loss_.by_group(cells(scale)).sum(1));
-    at::Tensor order = at::argsort(at::stack(losses), /*stable=*/true, /*dim=*/0, /*descending=*/false);
+    for (const at::Tensor& some : scales.split(loss_.candidates_at_once()))
+      losses.push_back(loss_.by_group(cells(some)).sum(2));
+    at::Tensor order = at::argsort(at::cat(losses), /*stable=*/true, /*dim=*/0, /*descending=*/false);
     order = order.narrow(0, 0, std::min(options_.rerank, order.size(0)));
     order = std::get<0>(at::cat({at::zeros_like(order.narrow(0, 0, 1)), order}).sort(0));
     return scales.gather(0, order);

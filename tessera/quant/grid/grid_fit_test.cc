@@ -155,11 +155,12 @@ TEST(GridFit, D9_MomentsGiveTheTokensLoss) {
     };
     const at::Tensor fine = at::full({9, 2}, 0.3), coarse = at::full({9, 2}, 0.6),
                      lo = at::full({9, 2}, -8.0f), hi = at::full({9, 2}, 7.0f);
-    const at::Tensor difference = loss.by_row({coarse, lo, hi}) - loss.by_row({fine, lo, hi}),
+    const at::Tensor difference = loss.by_row({coarse.unsqueeze(0), lo, hi})[0] -
+                                  loss.by_row({fine.unsqueeze(0), lo, hi})[0],
                      expected = brute_force(coarse) - brute_force(fine);
     EXPECT_TRUE(at::allclose(difference, expected, 1e-3, 1e-3)) << difference << expected;
     if (cross) continue;
-    EXPECT_TRUE(at::allclose(loss.by_row({fine, lo, hi}), brute_force(fine), 1e-4, 1e-4));
+    EXPECT_TRUE(at::allclose(loss.by_row({fine.unsqueeze(0), lo, hi})[0], brute_force(fine), 1e-4, 1e-4));
     EXPECT_TRUE(loss.groups_interact());
   }
 }

@@ -1,5 +1,4 @@
-// Separable losses output by output on the CPU and by tensor operators on a GPU, output losses as matrix
-// products.
+// Separable losses group by group, output losses as matrix products.
 #include "tessera/quant/grid/grid_loss.h"
 
 #include <cassert>
@@ -7,6 +6,7 @@
 #include <numeric>
 
 #include "tessera/base/parallel.h"
+#include "tessera/quant/grid/gpu_loops.h"
 #include "tessera/quant/grid/weight_grid.h"
 
 namespace tessera {
@@ -55,19 +55,35 @@ float powered_error(const Run& run, const GridCell& cell) {
   return sum;
 }
 
-/// Calls body(r, g, cell) for all cells, outputs in parallel.
+/// Calls body(c, r, g, cell) for all cells [C, R, G], outputs in parallel.
 template <class Body>
-void for_each_cell(const GridCells& cells, const Body& body) {
-  const int64_t groups = cells.step.size(1);
-  const at::Tensor step = cells.step.contiguous(), lo = cells.lo.contiguous(), hi = cells.hi.contiguous();
-  const float *steps = step.data_ptr<float>(), *los = lo.data_ptr<float>(), *his = hi.data_ptr<float>();
-  parallel_for(cells.step.size(0), [&](int64_t r) {
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t i = r * groups + g;
-      body(r, g, GridCell{steps[i], los[i], his[i]});
+void for_each_cell(const GridCells& candidates, const Body& body) {
+  const int64_t count = candidates.step.size(0), rows = candidates.step.size(1),
+                groups = candidates.step.size(2);
+  const GridCells cells = candidates.contiguous();
+  const float *steps = cells.step.data_ptr<float>(), *los = cells.lo.data_ptr<float>(),
+              *his = cells.hi.data_ptr<float>();
+  parallel_for(rows, [&](int64_t r) {
+    for (int64_t c = 0; c < count; ++c) {
+      for (int64_t g = 0; g < groups; ++g) {
+        const int64_t i = (c * rows + r) * groups + g;
+        body(c, r, g, GridCell{steps[i], los[i], his[i]});
+      }
     }
   });
 }
+
+#ifdef TESSERA_GPU_LOOPS
+at::Tensor losses_on_gpu(const at::Tensor& weight, const GridCells& candidates, const float* importance) {
+  const GridCells cells = candidates.contiguous();
+  at::Tensor losses = at::empty_like(cells.step);
+  gpu::separable_losses(weight.data_ptr<float>(), weight.size(0), weight.size(1), cells.step.size(0),
+                        {cells.step.data_ptr<float>(), cells.lo.data_ptr<float>(), cells.hi.data_ptr<float>(),
+                         cells.step.size(2)},
+                        importance, kMseExponent, losses.data_ptr<float>());
+  return losses;
+}
+#endif
 
 }  // namespace
 
@@ -97,66 +113,78 @@ GridLoss::GridLoss(Clip clip, const at::Tensor& weight, int64_t groups, const In
   group_shift_ = at::cat(parts, 1);
 }
 
-at::Tensor GridLoss::by_group(const GridCells& cells) const {
-  if (clip_ != Clip::kOutput) return separable_losses(cells);
-  const at::Tensor error = errors(cells);
+int64_t GridLoss::candidates_at_once() const {
+  constexpr int64_t kGpuCells = int64_t{1} << 24;
+  if (weight_.is_cpu() || clip_ == Clip::kOutput) return 1;
+  return std::max<int64_t>(1, kGpuCells / (weight_.size(0) * groups_));
+}
+
+at::Tensor GridLoss::by_group(const GridCells& candidates) const {
+  if (clip_ != Clip::kOutput) return separable_losses(candidates);
+  const at::Tensor error = errors(candidates);
   std::vector<at::Tensor> losses;
   for (int64_t g = 0; g < groups_; ++g) {
     losses.push_back(output_loss(error, group_shift_, g * group_size_, group_size_));
   }
-  return at::stack(losses, 1).to(weight_.device());
+  return at::stack(losses, 2).to(weight_.device());
 }
 
-at::Tensor GridLoss::by_row(const GridCells& cells) const {
-  if (!groups_interact()) return by_group(cells).sum(1);
-  return output_loss(errors(cells), row_shift_, 0, weight_.size(1)).to(weight_.device());
+at::Tensor GridLoss::by_row(const GridCells& candidates) const {
+  if (!groups_interact()) return by_group(candidates).sum(2);
+  return output_loss(errors(candidates), row_shift_, 0, weight_.size(1)).to(weight_.device());
 }
 
-at::Tensor GridLoss::separable_losses(const GridCells& cells) const {
+at::Tensor GridLoss::separable_losses(const GridCells& candidates) const {
+#ifdef TESSERA_GPU_LOOPS
   if (!weight_.is_cpu()) {
-    const at::Tensor error = errors(cells);
-    const at::Tensor loss =
-        clip_ == Clip::kMse ? error.abs_().pow_(kMseExponent) : error.square_().mul_(importance_);
-    return loss.view({weight_.size(0), groups_, group_size_}).sum(2);
+    return losses_on_gpu(weight_, candidates, clip_ == Clip::kMse ? nullptr : importance_.data_ptr<float>());
   }
-  at::Tensor losses = at::empty(cells.step.sizes());
+#endif
+  at::Tensor losses = at::empty(candidates.step.sizes());
   const float *weight = weight_.data_ptr<float>(), *importance = importance_.data_ptr<float>();
-  float* out = losses.data_ptr<float>();
-  for_each_cell(cells, [&](int64_t r, int64_t g, const GridCell& cell) {
+  float* const out = losses.data_ptr<float>();
+  for_each_cell(candidates, [&](int64_t c, int64_t r, int64_t g, const GridCell& cell) {
     const int64_t begin = g * group_size_;
     const Run run{weight + r * weight_.size(1) + begin, importance + begin, group_size_};
-    out[r * groups_ + g] = clip_ == Clip::kMse ? powered_error(run, cell) : squared_error(run, cell);
+    out[(c * weight_.size(0) + r) * groups_ + g] =
+        clip_ == Clip::kMse ? powered_error(run, cell) : squared_error(run, cell);
   });
   return losses;
 }
 
-/// weight - nearest values, [R, K], on the Hessian's device where there is one.
-at::Tensor GridLoss::errors(const GridCells& cells) const {
+/// weight - nearest values, [C, R, K], on the Hessian's device where there is one.
+at::Tensor GridLoss::errors(const GridCells& candidates) const {
+  const int64_t count = candidates.step.size(0), rows = weight_.size(0), k = weight_.size(1);
+  at::Tensor result = at::empty({count, rows, k}, weight_.options());
   if (!weight_.is_cpu()) {
-    at::Tensor values = nearest_codes(weight_, cells);
-    values.view({weight_.size(0), groups_, group_size_}).mul_(cells.step.unsqueeze(2));
-    return at::sub_out(values, weight_, values).to(hessian_.defined() ? hessian_.device() : weight_.device());
-  }
-  at::Tensor result = at::empty_like(weight_);
-  const float* weight = weight_.data_ptr<float>();
-  float* out = result.data_ptr<float>();
-  for_each_cell(cells, [&](int64_t r, int64_t g, const GridCell& cell) {
-    const float inverse = 1 / cell.step;
-    const int64_t begin = r * weight_.size(1) + g * group_size_;
+    const GridCells cells = candidates.contiguous();
+    for (int64_t c = 0; c < count; ++c) {
+      at::Tensor values = nearest_codes(weight_, {cells.step[c], cells.lo[c], cells.hi[c]});
+      values.view({rows, groups_, group_size_}).mul_(cells.step[c].unsqueeze(2));
+      at::Tensor of_candidate = result[c];
+      at::sub_out(of_candidate, weight_, values);
+    }
+  } else {
+    const float* weight = weight_.data_ptr<float>();
+    float* const out = result.data_ptr<float>();
+    for_each_cell(candidates, [&](int64_t c, int64_t r, int64_t g, const GridCell& cell) {
+      const float inverse = 1 / cell.step, *w = weight + r * k + g * group_size_;
+      float* const to = out + (c * rows + r) * k + g * group_size_;
 #pragma omp simd
-    for (int64_t i = begin; i < begin + group_size_; ++i) out[i] = cell_error(weight[i], inverse, cell);
-  });
+      for (int64_t i = 0; i < group_size_; ++i) to[i] = cell_error(w[i], inverse, cell);
+    });
+  }
   return result.to(hessian_.device());
 }
 
-/// With d the outputs' errors at these inputs: d H d' - 2 d shift', [R]. For shift = w cross' this is the
+/// With d the outputs' errors at these inputs: d H d' - 2 d shift', [C, R]. For shift = w cross' this is the
 /// output error |x w - xh (w - d)|^2 without its part that no choice of d changes.
 at::Tensor GridLoss::output_loss(const at::Tensor& error, const at::Tensor& shift, int64_t begin,
                                  int64_t count) const {
-  const at::Tensor d = error.narrow(1, begin, count);
+  const at::Tensor d = error.narrow(2, begin, count);
   at::Tensor product = at::matmul(d, hessian_.narrow(0, begin, count).narrow(1, begin, count));
   if (shift.defined()) product.sub_(shift.narrow(1, begin, count), 2);
-  return product.mul_(d).sum(1);
+  return product.mul_(d).sum(2);
 }
 
 }  // namespace tessera

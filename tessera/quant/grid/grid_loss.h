@@ -20,13 +20,17 @@ struct InputMoments {
 };
 
 /// One cell an output and group of inputs: values step * code, code in [lo, hi]. Float32 [R, G], for R
-/// outputs, on the weight's device.
+/// outputs, on the weight's device; or [C, R, G], of C candidates, where lo and hi may be [R, G] for all.
 struct GridCells {
   at::Tensor step, lo, hi;
+
+  GridCells contiguous() const {
+    return {step.contiguous(), lo.expand_as(step).contiguous(), hi.expand_as(step).contiguous()};
+  }
 };
 
-/// The nearest codes to weight [R, K], float32 on its device. By tensor operators, as GPUs want it; the CPU
-/// has loops that read every weight once.
+/// The nearest codes to weight [R, K] in cells [R, G], float32 on its device. By tensor operators, as GPUs
+/// want it; the CPU has loops that read every weight once.
 at::Tensor nearest_codes(const at::Tensor& weight, const GridCells& cells);
 
 /// Losses of R outputs, up to a constant for each where `cross` is known.
@@ -35,16 +39,18 @@ class GridLoss {
   /// weight [R, K]: float32, contiguous. Losses lie on its device.
   GridLoss(Clip clip, const at::Tensor& weight, int64_t groups, const InputMoments& moments);
 
-  /// [R, G]: what each group's errors cost by themselves.
-  at::Tensor by_group(const GridCells& cells) const;
-  /// [R]: what they cost together.
-  at::Tensor by_row(const GridCells& cells) const;
+  /// [C, R, G]: what each group's errors cost by themselves.
+  at::Tensor by_group(const GridCells& candidates) const;
+  /// [C, R]: what they cost together.
+  at::Tensor by_row(const GridCells& candidates) const;
   /// True when an output's loss is more than the sum of its groups' losses.
   bool groups_interact() const { return clip_ == Clip::kOutput && groups_ > 1; }
+  /// Candidates that are judged together where there are many.
+  int64_t candidates_at_once() const;
 
  private:
-  at::Tensor separable_losses(const GridCells& cells) const;
-  at::Tensor errors(const GridCells& cells) const;
+  at::Tensor separable_losses(const GridCells& candidates) const;
+  at::Tensor errors(const GridCells& candidates) const;
   at::Tensor output_loss(const at::Tensor& error, const at::Tensor& shift, int64_t begin,
                          int64_t count) const;
 

@@ -118,7 +118,8 @@ class GptqPass : public Pass {
       const WeightGrid grid =
           fit_grid(split.base_columns(kept), scheme.weight, grid_, base_moments(context, id, inputs));
       const GptqResult result = gptq(weight, grid, *factor, {block_size_, sparse});
-      context.quantized[id] = finish_linear(context, id, grid, result.codes, inputs, result.outlier_weight);
+      context.quantized[id] =
+          finish_linear(context, id, grid, result.codes.cpu(), inputs, result.outlier_weight);
       if (sparse) gather_inputs(*context.quantized[id], factor->order);
       report.update({{"loss", result.loss}, {"damping", factor->damping}});
     } else {
