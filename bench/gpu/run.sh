@@ -15,7 +15,7 @@ steps=("${@:-}")
 
 if [[ ! -x build/gpu/gemm_bench ]]; then
   cmake --preset cuda -DTESSERA_QUANT=OFF
-  programs=(gemm_check outlier_check gemm_bench activation_check pack_check sample_check engine_check)
+  programs=(gemm_check outlier_check gemm_bench activation_check cuda_attention_bench pack_check sample_check engine_check)
   cmake --build build/cuda --target "${programs[@]}" tessera_cli
   mkdir -p build/gpu
   for program in "${programs[@]}"; do cp build/cuda/bench/gpu/$program build/gpu/; done
@@ -48,6 +48,7 @@ for step in "${steps[@]}"; do
         timeout 200 build/gpu/gemm_bench tune $layout ${TOKENS:-} > "$out/tune_$layout.jsonl"
       done ;;
     compare)
+      timeout 100 build/gpu/cuda_attention_bench | tee "$out/attention.txt"
       timeout 500 build/gpu/gemm_bench compare ${TOKENS:-} > "$out/compare.jsonl"
       python3 bench/gpu/report.py "$out/compare.jsonl" --plot "$out/compare.png" ;;
     engine)

@@ -11,19 +11,33 @@
 namespace tessera::cuda {
 void attend_decode(const AttentionProblem& problem, int64_t spans, cudaStream_t stream,
                    bool overlap_previous) {
-  const int shared_heads = problem.heads / problem.pages.kv_heads;
-  const int64_t blocks = spans * problem.pages.kv_heads * ((shared_heads + 15) / 16);
+  const int shared_heads = problem.heads / problem.pages.kv_heads, rows = std::min(shared_heads, kDecodeRows);
+  const int64_t tiles = (shared_heads + kDecodeRows - 1) / kDecodeRows,
+                units = spans * problem.pages.kv_heads;
   with_shape(problem.pages, [&]<KvFormat kFormat, int kDim>() {
-    const auto kernel =
-        shared_heads <= 8 ? decode_kernel<kFormat, kDim, 8> : decode_kernel<kFormat, kDim, 16>;
-    const int bytes = decode_shared_bytes<kDim>(shared_heads <= 8 ? 8 : 16);
-    launch(kernel,
-           {.blocks = blocks,
-            .threads = 32 * kSpanPages,
-            .shared = bytes,
-            .stream = stream,
-            .overlap_previous = overlap_previous},
-           problem);
+    const auto run = [&]<int kRows>() {
+      const auto bytes = [&](int slots) { return decode_shared_bytes({kFormat, kDim}, rows, slots); };
+      const int room = device_attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor),
+                reserved = device_attribute(cudaDevAttrReservedSharedMemoryPerBlock);
+      const auto resident = [&](int slots) {
+        const int blocks = std::min(kDecodeBlocks<kDim, kRows>, room / (bytes(slots) + reserved));
+        return blocks * device_attribute(cudaDevAttrMultiProcessorCount);
+      };
+      // A second slot hides latency; where it costs blocks, it pays only as long as all units run at once.
+      const int slots = resident(2) == resident(1) || units * tiles <= resident(2) ? 2 : 1;
+      const int64_t blocks = std::min<int64_t>(units, std::max(1, resident(slots)));
+      launch(decode_kernel<kFormat, kDim, kRows>,
+             {.blocks = blocks,
+              .blocks_y = tiles,
+              .threads = 32 * kSpanPages,
+              .shared = bytes(slots),
+              .stream = stream,
+              .overlap_previous = overlap_previous},
+             problem, DecodeGrid(problem, blocks, slots));
+    };
+    if (rows == 1) return run.template operator()<1>();
+    if (rows <= 8) return run.template operator()<8>();
+    run.template operator()<kDecodeRows>();
   });
 }
 

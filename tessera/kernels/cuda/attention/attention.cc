@@ -5,6 +5,9 @@
 
 #include <algorithm>
 
+#include "tessera/kernels/cuda/attention/page_layout.h"
+#include "tessera/kernels/cuda/check.h"
+
 namespace tessera::cuda {
 
 std::string attention_obstacle(KvFormat format, int64_t head_dim, int64_t heads, int64_t kv_heads) {
@@ -16,6 +19,15 @@ std::string attention_obstacle(KvFormat format, int64_t head_dim, int64_t heads,
   if (heads / kv_heads > prefill_rows(static_cast<int>(head_dim))) {
     return fmt::format("{} heads that share a key head; at most {} do", heads / kv_heads,
                        prefill_rows(static_cast<int>(head_dim)));
+  }
+  const int rows = static_cast<int>(std::min<int64_t>(heads / kv_heads, kDecodeRows)),
+            needed = decode_shared_bytes({format, static_cast<int>(head_dim)}, rows, 1),
+            room = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  if (needed > room) {
+    return fmt::format(
+        "heads of {} dimensions in {} bits, which need {} bytes of shared memory, on this GPU, which has {}; "
+        "use fewer bits",
+        head_dim, kv_bits(format), needed, room);
   }
   return {};
 }

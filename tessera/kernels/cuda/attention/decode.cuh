@@ -1,99 +1,53 @@
-// Decode: sequences with one row each. A block takes a span of one sequence for the heads that share a key
-// head, a warp a page, and leaves what the span adds up to.
-//   bound     by memory: pages go straight into registers, in the order in which they lie there
-//   latency   a block's chain is its span (one load), queries and pages (one more), products
+// Decode: sequences with one row each. A unit is a span of one sequence for the heads that share a key head.
+// Blocks take units in turn, a warp a page of each, and leave what the span adds up to.
+//   bound     by memory: a warp's next keys and values are on their way while it computes
+//   latency   a block's chain is its span (one load), pages and queries (one more), products
 #pragma once
 
 #include "tessera/kernels/cuda/attention/attention.h"
+#include "tessera/kernels/cuda/attention/decode_feed.cuh"
 #include "tessera/kernels/cuda/attention/decode_page.cuh"
 
 namespace tessera::cuda {
 
-/// Groups of pieces on their way: enough for the latency of device memory.
-template <int kDim>
-constexpr int kDecodeAhead = kDim <= 128 ? 3 : 1;
 /// Blocks on a multiprocessor: what a warp keeps of a page decides.
 template <int kDim, int kRows>
 constexpr int kDecodeBlocks = kDim > 128  ? 2
                               : kRows > 8 ? 3
                                           : 4;
 
-/// Shared memory of a block: of each row and page, `out` and behind all of them most and sum.
-template <int kDim>
-constexpr int decode_shared_bytes(int rows) {
-  return kSpanPages * rows * (kDim + 2) * static_cast<int>(sizeof(float));
-}
-
-/// What a block of the decode kernel works on.
-struct DecodeUnit {
-  int row, position;     ///< of the sequence
-  int page_index, page;  ///< this warp's, in the sequence and in the pool
-  int64_t result;        ///< of the first head in SpanResults
-  int kv_head, head;     ///< first query head
-  int rows;              ///< heads
-
-  __device__ __forceinline__ DecodeUnit(const AttentionProblem& p, uint32_t unit) {
-    const uint32_t kv_heads = static_cast<uint32_t>(p.pages.kv_heads);
-    const uint32_t shared = static_cast<uint32_t>(p.heads) / kv_heads, tiles = (shared + 15) / 16;
-    const uint32_t index = unit / (kv_heads * tiles), group = unit % (kv_heads * tiles);
-    const int warp = static_cast<int>(threadIdx.x / 32);
-    const DecodeSpan& span = p.decode[index];
-    const int4 place = *reinterpret_cast<const int4*>(&span);
-    page = span.page[warp];
-    row = place.x;
-    position = place.y;
-    page_index = place.z * kSpanPages + warp;
-    kv_head = static_cast<int>(group / tiles);
-    head = static_cast<int>(group / tiles * shared + group % tiles * 16);
-    rows = static_cast<int>(min(16u, shared - group % tiles * 16));
-    result = static_cast<int64_t>(index) * p.heads + head;
-  }
-};
-
-/// This warp's page of the unit; nothing where the sequence ends before it or its window begins behind it.
-template <KvFormat kFormat, int kDim, int kTiles>
-__device__ __forceinline__ DecodeResult<kDim, kTiles> attend_to_page(const AttentionProblem& p,
-                                                                     const DecodeUnit& unit) {
-  DecodeResult<kDim, kTiles> result;
-  const int end = unit.position + 1 - unit.page_index * kPage;
-  const int begin = p.window > 0 ? max(0, end - p.window) : 0;
-  if (end <= 0 || begin >= kPage) return result;
-  const uint8_t* const block =
-      p.pages.memory + unit.page * p.pages.page_bytes + unit.kv_head * PageLayout{kFormat, kDim}.bytes();
-  QueryTiles<kDim, kTiles> queries;
-  queries.load(static_cast<const __half*>(p.q.data) + unit.row * p.q.stride + unit.head * kDim, unit.rows);
-  const DecodeView view{begin, end, ScoreRule::of<kDim>(p.alibi_slopes),
-                        static_cast<float>(unit.page_index * kPage - unit.position)};
-  float slopes[kTiles][2] = {};
+/// This warp's page of the unit, which it sees.
+template <KvFormat kFormat, int kDim, int kRows>
+__device__ __forceinline__ void attend_to_page(const AttentionProblem& p, const DecodeGrid& grid,
+                                               const DecodeUnit& unit, PageFeed<kFormat, kDim>& feed,
+                                               const QueryTiles<kDim, kRows>& queries,
+                                               DecodeResult<kDim, kRows>& result) {
+  const DecodeView view{unit.begin(p), unit.end(), ScoreRule::of<kDim>(p.alibi_slopes),
+                        static_cast<float>(-unit.distance())};
+  float slopes[kDecodeTiles<kRows>][2] = {};
   if (view.rule.sloped) {
-#pragma unroll
-    for (int i = 0; i < 2 * kTiles; ++i) {
-      const int row = i / 2 * 8 + 2 * static_cast<int>(threadIdx.x % 4) + i % 2;
-      if (row < unit.rows) slopes[i / 2][i % 2] = ScoreRule::slope(p.alibi_slopes, unit.head + row);
-    }
+    each_query<kRows>([&](int q, int i, int row) {
+      if (row >= unit.heads(grid)) return;
+      slopes[q][i] = ScoreRule::slope(p.alibi_slopes, unit.first_head(grid) + row);
+    });
   }
-  DecodePage<kFormat, kDim, kTiles, kDecodeAhead<kDim>>(block).attend(queries, view, slopes, result);
-  return result;
+  DecodePage<kFormat, kDim, kRows>::attend(feed, queries, view, slopes, result);
 }
 
 /// `out` [rows][kDim] and `ends` [rows] of a result.
-template <KvFormat kFormat, int kDim, int kTiles>
-__device__ __forceinline__ void store_rows(const DecodeResult<kDim, kTiles>& from, int rows, float* out,
+template <KvFormat kFormat, int kDim, int kRows>
+__device__ __forceinline__ void store_rows(const DecodeResult<kDim, kRows>& from, int rows, float* out,
                                            float2* ends) {
-  using PageOf = DecodePage<kFormat, kDim, kTiles, kDecodeAhead<kDim>>;
-#pragma unroll
-  for (int i = 0; i < 2 * kTiles; ++i) {
-    const int row = i / 2 * 8 + 2 * static_cast<int>(threadIdx.x % 4) + i % 2;
-    if (row >= rows) continue;
+  each_query<kRows>([&](int q, int i, int row) {
+    if (row >= rows) return;
 #pragma unroll
     for (int m = 0; m < kDim / 16; ++m) {
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        out[row * kDim + PageOf::dimension(m, h)] = from.out[i / 2][m][2 * h + i % 2];
-      }
+      for (int h = 0; h < 2; ++h)
+        out[row * kDim + DecodePage<kFormat, kDim, kRows>::dimension(m, h)] = from.out[q][m][2 * h + i];
     }
-    if (threadIdx.x % 32 < 4) ends[row] = {from.most[i / 2][i % 2], from.sum[i / 2][i % 2]};
-  }
+    if (threadIdx.x % 32 < 4) ends[row] = {from.most[q][i], from.sum[q][i]};
+  });
 }
 
 /// One element, added up over pages. `ends`: the largest score and the sum of weights of its row.
@@ -108,29 +62,45 @@ struct FoldedElement {
   }
 };
 
-/// kRows: heads that share a key head at most, 8 or 16 of them at a time.
+/// kRows: query heads of a unit at most.
 template <KvFormat kFormat, int kDim, int kRows>
 __global__ void __launch_bounds__(32 * kSpanPages, kDecodeBlocks<kDim, kRows>)
-    decode_kernel(const __grid_constant__ AttentionProblem p) {
+    decode_kernel(const __grid_constant__ AttentionProblem p, const __grid_constant__ DecodeGrid grid) {
   extern __shared__ __align__(16) uint8_t shared_bytes[];
-  auto* const shared = reinterpret_cast<float*>(shared_bytes);
-  auto* const ends = reinterpret_cast<float2*>(shared + kSpanPages * kRows * kDim);
+  auto* const sums = reinterpret_cast<float*>(shared_bytes);
+  auto* const ends = reinterpret_cast<float2*>(sums + kSpanPages * grid.rows * kDim);
+  const int warp = static_cast<int>(threadIdx.x / 32), heads = DecodeUnit::heads(grid);
+  // The kernel before this one may still write this step's rows, each into the last page of its sequence.
+  PageFeed<kFormat, kDim> feed(p, grid, shared_bytes + decode_sum_bytes(kDim, grid.rows));
+  const bool early = feed.starts_early();
+  if (early) feed.start();
   ptx::wait_for_predecessors();
   ptx::launch_dependents();
-  const DecodeUnit unit(p, blockIdx.x);
-  if (static_cast<int64_t>(p.counts->spans) * p.heads <= unit.result) return;
-  const int warp = static_cast<int>(threadIdx.x / 32);
-  store_rows<kFormat>(attend_to_page<kFormat, kDim, kRows / 8>(p, unit), min(unit.rows, kRows),
-                      shared + warp * kRows * kDim, ends + warp * kRows);
-  __syncthreads();
-  for (int at = static_cast<int>(threadIdx.x); at < unit.rows * kDim; at += static_cast<int>(blockDim.x)) {
-    FoldedElement element;
+  if (!early) feed.start();
+  QueryTiles<kDim, kRows> queries;
+  const auto load_queries = [&](const DecodeUnit& unit) {
+    queries.load(
+        static_cast<const __half*>(p.q.data) + unit.row() * p.q.stride + unit.first_head(grid) * kDim, heads);
+  };
+  DecodeUnit unit(p), next = unit;
+  load_queries(unit);
+  for (; unit.exists(); unit = next) {
+    next.advance(p, grid);
+    DecodeResult<kDim, kRows> result;
+    if (unit.sees_page(p)) attend_to_page(p, grid, unit, feed, queries, result);
+    load_queries(next);
+    __syncthreads();  // the sums before have been read
+    store_rows<kFormat>(result, heads, sums + warp * grid.rows * kDim, ends + warp * grid.rows);
+    __syncthreads();
+    const int64_t to = unit.result(p, grid);
+    for (int i = static_cast<int>(threadIdx.x); i < heads * kDim; i += static_cast<int>(blockDim.x)) {
+      FoldedElement element;
 #pragma unroll
-    for (int w = 0; w < kSpanPages; ++w) {
-      element.add(ends[w * kRows + at / kDim], shared[w * kRows * kDim + at]);
+      for (int w = 0; w < kSpanPages; ++w)
+        element.add(ends[w * grid.rows + i / kDim], sums[w * grid.rows * kDim + i]);
+      p.spans.out[to * kDim + i] = element.out;
+      if (i % kDim == 0) p.spans.ends[to + i / kDim] = {element.most, element.sum};
     }
-    p.spans.out[unit.result * kDim + at] = element.out;
-    if (at % kDim == 0) p.spans.ends[unit.result + at / kDim] = {element.most, element.sum};
   }
 }
 

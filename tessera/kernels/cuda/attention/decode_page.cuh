@@ -8,12 +8,27 @@
 
 namespace tessera::cuda {
 
+/// Tiles of eight queries.
+template <int kRows>
+constexpr int kDecodeTiles = (kRows + 7) / 8;
+
+/// Calls function(tile, i, query) for the queries 8 tile + 2 t + i of lane 4 g + t; of one query, that of
+/// lanes with t = 0 alone counts.
+template <int kRows, class Function>
+__device__ __forceinline__ void each_query(Function function) {
+  constexpr int kOwn = kRows == 1 ? 1 : 2;
+#pragma unroll
+  for (int q = 0; q < kDecodeTiles<kRows>; ++q) {
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) function(q, i, 8 * q + 2 * static_cast<int>(threadIdx.x % 4) + i);
+  }
+}
+
 /// Queries as operand B, eight a tile; lane 4 g + t holds query g of each.
-template <int kDim, int kTiles>
+template <int kDim, int kRows>
 struct QueryTiles {
-  static constexpr int kSteps = kDim / 16;
+  static constexpr int kSteps = kDim / 16, kTiles = kDecodeTiles<kRows>;
   uint2 step[kTiles][kSteps];
-  float sum[kTiles][2];  ///< over the dimensions, of queries 2 t and 2 t + 1 of a tile
 
   /// `count` neighbouring queries; others are zeros.
   __device__ __forceinline__ void load(const __half* queries, int count) {
@@ -21,17 +36,25 @@ struct QueryTiles {
 #pragma unroll
     for (int q = 0; q < kTiles; ++q) {
       const __half* const from = queries + (8 * q + g) * kDim + t * (kDim / 4);
-      float own = 0;
 #pragma unroll
       for (int s = 0; s < kSteps; ++s) {
         step[q][s] = {};
         if (8 * q + g < count) step[q][s] = *reinterpret_cast<const uint2*>(from + 4 * s);
-        own += sum_of_halves(step[q][s]);
       }
-      own = quad_sum(own);
-#pragma unroll
-      for (int i = 0; i < 2; ++i) sum[q][i] = __shfl_sync(~0u, own, 4 * (2 * t + i));
     }
+  }
+  /// Over the dimensions, of queries 2 t and 2 t + 1 of a tile.
+  __device__ __forceinline__ void add_up(float (&sum)[kTiles][2]) const {
+    float own[kTiles] = {};
+#pragma unroll
+    for (int q = 0; q < kTiles; ++q) {
+#pragma unroll
+      for (int s = 0; s < kSteps; ++s) own[q] += sum_of_halves(step[q][s]);
+      own[q] = quad_sum(own[q]);
+    }
+    each_query<kRows>([&](int q, int i, int) {
+      sum[q][i] = __shfl_sync(~0u, own[q], 4 * (2 * static_cast<int>(threadIdx.x % 4) + i));
+    });
   }
 };
 
@@ -44,8 +67,9 @@ struct DecodeView {
 
 /// Of query 2 t + i of a tile: most[tile][i], sum[tile][i], and out[tile][m][2 h + i], dimension
 /// DecodePage::dimension(m, h) of lane 4 g + t.
-template <int kDim, int kTiles>
+template <int kDim, int kRows>
 struct DecodeResult {
+  static constexpr int kTiles = kDecodeTiles<kRows>;
   float most[kTiles][2], sum[kTiles][2];
   float out[kTiles][kDim / 16][4];
 
@@ -63,21 +87,24 @@ struct DecodeResult {
   }
 };
 
-/// The block of one head of one page, in global memory. kAhead: groups of pieces that are fetched ahead of
-/// their products.
-template <KvFormat kFormat, int kDim, int kTiles, int kAhead>
+/// Attention to the block of one head of one page.
+template <KvFormat kFormat, int kDim, int kRows>
 class DecodePage {
  public:
-  using Result = DecodeResult<kDim, kTiles>;
+  using Result = DecodeResult<kDim, kRows>;
+  static constexpr int kTiles = kDecodeTiles<kRows>;
   static constexpr PageLayout kLayout{kFormat, kDim};
 
-  __device__ __forceinline__ explicit DecodePage(const uint8_t* block) : block_(block) {}
-
+  /// `feed`: gives the keys, and then the values, each with its scales behind it, in shared memory.
   /// `slopes`: ALiBi's of queries 2 t and 2 t + 1 of each tile.
-  __device__ __forceinline__ void attend(const QueryTiles<kDim, kTiles>& queries, const DecodeView& view,
-                                         const float (&slopes)[kTiles][2], Result& result) const {
-    float s[kTiles][kPairs][4] = {};
-    TileStream<kLayout.keys(), kScoreTiles, kAhead>(block_).each_pair(
+  template <class Feed>
+  static __device__ __forceinline__ void attend(Feed& feed, const QueryTiles<kDim, kRows>& queries,
+                                                const DecodeView& view, const float (&slopes)[kTiles][2],
+                                                Result& result) {
+    float s[kTiles][kPairs][4] = {}, query_sum[kTiles][2];
+    if constexpr (is_quantized(kFormat)) queries.add_up(query_sum);
+    const uint8_t* const keys = feed.take();
+    TileStream<kLayout.keys(), kScoreTiles>(keys).each_pair(
         [&](int pair, int step, const auto& low, const auto& high, int unit) {
           const auto [a, b] = low.unit(unit);
           const auto [c, d] = high.unit(unit);
@@ -85,12 +112,13 @@ class DecodePage {
           for (int q = 0; q < kTiles; ++q)
             ptx::mma(s[q][pair], {a, c, b, d}, queries.step[q][step].x, queries.step[q][step].y);
         });
-    ValueStream values(block_ + kLayout.values_begin());
-    score(queries, view, slopes, s);
+    score(scales_of(keys), query_sum, view, slopes, s);
+    feed.release();
     uint2 p[kTiles][kPairs];
     float most[kTiles][2], shift[kTiles][2];
     weigh(s, result);
-    if constexpr (is_quantized(kFormat)) scale_weights(s, most, shift);
+    const uint8_t* const values = feed.take();
+    if constexpr (is_quantized(kFormat)) scale_weights(scales_of(values), s, most, shift);
 #pragma unroll
     for (int q = 0; q < kTiles; ++q) {
 #pragma unroll
@@ -100,15 +128,15 @@ class DecodePage {
       }
     }
     multiply(values, p, result);
+    feed.release();
     if constexpr (is_quantized(kFormat)) {
-#pragma unroll
-      for (int q = 0; q < kTiles; ++q) {
+      each_query<kRows>([&](int q, int i, int) {
 #pragma unroll
         for (auto& tile : result.out[q]) {
 #pragma unroll
-          for (int c = 0; c < 4; ++c) tile[c] = unscaled(tile[c], shift[q][c % 2], most[q][c % 2]);
+          for (int h = 0; h < 2; ++h) tile[2 * h + i] = unscaled(tile[2 * h + i], shift[q][i], most[q][i]);
         }
-      }
+      });
     }
   }
 
@@ -119,8 +147,10 @@ class DecodePage {
 
  private:
   static constexpr int kCentre = code_centre(kFormat), kPairs = kScoreTiles / 2;
-  using ValueStream = TileStream<kLayout.values(), kLayout.value_rows() / 8, kAhead>;
 
+  static __device__ __forceinline__ const float* scales_of(const uint8_t* codes) {
+    return reinterpret_cast<const float*>(codes + kLayout.code_bytes());
+  }
   static __device__ __forceinline__ int group() {
     return static_cast<int>(threadIdx.x % 32 / 4);
   }
@@ -157,80 +187,67 @@ class DecodePage {
     }
   }
 
-  __device__ __forceinline__ void score(const QueryTiles<kDim, kTiles>& queries, const DecodeView& view,
-                                        const float (&slopes)[kTiles][2],
-                                        float (&s)[kTiles][kPairs][4]) const {
-    const auto* const scales = reinterpret_cast<const float*>(block_ + kLayout.key_scales());
+  static __device__ __forceinline__ void score(const float* scales, const float (&query_sum)[kTiles][2],
+                                               const DecodeView& view, const float (&slopes)[kTiles][2],
+                                               float (&s)[kTiles][kPairs][4]) {
     const bool whole = view.begin <= 0 && view.end >= kPage;
     each_key([&](int j, int h) {
       const int at = position(j, h);
       float scale = 1, zero = 0;
       if constexpr (is_quantized(kFormat)) scale = scales[at], zero = scales[kPage + at] - kCentre;
-#pragma unroll
-      for (int q = 0; q < kTiles; ++q) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          float& v = s[q][j][2 * h + i];
-          if constexpr (is_quantized(kFormat)) v = unscaled_score(v, queries.sum[q][i], scale, zero);
-          v = view.rule.score(v);
-          if (view.rule.sloped) v = view.rule.biased(v, slopes[q][i], view.distance + static_cast<float>(at));
-          if (!whole && (at < view.begin || at >= view.end)) v = -INFINITY;
-        }
-      }
+      each_query<kRows>([&](int q, int i, int) {
+        float& v = s[q][j][2 * h + i];
+        if constexpr (is_quantized(kFormat)) v = unscaled_score(v, query_sum[q][i], scale, zero);
+        v = view.rule.score(v);
+        if (view.rule.sloped) v = view.rule.biased(v, slopes[q][i], view.distance + static_cast<float>(at));
+        if (!whole && (at < view.begin || at >= view.end)) v = -INFINITY;
+      });
     });
   }
 
   /// Scores become weights.
   static __device__ __forceinline__ void weigh(float (&s)[kTiles][kPairs][4], Result& result) {
-#pragma unroll
-    for (int q = 0; q < kTiles; ++q) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        float most = -INFINITY, sum = 0;
-        each_key([&](int j, int h) { most = fmaxf(most, s[q][j][2 * h + i]); });
-        most = column_max(most);
-        each_key([&](int j, int h) {
-          float& v = s[q][j][2 * h + i];
-          v = weight_of(v, most);
-          sum = __fadd_rn(sum, v);
-        });
-        result.most[q][i] = most;
-        result.sum[q][i] = column_sum(sum);
-      }
-    }
+    each_query<kRows>([&](int q, int i, int) {
+      float most = -INFINITY, sum = 0;
+      each_key([&](int j, int h) { most = fmaxf(most, s[q][j][2 * h + i]); });
+      most = column_max(most);
+      each_key([&](int j, int h) {
+        float& v = s[q][j][2 * h + i];
+        v = weight_of(v, most);
+        sum = __fadd_rn(sum, v);
+      });
+      result.most[q][i] = most;
+      result.sum[q][i] = column_sum(sum);
+    });
   }
 
   /// Weights times the scales of their values, over `most`, the largest that the query sees; `shift` is what
   /// zero points add.
-  __device__ __forceinline__ void scale_weights(float (&s)[kTiles][kPairs][4], float (&most)[kTiles][2],
-                                                float (&shift)[kTiles][2]) const {
-    const auto* const scales = reinterpret_cast<const float*>(block_ + kLayout.value_scales());
+  static __device__ __forceinline__ void scale_weights(const float* scales, float (&s)[kTiles][kPairs][4],
+                                                       float (&most)[kTiles][2], float (&shift)[kTiles][2]) {
     float scale[kPairs][2], zero[kPairs][2];
     each_key([&](int j, int h) {
       scale[j][h] = scales[position(j, h)];
       zero[j][h] = scales[kPage + position(j, h)] - kCentre;
     });
-#pragma unroll
-    for (int q = 0; q < kTiles; ++q) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        float largest = 0, sum = 0;
-        each_key([&](int j, int h) { largest = fmaxf(largest, seen(s[q][j][2 * h + i], scale[j][h])); });
-        largest = column_max(largest);
-        const float inverse = largest > 0 ? __fdiv_rn(1, largest) : 0;
-        each_key([&](int j, int h) {
-          float& v = s[q][j][2 * h + i];
-          v = scaled_weight(v, scale[j][h], inverse);
-          sum = add_shift(sum, v, zero[j][h]);
-        });
-        most[q][i] = largest;
-        shift[q][i] = column_sum(sum);
-      }
-    }
+    each_query<kRows>([&](int q, int i, int) {
+      float largest = 0, sum = 0;
+      each_key([&](int j, int h) { largest = fmaxf(largest, seen(s[q][j][2 * h + i], scale[j][h])); });
+      largest = column_max(largest);
+      const float inverse = largest > 0 ? __fdiv_rn(1, largest) : 0;
+      each_key([&](int j, int h) {
+        float& v = s[q][j][2 * h + i];
+        v = scaled_weight(v, scale[j][h], inverse);
+        sum = add_shift(sum, v, zero[j][h]);
+      });
+      most[q][i] = largest;
+      shift[q][i] = column_sum(sum);
+    });
   }
 
-  static __device__ __forceinline__ void multiply(ValueStream& values, const uint2 (&p)[kTiles][kPairs],
+  static __device__ __forceinline__ void multiply(const uint8_t* from, const uint2 (&p)[kTiles][kPairs],
                                                   Result& result) {
+    TileStream<kLayout.values(), kLayout.value_rows() / 8> values(from);
     const auto product = [&](int m, int step, const uint4& a) {
 #pragma unroll
       for (int q = 0; q < kTiles; ++q) ptx::mma(result.out[q][m], a, p[q][step].x, p[q][step].y);
@@ -248,8 +265,6 @@ class DecodePage {
       });
     }
   }
-
-  const uint8_t* block_;
 };
 
 }  // namespace tessera::cuda

@@ -74,63 +74,54 @@ struct Piece {
   }
 };
 
-/// An operand on its way into registers: pieces of as many neighbouring tiles at once as chains of products
-/// should run side by side, the next kAhead such groups fetched before they are needed.
-template <Fragments kOperand, int kTiles, int kAhead>
+/// Walks over an operand in shared memory, over as many neighbouring tiles at once as chains of products
+/// should run side by side.
+template <Fragments kOperand, int kTiles>
 class TileStream {
  public:
   using PieceOf = Piece<kOperand.bits, kOperand.piece_units()>;
   static constexpr int kUnits = kOperand.piece_units();
   static constexpr int kSide = kTiles % 4 == 0 ? 4 : kTiles % 2 == 0 ? 2 : 1;
 
-  __device__ __forceinline__ explicit TileStream(const uint8_t* from) : from_(from) {
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) load(i);
-  }
+  __device__ __forceinline__ explicit TileStream(const uint8_t* from) : from_(from) {}
+
   /// Calls product(tile, step, piece, unit of the piece) for all, in ascending order of steps for each tile.
   template <class Product>
-  __device__ __forceinline__ void each(Product product) {
+  __device__ __forceinline__ void each(Product product) const {
     walk<1>([&](int tile, int step, const PieceOf* pieces, int unit) { product(tile, step, *pieces, unit); });
   }
   /// Calls product(pair of tiles, step, pieces of both, unit).
   template <class Product>
-  __device__ __forceinline__ void each_pair(Product product) {
+  __device__ __forceinline__ void each_pair(Product product) const {
     walk<2>([&](int tile, int step, const PieceOf* pieces, int unit) {
       product(tile / 2, step, pieces[0], pieces[1], unit);
     });
   }
 
  private:
-  static constexpr int kPieces = kOperand.pieces(), kCount = kTiles / kSide * kPieces, kRing = kAhead + 1;
+  static constexpr int kPieces = kOperand.pieces(), kCount = kTiles / kSide * kPieces;
 
   template <int kTogether, class Function>
-  __device__ __forceinline__ void walk(Function function) {
+  __device__ __forceinline__ void walk(Function function) const {
     static_assert(kSide % kTogether == 0);
+    const int lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      load(i + kAhead);
+      const int first = i / kPieces * kSide;
+      PieceOf pieces[kSide];
+#pragma unroll
+      for (int t = 0; t < kSide; ++t)
+        pieces[t].load(from_ + kOperand.piece_offset(first + t, i % kPieces, lane));
 #pragma unroll
       for (int u = 0; u < kUnits; ++u) {
 #pragma unroll
-        for (int t = 0; t < kSide; t += kTogether) {
-          function(i / kPieces * kSide + t, i % kPieces * kUnits + u, &ring_[i % kRing][t], u);
-        }
+        for (int t = 0; t < kSide; t += kTogether)
+          function(first + t, i % kPieces * kUnits + u, pieces + t, u);
       }
     }
   }
 
-  __device__ __forceinline__ void load(int i) {
-    if (i >= kCount) return;
-#pragma unroll
-    for (int t = 0; t < kSide; ++t) {
-      const int tile = i / kPieces * kSide + t;
-      ring_[i % kRing][t].load(from_ +
-                               kOperand.piece_offset(tile, i % kPieces, static_cast<int>(threadIdx.x % 32)));
-    }
-  }
-
   const uint8_t* from_;
-  PieceOf ring_[kRing][kSide];
 };
 
 }  // namespace tessera::cuda

@@ -113,7 +113,7 @@ class Page {
 #pragma unroll
       for (float& v : tile) v = 0;
     }
-    TileStream<kKeys, kScoreTiles, 0>(block_).each([&](int tile, int step, const auto& piece, int unit) {
+    TileStream<kKeys, kScoreTiles>(block_).each([&](int tile, int step, const auto& piece, int unit) {
       const auto [first, second] = piece.unit(unit);
       ptx::mma(s[tile], q.step[step], first, second);
     });
@@ -228,7 +228,7 @@ class Page {
 #pragma unroll
       for (float& v : tile) v = 0;
     }
-    TileStream<kValues, kValueTiles, 0>(block_ + kLayout.values_begin())
+    TileStream<kValues, kValueTiles>(block_ + kLayout.values_begin())
         .each([&](int tile, int step, const auto& piece, int unit) {
           if constexpr (kFormat == KvFormat::kInt4) {
             const auto [low, high] = expand_value_nibbles(piece.word[unit]);

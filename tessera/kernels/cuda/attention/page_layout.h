@@ -1,10 +1,10 @@
 // Where keys and values of one head lie in a page on the device: one constexpr index map, shared by the
 // kernel that stores them, the kernels that read them, and tests.
 //
-// Both are operands B [n, k] of mma.m16n8k16, laid down in the order in which a warp reads them, so that a
-// page needs no shared memory on its way into registers. Lane 4 g + t owns row g of a tile of eight rows and
-// a quarter of k, the t-th, in units of four: a unit is what the lane gives to one product. Units lie
-// together in pieces of at most 16 bytes, which are loaded at once.
+// Both are operands B [n, k] of mma.m16n8k16, laid down in the order in which a warp reads them: a page is
+// copied to shared memory as it lies, and read there at full width. Lane 4 g + t owns row g of a tile of
+// eight rows and a quarter of k, the t-th, in units of four: a unit is what the lane gives to one product.
+// Units lie together in pieces of at most 16 bytes, which are loaded at once.
 //
 //   keys     n: the position, in the order of key_row(); k: the dimension
 //   values   n: the dimension; k: the position. Four bits: a byte holds dimension i in the low nibble and
@@ -18,6 +18,7 @@
 #include <cstdint>
 
 #include "tessera/format/kv_format.h"
+#include "tessera/kernels/cuda/attention/attention.h"
 #include "tessera/kernels/kv_pool.h"
 
 namespace tessera::cuda {
@@ -80,5 +81,18 @@ struct PageLayout {
   constexpr int value_scales() const { return values_begin() + code_bytes(); }
   constexpr int bytes() const { return 2 * (code_bytes() + scale_bytes()); }
 };
+
+/// Query heads that one unit of decode has at most.
+constexpr int kDecodeRows = 16;
+
+/// Shared memory of a block of the decode kernel, by parts: out [pages][rows][head_dim], most and sum of each
+/// row of each page, and for each page `slots` of half a block with a barrier each.
+constexpr int decode_sum_bytes(int head_dim, int rows) {
+  return kSpanPages * rows * (head_dim + 2) * static_cast<int>(sizeof(float));
+}
+constexpr int decode_shared_bytes(const PageLayout& layout, int rows, int slots) {
+  return decode_sum_bytes(layout.head_dim, rows) +
+         kSpanPages * slots * (layout.values_begin() + static_cast<int>(sizeof(uint64_t)));
+}
 
 }  // namespace tessera::cuda
