@@ -1,7 +1,9 @@
 // A checkpoint of random weights.
 #include "tessera/bench/random_model.h"
 
+#include <algorithm>
 #include <list>
+#include <map>
 
 #include "tessera/arch/model_spec.h"
 #include "tessera/base/atomic_output.h"
@@ -76,14 +78,26 @@ class RandomModel {
     }
     QuantizedLinear& linear = linears_.emplace_back(random_layer(format_, shape.n, shape.k, id));
     if (shape.bias) linear.bias = Tensor(DType::kF32, {shape.n});
+    share_outliers(id, linear);
     activation_ = linear.activation;
     for (int64_t layer = 0; layer < spec_.n_layers; ++layer) add_codes(linear, spec_.linear_name(layer, id));
+  }
+
+  /// Outlier columns are those of an input, so that all its readers have the same, as in models by QUIK.
+  void share_outliers(LinearId id, QuantizedLinear& linear) {
+    if (linear.outlier_index.empty()) return;
+    const auto site = std::ranges::find_if(
+        spec_.sites, [&](const Site& s) { return std::ranges::find(s.readers, id) != s.readers.end(); });
+    const Tensor& shared = *outliers_.try_emplace(site->readers.front(), &linear.outlier_index).first->second;
+    if (&shared == &linear.outlier_index) return;
+    linear.outlier_index = Tensor::from<int32_t>(shared.as<int32_t>(), shared.shape());
   }
 
   const ModelSpec& spec_;
   GemmFormat format_;
   std::list<Tensor> owned_;
   std::list<QuantizedLinear> linears_;
+  std::map<LinearId, const Tensor*> outliers_;  ///< by the first reader of a site
   ActivationFormat activation_;
   std::vector<NamedTensor> tensors_;
 };
