@@ -77,7 +77,14 @@ class BackendCandidate : public GemmCandidate {
   }
   KernelInfo info() const override { return layers_[0]->linear().info(); }
   double weight_bytes() const override { return bytes_; }
-  void run(const float* x, int64_t m, float* y) override { layers_[next_++ % layers_.size()]->run(x, m, y); }
+  void run(const float* x, int64_t m, float* y) override {
+    const SingleLinear& layer = *layers_[next_++ % layers_.size()];
+    if (m > room_) {
+      input_ = layer.make_input(m);
+      room_ = m;
+    }
+    layer.run(host_rows(x, m, layer.linear().k_in()), *input_, host_rows(y, m, layer.linear().n()));
+  }
 
  private:
   void load_float(DType dtype, int64_t n, int64_t k) {
@@ -102,6 +109,9 @@ class BackendCandidate : public GemmCandidate {
   size_t rotation_bytes_;
   Tensor weights_;
   std::vector<std::unique_ptr<SingleLinear>> layers_;
+  std::unique_ptr<LinearInput>
+      input_;  ///< of all layers, as in a model: memory that is fresh costs as much as a product
+  int64_t room_ = 0;
   double bytes_ = 0;
   size_t next_ = 0;
 };

@@ -41,8 +41,12 @@ class SingleLinear {
       input_ = make_input(x.count);
       room_ = x.count;
     }
-    backend_.prepare(x, *format_, *input_);
-    backend_.linear(*linear_, *input_, y, accumulate);
+    run(x, *input_, y, accumulate);
+  }
+  /// The same through what make_input() gave, of this layer or another of its shape.
+  void run(const Rows& x, LinearInput& input, const Rows& y, bool accumulate = false) const {
+    backend_.prepare(x, *format_, input);
+    backend_.linear(*linear_, input, y, accumulate);
   }
   /// The same for backends in host memory.
   void run(const float* x, int64_t m, float* y, bool accumulate = false) {

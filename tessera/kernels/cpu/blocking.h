@@ -7,15 +7,16 @@
 namespace tessera {
 
 /// body(first token, tokens, panel) for every block of at most kTokenBlock tokens and every panel. Blocks are
-/// multiples of 12 tokens, the tallest register tile, except for the last. Results never depend on the number
-/// of threads: each output is computed by one call.
+/// multiples of 12 tokens, the tallest register tile, except for the last, and as even as that allows:
+/// threads get as many of them. Results never depend on the number of threads: each output is computed by one
+/// call.
 template <class Body>
 void for_each_tile(int64_t m, int64_t panels, const Body& body) {
-  const int64_t blocks = (m + kTokenBlock - 1) / kTokenBlock;
-  const int64_t height = round_up((m + blocks - 1) / blocks, 12);
+  constexpr int64_t kTallest = 12;
+  const int64_t blocks = (m + kTokenBlock - 1) / kTokenBlock, tiles = (m + kTallest - 1) / kTallest;
   parallel_for(blocks * panels, [&](int64_t item) {
-    const int64_t first = item / panels * height;
-    if (first < m) body(first, std::min(height, m - first), item % panels);
+    const int64_t block = item / panels, first = tiles * block / blocks * kTallest;
+    body(first, std::min(tiles * (block + 1) / blocks * kTallest, m) - first, item % panels);
   });
 }
 
