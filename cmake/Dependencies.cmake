@@ -15,6 +15,9 @@ pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 pkg_check_modules(OPENBLAS IMPORTED_TARGET openblas) # the yardstick of bench/cpu, and under libtorch
 if(TESSERA_QUANT)
+  if(NOT DEFINED TORCH_CUDA_ARCH_LIST)
+    set(TORCH_CUDA_ARCH_LIST 8.0 9.0) # flags that it adds to ours; without it, those of its own choice
+  endif()
   find_package(Torch REQUIRED) # libtorch-dev, or any PyTorch from 1.13 on through CMAKE_PREFIX_PATH
   list(REMOVE_DUPLICATES TORCH_LIBRARIES)
   # A PyTorch outside the system has headers of another fmt among its own: ours must come first.

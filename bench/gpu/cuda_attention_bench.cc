@@ -63,7 +63,7 @@ std::vector<uint8_t> random_block(const PageLayout& layout, std::mt19937& random
   return block;
 }
 
-/// Pages of `layers` layers, one behind the other; blocks repeat after 64 of them.
+/// Blocks of pages, one behind the other; they repeat after 61.
 DeviceArray<uint8_t> random_pages(const PageLayout& layout, size_t blocks) {
   std::mt19937 random(1);
   std::vector<uint8_t> some;

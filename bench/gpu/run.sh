@@ -13,7 +13,7 @@ mkdir -p "$out"
 steps=("${@:-}")
 [[ -n ${steps[0]} ]] || steps=(check sanitize compare engine)
 
-if [[ ! -x build/gpu/gemm_bench ]]; then
+if [[ ! -x build/gpu/cuda_attention_bench ]]; then
   cmake --preset cuda -DTESSERA_QUANT=OFF
   programs=(gemm_check outlier_check gemm_bench activation_check cuda_attention_bench pack_check sample_check engine_check)
   cmake --build build/cuda --target "${programs[@]}" tessera_cli

@@ -13,6 +13,7 @@ namespace tessera {
 template <class Body>
 void for_each_tile(int64_t m, int64_t panels, const Body& body) {
   constexpr int64_t kTallest = 12;
+  static_assert(kTokenBlock % kTallest == 0);
   const int64_t blocks = (m + kTokenBlock - 1) / kTokenBlock, tiles = (m + kTallest - 1) / kTallest;
   parallel_for(blocks * panels, [&](int64_t item) {
     const int64_t block = item / panels, first = tiles * block / blocks * kTallest;

@@ -28,9 +28,13 @@ void launch(void (*kernel)(Parameters...), const LaunchShape& shape, const Argum
   config.attrs = &attribute;
   config.numAttrs =
       shape.overlap_previous && device_attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
-  if (shape.shared > 48 * 1024) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared),
-          "cudaFuncSetAttribute");
+  if (shape.shared > 48 * 1024) {  // never lowered: a recorded step may need what an earlier launch did
+    cudaFuncAttributes limits;
+    check(cudaFuncGetAttributes(&limits, kernel), "cudaFuncGetAttributes");
+    if (limits.maxDynamicSharedSizeBytes < shape.shared) {
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared),
+            "cudaFuncSetAttribute");
+    }
   }
   check(cudaLaunchKernelEx(&config, kernel, arguments...), "launch of a kernel");
 }

@@ -136,6 +136,7 @@ class GpuColumns {
     const int64_t base = codes_.size(1), groups = cells_.step.size(1);
     const at::Tensor errors = at::empty(weight.sizes(), weight.options());
     gpu::quantize_columns(
+        static_cast<int>(weight.get_device()),
         {.rows = weight.size(0),
          .count = weight.size(1),
          .weight = weight.data_ptr<float>(),

@@ -17,6 +17,21 @@ void check(cudaError_t status, const char* what) {
     throw std::runtime_error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
 }
 
+/// Makes a device the current one.
+class DeviceScope {
+ public:
+  explicit DeviceScope(int device) {
+    check(cudaGetDevice(&before_), "cudaGetDevice");
+    check(cudaSetDevice(device), "cudaSetDevice");
+  }
+  ~DeviceScope() { cudaSetDevice(before_); }
+  DeviceScope(const DeviceScope&) = delete;
+  DeviceScope& operator=(const DeviceScope&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
 unsigned blocks_of(int64_t warps) {
   return static_cast<unsigned>((warps + kWarps - 1) / kWarps);
 }
@@ -114,14 +129,16 @@ __global__ void __launch_bounds__(kThreads) columns_kernel(ColumnLoop p, CellArr
 
 }  // namespace
 
-void separable_losses(const float* weight, int64_t rows, int64_t k, int64_t candidates,
+void separable_losses(int device, const float* weight, int64_t rows, int64_t k, int64_t candidates,
                       const CellArrays& cells, const float* importance, float exponent, float* losses) {
+  const DeviceScope scope(device);
   losses_kernel<<<blocks_of(candidates * rows * cells.groups), kThreads>>>(weight, rows, k, candidates, cells,
                                                                            importance, exponent, losses);
   check(cudaGetLastError(), "losses of a weight grid");
 }
 
-void quantize_columns(const ColumnLoop& loop, const CellArrays& cells) {
+void quantize_columns(int device, const ColumnLoop& loop, const CellArrays& cells) {
+  const DeviceScope scope(device);
   const size_t shared = static_cast<size_t>(loop.count) * kMostColumns * sizeof(float);
   check(cudaFuncSetAttribute(columns_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              kMostColumns * kMostColumns * sizeof(float)),

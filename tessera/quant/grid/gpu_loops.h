@@ -1,6 +1,7 @@
 // The loops over single weights on an NVIDIA GPU, where tensor operators would pass over memory once for
-// every operation. They compute what the loops of the CPU compute, in sums of another order. Pointers are
-// device memory; the work goes to the default stream, where libtorch's goes.
+// every operation. They compute what the loops of the CPU compute; losses are sums in another order, with
+// fused products and a fast power. Pointers are memory of GPU `device`; the work goes to its default stream,
+// where libtorch's goes.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,7 @@ struct CellArrays {
 
 /// What rounding weight [rows, k] to the cells of each candidate costs group by group, losses [candidates,
 /// rows, groups]: sum importance[k] error^2, or sum |error|^exponent where `importance` is null.
-void separable_losses(const float* weight, int64_t rows, int64_t k, int64_t candidates,
+void separable_losses(int device, const float* weight, int64_t rows, int64_t k, int64_t candidates,
                       const CellArrays& cells, const float* importance, float exponent, float* losses);
 
 /// Inputs that quantize_columns() takes at once at most.
@@ -36,6 +37,6 @@ struct ColumnLoop {
   float* errors;  ///< [rows, count]: (w - q) / U_ii
   double* loss;   ///< [rows]: receives what is added to it
 };
-void quantize_columns(const ColumnLoop& loop, const CellArrays& cells);
+void quantize_columns(int device, const ColumnLoop& loop, const CellArrays& cells);
 
 }  // namespace tessera::gpu

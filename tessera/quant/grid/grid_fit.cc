@@ -51,8 +51,10 @@ at::Tensor round_significant(const at::Tensor& x, int bits) {
   return x.view(at::kInt).add(dropped / 2).bitwise_and_(-dropped).view(at::kFloat);
 }
 
-/// The least of losses [C, ...] and the first candidate that has it, [...] each.
-std::pair<at::Tensor, at::Tensor> first_least(const at::Tensor& losses) {
+/// The least of losses [C, ...] and the first candidate that has it, [...] each. NaN counts as infinite.
+std::pair<at::Tensor, at::Tensor> first_least(at::Tensor losses) {
+  if (losses.size(0) == 1) return {losses[0], at::zeros_like(losses[0], at::kLong)};
+  losses = losses.masked_fill(losses.isnan(), std::numeric_limits<float>::infinity());
   const at::Tensor least = at::amin(losses, {0});
   std::vector<int64_t> shape(static_cast<size_t>(losses.dim()), 1);
   shape[0] = losses.size(0);

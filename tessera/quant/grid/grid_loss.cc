@@ -77,7 +77,8 @@ void for_each_cell(const GridCells& candidates, const Body& body) {
 at::Tensor losses_on_gpu(const at::Tensor& weight, const GridCells& candidates, const float* importance) {
   const GridCells cells = candidates.contiguous();
   at::Tensor losses = at::empty_like(cells.step);
-  gpu::separable_losses(weight.data_ptr<float>(), weight.size(0), weight.size(1), cells.step.size(0),
+  gpu::separable_losses(static_cast<int>(weight.get_device()), weight.data_ptr<float>(), weight.size(0),
+                        weight.size(1), cells.step.size(0),
                         {cells.step.data_ptr<float>(), cells.lo.data_ptr<float>(), cells.hi.data_ptr<float>(),
                          cells.step.size(2)},
                         importance, kMseExponent, losses.data_ptr<float>());

@@ -118,6 +118,9 @@ at::Device parse_device(const std::string& name) {
     throw Error("device '{}' is not known (cpu, cuda, cuda:N)", name);
   }
   if (!at::hasCUDA()) throw Error("device '{}': this libtorch has no CUDA device; use cpu", name);
+#ifndef TESSERA_GPU_LOOPS
+  throw Error("device '{}': this program was built without nvcc for a libtorch without CUDA; use cpu", name);
+#endif
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(std::stoi(index)));
 }
 

@@ -21,11 +21,11 @@ void attend_decode(const AttentionProblem& problem, int64_t spans, cudaStream_t 
                 reserved = device_attribute(cudaDevAttrReservedSharedMemoryPerBlock);
       const auto resident = [&](int slots) {
         const int blocks = std::min(kDecodeBlocks<kDim, kRows>, room / (bytes(slots) + reserved));
-        return blocks * device_attribute(cudaDevAttrMultiProcessorCount);
+        return blocks * device_attribute(cudaDevAttrMultiProcessorCount) / tiles;
       };
       // A second slot hides latency; where it costs blocks, it pays only as long as all units run at once.
-      const int slots = resident(2) == resident(1) || units * tiles <= resident(2) ? 2 : 1;
-      const int64_t blocks = std::min<int64_t>(units, std::max(1, resident(slots)));
+      const int slots = resident(2) == resident(1) || units <= resident(2) ? 2 : 1;
+      const int64_t blocks = std::min(units, std::max<int64_t>(1, resident(slots)));
       launch(decode_kernel<kFormat, kDim, kRows>,
              {.blocks = blocks,
               .blocks_y = tiles,

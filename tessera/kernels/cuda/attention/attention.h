@@ -16,7 +16,7 @@
 
 namespace tessera::cuda {
 
-constexpr int kSpanPages = 4;  ///< that one block of the decode kernel reads
+constexpr int kSpanPages = 4;  ///< that the warps of a block of the decode kernel read side by side
 constexpr int kSpanTokens = 64 * kSpanPages;
 
 /// Pages of one layer.
@@ -113,7 +113,7 @@ constexpr int prefill_rows(int head_dim) {
 int64_t prefill_tasks(int64_t count, int heads, int kv_heads, int head_dim);
 
 void append(const AppendProblem& problem, cudaStream_t stream, bool overlap_previous = false);
-/// `spans`: as many as the step has, or more: those that it has not cost an empty block for each key head.
+/// `spans`: as many as the step has, or more: those that it has not cost blocks that end at once.
 void attend_decode(const AttentionProblem& problem, int64_t spans, cudaStream_t stream,
                    bool overlap_previous = false);
 /// `tasks`: the sum of prefill_tasks() over the sequences.
