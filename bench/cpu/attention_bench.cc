@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "bench/heads.h"
 #include "tessera/base/cpu_info.h"
 #include "tessera/base/error.h"
 #include "tessera/base/parallel.h"
@@ -17,20 +18,6 @@
 
 namespace tessera {
 namespace {
-
-struct Heads {
-  int64_t n, key_heads, dimensions;
-};
-
-Heads heads_from_text(const std::string& text) {
-  Heads heads;
-  char rest;
-  if (std::sscanf(text.c_str(), "%ldx%ldx%ld%c", &heads.n, &heads.key_heads, &heads.dimensions, &rest) != 3 ||
-      heads.n < 1 || heads.key_heads < 1 || heads.n % heads.key_heads != 0 || heads.dimensions < 2) {
-    throw Error("'{}' is no HEADSxKEY_HEADSxDIMENSIONS, as 32x4x64", text);
-  }
-  return heads;
-}
 
 Batch tokens_behind(int64_t past, int64_t m) {
   std::vector<int32_t> pages(static_cast<size_t>(pages_for(past + m)));

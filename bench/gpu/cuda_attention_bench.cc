@@ -12,6 +12,7 @@
 #include <string>
 
 #include "bench/gpu/device.h"
+#include "bench/heads.h"
 #include "tessera/base/error.h"
 #include "tessera/kernels/cuda/attention/attention.h"
 #include "tessera/kernels/cuda/attention/page_layout.h"
@@ -23,19 +24,6 @@ using namespace cuda;
 
 constexpr double kBytesPerSecond = 4.65e12;  ///< an H200 reads
 constexpr size_t kCacheBytes = size_t{256} << 20;
-
-struct Heads {
-  int n, key_heads, dimensions;
-};
-
-Heads heads_from_text(const std::string& text) {
-  Heads heads;
-  char rest;
-  if (std::sscanf(text.c_str(), "%dx%dx%d%c", &heads.n, &heads.key_heads, &heads.dimensions, &rest) != 3 ||
-      heads.key_heads < 1 || heads.n % heads.key_heads != 0)
-    throw Error("'{}' is no HEADSxKEY_HEADSxDIMENSIONS, as 32x8x128", text);
-  return heads;
-}
 
 std::vector<__half> random_halves(size_t count, std::mt19937& random) {
   std::normal_distribution<float> normal;
@@ -164,6 +152,8 @@ int run(int argc, char** argv) {
   if (heads.empty()) heads = {{32, 32, 128}, {40, 40, 128}, {32, 8, 128}};
   for (const Heads& h : heads) {
     for (const KvFormat format : {KvFormat::kF16, KvFormat::kInt8, KvFormat::kInt4}) {
+      const std::string obstacle = attention_obstacle(format, h.dimensions, h.n, h.key_heads);
+      if (!obstacle.empty()) throw Error("attention does not run {}", obstacle);
       for (const auto& [sequences, context] :
            {std::pair{1, 520}, {16, 520}, {64, 520}, {1, 8200}, {16, 4100}})
         time_setting({h, format, sequences, context, 1});

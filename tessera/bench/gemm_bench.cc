@@ -109,8 +109,8 @@ class BackendCandidate : public GemmCandidate {
   size_t rotation_bytes_;
   Tensor weights_;
   std::vector<std::unique_ptr<SingleLinear>> layers_;
-  std::unique_ptr<LinearInput>
-      input_;  ///< of all layers, as in a model: memory that is fresh costs as much as a product
+  /// For room_ rows of any layer, as in a model: pages of fresh memory cost as much as a product.
+  std::unique_ptr<LinearInput> input_;
   int64_t room_ = 0;
   double bytes_ = 0;
   size_t next_ = 0;
